@@ -1,1 +1,179 @@
-//! To be written.
+//! The configuration: one model behind every form in which it can be given.
+//!
+//! What a value must be is checked once, here; a [`Config`] in hand is one that can be run.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+use url::Url;
+
+use crate::report::Report;
+
+/// The whole configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// What concerns the process as a whole.
+    pub globals: Globals,
+    /// Where the records go: every output gets every record.
+    pub outputs: Vec<Output>,
+    /// Where the records come from; inputs that are not enabled are left out.
+    pub inputs: Vec<Input>,
+}
+
+/// What concerns the process as a whole.
+#[derive(Debug)]
+pub struct Globals {
+    /// The collector's id, as given.
+    pub id: String,
+    /// The collector's name, as given.
+    pub name: String,
+    /// Log at DEBUG.
+    pub debug: bool,
+    /// Run on several threads.
+    pub multiprocessing: bool,
+    /// The folder that keeps cursors and journals.
+    pub state_directory: PathBuf,
+}
+
+/// One place where the records go.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// The output's key in the file; safe in a file name.
+    pub name: String,
+    /// What kind of peer it is.
+    pub kind: OutputKind,
+}
+
+/// What kind of peer an output is.
+#[derive(Clone, Debug)]
+pub enum OutputKind {
+    /// A relay behind mutual TLS.
+    Relay(RelayOutput),
+    /// One JSON object a line on standard output.
+    Console,
+}
+
+/// A relay behind mutual TLS.
+#[derive(Clone, Debug)]
+pub struct RelayOutput {
+    /// The relay's host name or IP address.
+    pub address: String,
+    /// The relay's TCP port.
+    pub port: u16,
+    /// PEM file: the trust anchors, all of its certificates.
+    pub chain: PathBuf,
+    /// PEM file: our certificate, and what is between it and its authority.
+    pub cert: PathBuf,
+    /// PEM file: our certificate's private key.
+    pub key: PathBuf,
+    /// Whether the relay's certificate has to name `address`.
+    pub verify_hostname: bool,
+    /// Whether a relay that never answers a half-close may be believed on TCP's word.
+    pub receipt: ReceiptPolicy,
+}
+
+/// What confirms a delivery to a relay that never answers a half-close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiptPolicy {
+    /// TCP's acknowledgement stands in for the receipt.
+    StandIn,
+    /// Nothing does: such a relay gets the records again and again, until it answers.
+    Required,
+}
+
+/// One tenant and the services that collect from it.
+#[derive(Debug)]
+pub struct Input {
+    /// The input's key in the file; safe in a file name.
+    pub name: String,
+    /// The input's id, as given; safe in a file name.
+    pub id: String,
+    /// How the input signs in.
+    pub credentials: Credentials,
+    /// The most requests a second, all services together.
+    pub requests_per_second: NonZeroU32,
+    /// Further budgets, all of which hold.
+    pub requests_limits: Vec<RequestsLimit>,
+    /// Goes into each record as `@devo_environment`.
+    pub environment: Option<String>,
+    /// The reporting service's root, ending in a slash: https, or http on loopback.
+    pub base_url: Url,
+    /// Where tokens are had: `{authority_url}/{tenant_id}/oauth2/v2.0/token`. https, or http on loopback.
+    pub authority_url: Url,
+    /// The scope that a token is asked for.
+    pub scope: String,
+    /// PEM file: further trust anchors for HTTPS.
+    pub ca_bundle: Option<PathBuf>,
+    /// The services to run.
+    pub services: Vec<ServiceConfig>,
+}
+
+/// A budget over a longer period than a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestsLimit {
+    /// The period.
+    pub period: Duration,
+    /// The most requests in that period.
+    pub number_of_requests: NonZeroU32,
+}
+
+/// How an input signs in.
+#[derive(Debug)]
+pub enum Credentials {
+    /// Basic authentication, which Microsoft turned off in the winter of 2022/23.
+    Basic {
+        /// The account, an address.
+        username: String,
+        /// Its password.
+        password: SecretString,
+    },
+    /// OAuth 2.0 client credentials with a shared secret.
+    Secret {
+        /// The directory's id or domain.
+        tenant_id: String,
+        /// The application's id.
+        client_id: String,
+        /// The application's secret.
+        client_secret: SecretString,
+    },
+    /// OAuth 2.0 client credentials with a certificate.
+    Certificate {
+        /// The directory's id or domain.
+        tenant_id: String,
+        /// The application's id.
+        client_id: String,
+        /// PEM file: the application's certificate.
+        client_certificate: PathBuf,
+        /// PEM file: the certificate's RSA private key.
+        client_key: PathBuf,
+    },
+}
+
+/// One report to collect, and how.
+#[derive(Clone, Debug)]
+pub struct ServiceConfig {
+    /// The report.
+    pub report: &'static Report,
+    /// How often a new window is due.
+    pub period: Duration,
+    /// How far behind the present the service stays, since rows appear late.
+    pub delay: Duration,
+    /// Where a service without state starts.
+    pub start_time: Option<DateTime<Utc>>,
+    /// A value other than the stored one clears the service's state; as given.
+    pub reset_persistence_auth: Option<String>,
+    /// The buckets of a traffic report; `None` for the others.
+    pub aggregate_by: Option<AggregateBy>,
+}
+
+/// The buckets of a traffic report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AggregateBy {
+    /// A row an hour.
+    Hour,
+    /// A row a day (UTC).
+    Day,
+}
