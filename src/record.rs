@@ -1,1 +1,320 @@
-//! To be written.
+//! A row as it came, byte for byte: its fingerprint, and the content that goes out.
+//!
+//! A row is never parsed into a tree and printed anew. What is done to it: white space between its tokens is removed if it
+//! spans lines (a line must be one line), and Devo's own keys are spliced in before the closing brace.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use chrono::{DateTime, Utc};
+use memchr::{memchr2, memchr2_iter};
+use poly1305::Poly1305;
+use poly1305::universal_hash::KeyInit;
+
+/// Fields that tell of the query and not of the record: the echo of the range, the position in the result, the type.
+const VOLATILE: [&[u8]; 4] = [b"StartDate", b"EndDate", b"Index", b"__metadata"];
+
+/// What tells one record from another: a keyed hash of all its fields but the volatile ones.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(pub [u8; 16]);
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The hash hides its key only as long as nobody sees its outputs.
+        f.write_str("Fingerprint(…)")
+    }
+}
+
+/// The hash for maps of fingerprints, which are random already.
+#[derive(Default)]
+pub struct FingerprintHasher(u64);
+
+impl Hasher for FingerprintHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for (place, byte) in bytes.iter().take(8).enumerate() {
+            self.0 ^= u64::from(*byte) << (8 * place);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+}
+
+/// A map whose keys are fingerprints.
+pub type FingerprintMap<V> =
+    std::collections::HashMap<Fingerprint, V, BuildHasherDefault<FingerprintHasher>>;
+
+/// The secret under which fingerprints are made: nobody may craft a mail that hides another one.
+#[derive(Clone)]
+pub struct Fingerprinter {
+    hash: Poly1305,
+}
+
+impl Fingerprinter {
+    /// A fingerprinter with a random key, which has to stay the same as long as its fingerprints are kept.
+    pub fn new(key: &[u8; 32]) -> Self {
+        Fingerprinter {
+            hash: Poly1305::new(key.into()),
+        }
+    }
+
+    /// The fingerprint of a row, a JSON object in the light shape. `scratch` is reused between calls.
+    pub fn fingerprint(&self, row: &[u8], scratch: &mut Vec<u8>) -> Fingerprint {
+        scratch.clear();
+        for (name, value) in Members::of(row) {
+            if !VOLATILE.contains(&name) {
+                scratch.extend_from_slice(name);
+                scratch.push(b'"');
+                scratch.extend_from_slice(value);
+                scratch.push(b',');
+            }
+        }
+        Fingerprint(self.hash.clone().compute_unpadded(scratch).into())
+    }
+}
+
+impl fmt::Debug for Fingerprinter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprinter(…)")
+    }
+}
+
+/// What is put into each record of one pull.
+#[derive(Clone, Debug)]
+pub struct Splice {
+    members: Vec<u8>,
+}
+
+impl Splice {
+    /// The keys of Devo: the environment, if the input has one, and last the start of the pull in epoch milliseconds.
+    pub fn new(environment: Option<&str>, pulled: DateTime<Utc>) -> Self {
+        let mut members = String::new();
+        if let Some(environment) = environment {
+            members.push_str("\"@devo_environment\": ");
+            members.push_str(&serde_json::Value::from(environment).to_string());
+            members.push(',');
+        }
+        members.push_str(&format!(
+            "\"@devo_pulling_id\": \"{}\"}}",
+            pulled.timestamp_millis()
+        ));
+        Splice {
+            members: members.into_bytes(),
+        }
+    }
+
+    /// Appends the content that goes out for `row`.
+    pub fn append(&self, row: &[u8], out: &mut Vec<u8>) {
+        let body = row.strip_suffix(b"}").unwrap_or(row).trim_ascii_end();
+        out.extend_from_slice(body);
+        if body != b"{" {
+            out.push(b',');
+        }
+        out.extend_from_slice(&self.members);
+    }
+}
+
+/// The row on one line: as it is, or without the white space between its tokens if it spans several.
+pub fn on_one_line(row: &[u8]) -> Cow<'_, [u8]> {
+    // A line break cannot stand inside a JSON string, so one that is found is between two tokens.
+    if memchr2(b'\n', b'\r', row).is_none() {
+        return Cow::Borrowed(row);
+    }
+    let mut line = Vec::with_capacity(row.len());
+    let mut rest = row;
+    while let Some(first) = rest.first() {
+        let length = if *first == b'"' {
+            string_length(rest)
+        } else {
+            1
+        };
+        if !first.is_ascii_whitespace() {
+            line.extend_from_slice(&rest[..length]);
+        }
+        rest = &rest[length..];
+    }
+    Cow::Owned(line)
+}
+
+/// The members of an object: the name without its opening quote and closing quote, and the value's text.
+struct Members<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Members<'a> {
+    /// `row` has been seen to be one JSON object.
+    fn of(row: &'a [u8]) -> Self {
+        Members {
+            rest: row.strip_prefix(b"{").unwrap_or(row),
+        }
+    }
+
+    fn take(&mut self, length: usize) -> &'a [u8] {
+        let (taken, rest) = self.rest.split_at(length.min(self.rest.len()));
+        self.rest = rest.trim_ascii_start();
+        taken
+    }
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.rest = self.rest.trim_ascii_start();
+        if self.rest.first() == Some(&b',') {
+            self.take(1);
+        }
+        if self.rest.first() != Some(&b'"') {
+            return None;
+        }
+        let quoted = self.take(string_length(self.rest));
+        self.take(1);
+        let value = self.take(value_length(self.rest));
+        Some((&quoted[1..quoted.len().max(2) - 1], value.trim_ascii_end()))
+    }
+}
+
+/// The length of the value at the beginning of `text`, with white space behind it if it is a number or a word.
+fn value_length(text: &[u8]) -> usize {
+    match text.first() {
+        Some(b'"') => string_length(text),
+        Some(b'{' | b'[') => nested_length(text),
+        _ => memchr2(b',', b'}', text).unwrap_or(text.len()),
+    }
+}
+
+fn nested_length(text: &[u8]) -> usize {
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => at += string_length(&text[at..]) - 1,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+        if depth == 0 {
+            break;
+        }
+    }
+    at
+}
+
+/// The length of the string at the beginning of `text`, both quotes included.
+fn string_length(text: &[u8]) -> usize {
+    let mut escaped_at = None;
+    for place in memchr2_iter(b'"', b'\\', &text[1..]) {
+        if escaped_at == Some(place) {
+            continue;
+        }
+        if text[1 + place] == b'"' {
+            return place + 2;
+        }
+        escaped_at = Some(place + 1);
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fingerprint(row: &str) -> Fingerprint {
+        Fingerprinter::new(&[7; 32]).fingerprint(&on_one_line(row.as_bytes()), &mut Vec::new())
+    }
+
+    #[test]
+    fn the_echo_of_the_query_and_the_position_do_not_tell_records_apart() {
+        let one = r#"{"A":"x","StartDate":"1","B":[1,{"Index":"}"}],"EndDate":"2","Index":0}"#;
+        let same = [
+            r#"{"A":"x","StartDate":"3","B":[1,{"Index":"}"}],"EndDate":"4","Index":17}"#,
+            r#"{"__metadata":{"type":"T"},"A":"x","B":[1,{"Index":"}"}]}"#,
+            "{ \"A\" : \"x\" ,\"B\":[1,{\"Index\":\"}\"}], \"Index\" : 9 }",
+            "{\n  \"A\": \"x\",\r\n  \"B\": [\n1, {\"Index\": \"}\"}],\n  \"Index\": 9\n}",
+        ];
+        for row in same {
+            assert_eq!(fingerprint(one), fingerprint(row), "{row}");
+        }
+    }
+
+    #[test]
+    fn every_other_field_tells_records_apart() {
+        let one = r#"{"A":"x","B":null,"C":12}"#;
+        let others = [
+            r#"{"A":"x","B":null,"C":13}"#,
+            r#"{"A":"x","B":"null","C":12}"#,
+            r#"{"A":"x","C":12}"#,
+            r#"{"A":"x","B":null,"C":12,"D":1}"#,
+            r#"{"A":"\"x","B":null,"C":12}"#,
+            r#"{"A":"x\\","B":null,"C":12}"#,
+            r#"{"AB":"x","B":null,"C":12}"#,
+        ];
+        for row in others {
+            assert_ne!(fingerprint(one), fingerprint(row), "{row}");
+        }
+    }
+
+    #[test]
+    fn the_content_is_the_row_with_devos_keys_spliced_in() {
+        let pulled = DateTime::from_timestamp_millis(1_770_000_000_123).unwrap();
+        let check = |row: &str, environment, expected: &str| {
+            let mut out = Vec::new();
+            Splice::new(environment, pulled).append(&on_one_line(row.as_bytes()), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        };
+        check(
+            r#"{"Subject":"\ud800 }","Size":123456789012345678901234567890}"#,
+            None,
+            r#"{"Subject":"\ud800 }","Size":123456789012345678901234567890,"@devo_pulling_id": "1770000000123"}"#,
+        );
+        check(
+            r#"{"A":1}"#,
+            Some("pro\"d"),
+            r#"{"A":1,"@devo_environment": "pro\"d","@devo_pulling_id": "1770000000123"}"#,
+        );
+        check("{}", None, r#"{"@devo_pulling_id": "1770000000123"}"#);
+        check(
+            "{ \"A\": \"b c\" }",
+            None,
+            r#"{ "A": "b c","@devo_pulling_id": "1770000000123"}"#,
+        );
+        check(
+            "{\n \"A\": \"b c\\n\"\n}",
+            None,
+            "{\"A\":\"b c\\n\",\"@devo_pulling_id\": \"1770000000123\"}",
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn members_are_found_as_serde_finds_them(
+            names in proptest::collection::vec("[a-z\\\\\"{},: é]{0,8}", 0..6),
+            texts in proptest::collection::vec("[a-z\\\\\"{},:\\[\\] \n]{0,8}", 6..7), pretty: bool,
+        ) {
+            let mut object = serde_json::Map::new();
+            for (name, text) in names.iter().zip(&texts) {
+                let value = match text.len() % 4 {
+                    0 => serde_json::json!(text),
+                    1 => serde_json::json!({"a": [text, 1.5, null], "b": {}}),
+                    2 => serde_json::json!(text.len()),
+                    _ => serde_json::json!([[], [text], {"}": text}]),
+                };
+                object.insert(name.clone(), value);
+            }
+            let row = if pretty { serde_json::to_string_pretty(&object) } else { serde_json::to_string(&object) }.unwrap();
+            let line = on_one_line(row.as_bytes());
+            let parsed: serde_json::Value = serde_json::from_slice(&line).unwrap();
+            proptest::prop_assert_eq!(&parsed, &serde_json::Value::Object(object.clone()));
+            let found: Vec<_> = Members::of(&line).map(|(name, value)| {
+                let quoted = [b"\"", name, b"\""].concat();
+                (serde_json::from_slice::<String>(&quoted).unwrap(), serde_json::from_slice(value).unwrap())
+            }).collect();
+            let expected: Vec<(String, serde_json::Value)> = object.into_iter().collect();
+            proptest::prop_assert_eq!(found, expected);
+        }
+    }
+}
