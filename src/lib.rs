@@ -5,6 +5,7 @@ pub mod client;
 pub mod config;
 pub mod ledger;
 pub mod limiter;
+pub mod privileges;
 pub mod record;
 pub mod relay;
 pub mod report;

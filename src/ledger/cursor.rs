@@ -1,0 +1,166 @@
+//! The cursor's file: a line that names the format, a line of JSON for people, the carried fingerprints, a checksum.
+
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{LedgerError, file, key::Key};
+use crate::record::Fingerprint;
+use crate::window::Window;
+
+pub(super) const FILE: &str = "cursor";
+const HEAD: &[u8] = b"exchange-reports-collector cursor 1\n";
+
+/// Everything before the cursor is delivered and confirmed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Counts the commits; set by [`super::Ledger::commit`].
+    pub generation: u64,
+    /// The cursor.
+    #[serde(rename = "cursor")]
+    pub at: DateTime<Utc>,
+    /// The end of a longer window that was begun and then cut: some of its records are confirmed already.
+    pub until: Option<DateTime<Utc>>,
+    /// The tenant that the records are from.
+    pub tenant: String,
+    /// The last value of `reset_persistence_auth`.
+    pub reset_persistence_auth: Option<String>,
+    /// All records confirmed since the state was begun.
+    pub records: u64,
+    /// What is confirmed at or after the cursor, for each output.
+    #[serde(skip)]
+    pub carried: Vec<Carried>,
+}
+
+/// What one output has confirmed at or after the cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// The output's name.
+    pub output: String,
+    /// A fingerprint for each record.
+    pub fingerprints: Vec<Fingerprint>,
+}
+
+/// The line of JSON.
+#[derive(Serialize, Deserialize)]
+struct Line<C> {
+    key: String,
+    carried: Vec<(String, usize)>,
+    state: C,
+}
+
+impl Cursor {
+    /// A cursor from which nothing has been collected.
+    pub fn begin(
+        at: DateTime<Utc>,
+        tenant: String,
+        reset_persistence_auth: Option<String>,
+    ) -> Self {
+        Cursor {
+            generation: 0,
+            at,
+            until: None,
+            tenant,
+            reset_persistence_auth,
+            records: 0,
+            carried: vec![],
+        }
+    }
+
+    /// The window that was begun and cut.
+    pub(super) fn unfinished(&self) -> Option<Window> {
+        let end = self.until.filter(|until| *until > self.at)?;
+        Some(Window {
+            start: self.at,
+            end,
+        })
+    }
+
+    pub(super) fn load(folder: &Path, key: &str) -> Result<Option<Self>, LedgerError> {
+        let path = folder.join(FILE);
+        let Some(bytes) = file::read(&path)? else {
+            return Ok(None);
+        };
+        let damaged = |what: &str| LedgerError::Damaged {
+            file: path.clone(),
+            folder: folder.to_owned(),
+            what: what.to_owned(),
+        };
+        let (body, check) = bytes
+            .split_last_chunk::<4>()
+            .ok_or_else(|| damaged("it is cut short"))?;
+        let rest = body
+            .strip_prefix(HEAD)
+            .ok_or_else(|| damaged("it does not begin as a cursor of this version"))?;
+        if crc32fast::hash(body).to_le_bytes() != *check {
+            return Err(damaged("its checksum does not match"));
+        }
+        let end =
+            memchr::memchr(b'\n', rest).ok_or_else(|| damaged("its second line does not end"))?;
+        let (text, mut rest) = (&rest[..end], &rest[end + 1..]);
+        let line: Line<Cursor> = serde_json::from_slice(text)
+            .map_err(|cause| damaged(&format!("its second line: {cause}")))?;
+        if line.key != key {
+            let directory = folder.parent().unwrap_or(folder);
+            return Err(LedgerError::KeyMissing {
+                file: Key::path(directory),
+                folder: folder.to_owned(),
+            });
+        }
+        let mut cursor = line.state;
+        for (output, count) in line.carried {
+            let taken = count
+                .checked_mul(16)
+                .and_then(|length| rest.split_at_checked(length));
+            let (taken, left) =
+                taken.ok_or_else(|| damaged("it holds fewer fingerprints than it says"))?;
+            cursor.carried.push(Carried {
+                output,
+                fingerprints: fingerprints(taken),
+            });
+            rest = left;
+        }
+        if !rest.is_empty() {
+            return Err(damaged("it holds more fingerprints than it says"));
+        }
+        Ok(Some(cursor))
+    }
+
+    pub(super) fn store(&self, folder: &Path, key: &str) -> Result<(), LedgerError> {
+        let carried = self
+            .carried
+            .iter()
+            .map(|carried| (carried.output.clone(), carried.fingerprints.len()))
+            .collect();
+        let line = Line {
+            key: key.to_owned(),
+            carried,
+            state: self,
+        };
+        let mut body = HEAD.to_vec();
+        // Only maps with keys that are no strings cannot be written as JSON.
+        body.extend(serde_json::to_vec(&line).unwrap_or_default());
+        body.push(b'\n');
+        for carried in &self.carried {
+            body.extend(
+                carried
+                    .fingerprints
+                    .iter()
+                    .flat_map(|fingerprint| fingerprint.0),
+            );
+        }
+        let check = crc32fast::hash(&body).to_le_bytes();
+        file::replace(folder, FILE, &[&body, &check])
+    }
+}
+
+/// Reads fingerprints that stand side by side.
+pub(super) fn fingerprints(bytes: &[u8]) -> Vec<Fingerprint> {
+    bytes
+        .as_chunks::<16>()
+        .0
+        .iter()
+        .map(|chunk| Fingerprint(*chunk))
+        .collect()
+}

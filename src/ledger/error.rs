@@ -1,0 +1,85 @@
+//! What can be wrong with the state folder, and what an operator does about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Another process holds the folder.
+    #[error(
+        "another collector is running on the state folder {}: stop it first, or give this one a folder of its own \
+         (globals.persistence.config.directory_name)",
+        directory.display()
+    )]
+    Locked {
+        /// The state folder.
+        directory: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} {}{hint}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With which file or folder.
+        path: PathBuf,
+        /// What to do about it, where that is known.
+        hint: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is not as it was written.
+    #[error(
+        "the state file {} cannot be trusted ({what}); either put it back from a backup, or remove the folder {} to start \
+         this service over (from start_time, or from now less the delay; records may then be skipped or come again)",
+        file.display(), folder.display()
+    )]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// The folder of the service.
+        folder: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The fingerprints on disk were made with a key that is gone.
+    #[error(
+        "the key {} is missing or is not the one that the records in {} were written with; either put the key back from a \
+         backup, or remove that folder to start this service over (from start_time, or from now less the delay; records may \
+         then be skipped or come again)",
+        file.display(), folder.display()
+    )]
+    KeyMissing {
+        /// The key's file.
+        file: PathBuf,
+        /// The folder of the service.
+        folder: PathBuf,
+    },
+}
+
+impl LedgerError {
+    pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        let hint = match source.kind() {
+            io::ErrorKind::PermissionDenied => {
+                format!(" ({})", crate::privileges::explain_denied(path))
+            }
+            io::ErrorKind::ReadOnlyFilesystem => " (mount the state folder writable)".to_owned(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                " (make room on the disk of the state folder; collecting goes on by itself)"
+                    .to_owned()
+            }
+            _ => String::new(),
+        };
+        LedgerError::Io {
+            action,
+            path: path.to_owned(),
+            hint,
+            source,
+        }
+    }
+
+    /// Whether trying again may succeed without anybody mending a file.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, LedgerError::Io { .. })
+    }
+}

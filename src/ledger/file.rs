@@ -1,0 +1,38 @@
+//! Whole files on disk: replaced in one atomic step, or not at all.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use super::LedgerError;
+
+/// Writes `parts` aside, syncs, puts the file in the place of `folder/name`, and syncs the folder.
+pub(super) fn replace(folder: &Path, name: &str, parts: &[&[u8]]) -> Result<(), LedgerError> {
+    let aside = folder.join(format!("{name}.new"));
+    let path = folder.join(name);
+    let write = || {
+        let mut file = File::create(&aside)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        file.sync_all()
+    };
+    write().map_err(|cause| LedgerError::io("write", &aside, cause))?;
+    fs::rename(&aside, &path).map_err(|cause| LedgerError::io("replace", &path, cause))?;
+    sync_folder(folder)
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(folder: &Path) -> Result<(), LedgerError> {
+    let sync = || File::open(folder)?.sync_all();
+    sync().map_err(|cause| LedgerError::io("sync", folder, cause))
+}
+
+/// Reads a file that may be missing.
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, LedgerError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(LedgerError::io("read", path, cause)),
+    }
+}

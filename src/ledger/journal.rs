@@ -1,0 +1,356 @@
+//! The journal of one output: what it has confirmed of the unfinished window, appended and synced after each receipt.
+//!
+//! The file is a head and frames, each padded to 16 bytes and under a checksum of its own. Its last frame may be torn by a crash: it is cut.
+//! A frame that is not sound but is followed by a sound one has been damaged later: that is an error, never a guess.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use chrono::DateTime;
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use super::cursor::fingerprints;
+use super::{LedgerError, file, key::Key};
+use crate::record::Fingerprint;
+use crate::window::Window;
+
+const HEAD: &[u8; 32] = b"exchange-reports journal 1     \n";
+const MAGIC: [u8; 4] = *b"frm1";
+const UNIT: usize = 16;
+
+/// A journal that has grown beyond this many bytes is begun anew with the next window.
+const LENGTH_MAX: u64 = 1 << 20;
+
+/// The records of which window are journalled, and since which commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The cursor's generation.
+    pub generation: u64,
+    /// From the cursor to the furthest end of a window begun since.
+    pub window: Window,
+}
+
+/// The journal of one output.
+#[derive(Debug)]
+pub struct Journal {
+    folder: PathBuf,
+    name: String,
+    file: File,
+    /// Up to here the file is sound.
+    length: u64,
+    /// Up to here space is reserved.
+    reserved: u64,
+    mark: Option<Mark>,
+    key: String,
+    receipts_from: Option<String>,
+}
+
+/// What a journal told when it was opened.
+#[derive(Debug, Default)]
+pub(super) struct Recovered {
+    pub(super) window: Option<Window>,
+    pub(super) confirmed: Vec<Fingerprint>,
+}
+
+/// The kinds of frames.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// What follows belongs to this window: generation, start, end, the key's name.
+    Window = 1,
+    /// These records are confirmed.
+    Confirmed = 2,
+    /// This address has given a true receipt.
+    Receipts = 3,
+}
+
+impl Journal {
+    /// Opens the journal of `output`, or begins it. `generation` is the cursor's, `None` if there is no cursor.
+    pub(super) fn open(
+        folder: &Path,
+        output: &str,
+        key: &str,
+        generation: Option<u64>,
+    ) -> Result<(Self, Recovered), LedgerError> {
+        let name = format!("journal.{output}");
+        let path = folder.join(&name);
+        if file::read(&path)?.is_none() {
+            file::replace(folder, &name, &[HEAD])?;
+        }
+        let open = || -> std::io::Result<(File, Vec<u8>)> {
+            let mut file = File::options().read(true).write(true).open(&path)?;
+            let mut bytes = vec![];
+            file.read_to_end(&mut bytes)?;
+            Ok((file, bytes))
+        };
+        let (file, bytes) = open().map_err(|cause| LedgerError::io("open", &path, cause))?;
+        let mut journal = Journal {
+            folder: folder.to_owned(),
+            name,
+            file,
+            length: 0,
+            reserved: 0,
+            mark: None,
+            key: key.to_owned(),
+            receipts_from: None,
+        };
+        let recovered = journal.replay(&bytes, generation)?;
+        journal.cut()?;
+        Ok((journal, recovered))
+    }
+
+    /// The address that has given a true receipt, as `host:port`.
+    pub fn receipts_from(&self) -> Option<&str> {
+        self.receipts_from.as_deref()
+    }
+
+    /// Reserves space for what `records` records take, so that a full disk is met before they are delivered.
+    ///
+    /// # Errors
+    ///
+    /// If there is no room; nothing is changed then.
+    pub fn reserve(&mut self, records: usize) -> Result<(), LedgerError> {
+        let bytes = (records * UNIT + 8 * UNIT) as u64;
+        if self.length + bytes <= self.reserved {
+            return Ok(());
+        }
+        let most = bytes.max(64 << 10);
+        self.allocate(most)
+            .map_err(|cause| LedgerError::io("reserve space in", &self.path(), cause))?;
+        self.reserved = self.length + most;
+        Ok(())
+    }
+
+    /// Appends what is confirmed under `mark`, and syncs.
+    ///
+    /// # Errors
+    ///
+    /// If the disk refuses; what the file held before is still sound, and the call may be repeated.
+    pub fn confirm(&mut self, mark: Mark, confirmed: &[Fingerprint]) -> Result<(), LedgerError> {
+        let mut frames = vec![];
+        if self.mark != Some(mark) {
+            if self
+                .mark
+                .is_none_or(|known| known.generation != mark.generation)
+                && self.length > LENGTH_MAX
+            {
+                self.begin_anew()?;
+            }
+            let Mark { generation, window } = mark;
+            let mut payload = generation.to_le_bytes().to_vec();
+            payload.extend(window.start.timestamp().to_le_bytes());
+            payload.extend(window.end.timestamp().to_le_bytes());
+            payload.extend(self.key.as_bytes());
+            frame(Kind::Window, &payload, &mut frames);
+        }
+        frame(
+            Kind::Confirmed,
+            &confirmed
+                .iter()
+                .flat_map(|fingerprint| fingerprint.0)
+                .collect::<Vec<_>>(),
+            &mut frames,
+        );
+        self.append(&frames)?;
+        self.mark = Some(mark);
+        Ok(())
+    }
+
+    /// Remembers for good that the relay at `address` gives true receipts.
+    ///
+    /// # Errors
+    ///
+    /// If the disk refuses.
+    pub fn remember_receipts(&mut self, address: &str) -> Result<(), LedgerError> {
+        let mut frames = vec![];
+        frame(Kind::Receipts, address.as_bytes(), &mut frames);
+        self.append(&frames)?;
+        self.receipts_from = Some(address.to_owned());
+        Ok(())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join(&self.name)
+    }
+
+    fn append(&mut self, frames: &[u8]) -> Result<(), LedgerError> {
+        let mut write = || {
+            self.file.seek(SeekFrom::Start(self.length))?;
+            self.file.write_all(frames)?;
+            self.file.sync_data()
+        };
+        write().map_err(|cause| LedgerError::io("write", &self.path(), cause))?;
+        self.length += frames.len() as u64;
+        Ok(())
+    }
+
+    /// Puts an empty journal in the place of one that has grown long.
+    fn begin_anew(&mut self) -> Result<(), LedgerError> {
+        let mut head = HEAD.to_vec();
+        if let Some(address) = &self.receipts_from {
+            frame(Kind::Receipts, address.as_bytes(), &mut head);
+        }
+        file::replace(&self.folder, &self.name, &[&head])?;
+        let path = self.path();
+        let file = File::options().read(true).write(true).open(&path);
+        self.file = file.map_err(|cause| LedgerError::io("open", &path, cause))?;
+        (self.length, self.reserved, self.mark) = (head.len() as u64, 0, None);
+        Ok(())
+    }
+
+    fn allocate(&mut self, bytes: u64) -> std::io::Result<()> {
+        let (from, length) = (self.length.cast_signed(), bytes.cast_signed());
+        match fallocate(
+            &self.file,
+            FallocateFlags::FALLOC_FL_KEEP_SIZE,
+            from,
+            length,
+        ) {
+            Err(nix::Error::EOPNOTSUPP | nix::Error::ENOSYS) => {
+                // Zeros behind the sound part read as nothing, so writing them reserves as well.
+                self.file.seek(SeekFrom::Start(self.length))?;
+                std::io::copy(&mut std::io::repeat(0).take(bytes), &mut self.file)?;
+                self.file.sync_all()
+            }
+            result => result.map_err(std::io::Error::from),
+        }
+    }
+
+    /// Takes in all sound frames, and sets `length` to their end.
+    fn replay(&mut self, bytes: &[u8], generation: Option<u64>) -> Result<Recovered, LedgerError> {
+        if !bytes.starts_with(HEAD) {
+            return Err(self.damaged("it does not begin as a journal of this version"));
+        }
+        let mut recovered = Recovered::default();
+        let (mut at, mut live) = (HEAD.len(), false);
+        while let Some((kind, payload, end)) = sound_frame(bytes, at) {
+            match kind {
+                Kind::Window => {
+                    let (mark, key) = mark(payload)
+                        .ok_or_else(|| self.damaged("a window's frame is malformed"))?;
+                    if Some(mark.generation) > generation {
+                        return Err(
+                            self.damaged("it belongs to a later cursor than the one beside it")
+                        );
+                    }
+                    live = Some(mark.generation) == generation;
+                    if live && key != self.key {
+                        let directory = self.folder.parent().unwrap_or(&self.folder);
+                        return Err(LedgerError::KeyMissing {
+                            file: Key::path(directory),
+                            folder: self.folder.clone(),
+                        });
+                    }
+                    if live {
+                        recovered.window = Some(mark.window);
+                        self.mark = Some(mark);
+                    }
+                }
+                Kind::Confirmed if live => recovered.confirmed.extend(fingerprints(payload)),
+                Kind::Confirmed => {}
+                Kind::Receipts => {
+                    self.receipts_from = Some(String::from_utf8_lossy(payload).into_owned())
+                }
+            }
+            at = end;
+        }
+        // A torn frame can only be the last one: a frame is synced before the next is written.
+        let later = (at..bytes.len())
+            .step_by(UNIT)
+            .skip(1)
+            .any(|later| sound_frame(bytes, later).is_some());
+        if later {
+            return Err(self.damaged("a frame in its middle is not as it was written"));
+        }
+        self.length = at as u64;
+        Ok(recovered)
+    }
+
+    /// Cuts off what is behind the sound part.
+    fn cut(&mut self) -> Result<(), LedgerError> {
+        let cut = || -> std::io::Result<()> {
+            if self.file.metadata()?.len() > self.length {
+                self.file.set_len(self.length)?;
+                self.file.sync_all()?;
+            }
+            Ok(())
+        };
+        match cut() {
+            // A full or read-only disk is met where something is to be written.
+            Err(cause) if cause.kind() != ErrorKind::ReadOnlyFilesystem => {
+                Err(LedgerError::io("cut", &self.path(), cause))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn damaged(&self, what: &str) -> LedgerError {
+        LedgerError::Damaged {
+            file: self.path(),
+            folder: self.folder.clone(),
+            what: what.to_owned(),
+        }
+    }
+}
+
+/// Appends a frame: magic, kind, length of the payload, checksum of all others, payload, padding.
+fn frame(kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
+    let mut head = [0; UNIT];
+    head[..4].copy_from_slice(&MAGIC);
+    head[4] = kind as u8;
+    // A delivery is bounded far below 4 GiB.
+    head[8..12].copy_from_slice(
+        &u32::try_from(payload.len())
+            .unwrap_or(u32::MAX)
+            .to_le_bytes(),
+    );
+    let check = checksum(&head, payload);
+    head[12..].copy_from_slice(&check.to_le_bytes());
+    out.extend(head);
+    out.extend(payload);
+    out.resize(out.len().next_multiple_of(UNIT), 0);
+}
+
+/// The frame at `at`, if it is sound: its kind, its payload, and where the next one begins.
+fn sound_frame(bytes: &[u8], at: usize) -> Option<(Kind, &[u8], usize)> {
+    let (head, rest) = bytes.get(at..)?.split_first_chunk::<UNIT>()?;
+    let kind = [Kind::Window, Kind::Confirmed, Kind::Receipts]
+        .into_iter()
+        .find(|kind| *kind as u8 == head[4])?;
+    let length = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
+    let padded = length.next_multiple_of(UNIT);
+    let payload = rest.get(..length)?;
+    let padding = rest.get(length..padded)?;
+    let check = u32::from_le_bytes([head[12], head[13], head[14], head[15]]);
+    let sound = head[..4] == MAGIC
+        && head[5..8] == [0; 3]
+        && padding.iter().all(|byte| *byte == 0)
+        && check == checksum(head, payload);
+    sound.then_some((kind, payload, at + UNIT + padded))
+}
+
+fn checksum(head: &[u8; UNIT], payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&head[..12]);
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+fn mark(payload: &[u8]) -> Option<(Mark, String)> {
+    let (generation, rest) = payload.split_first_chunk::<8>()?;
+    let (start, rest) = rest.split_first_chunk::<8>()?;
+    let (end, key) = rest.split_first_chunk::<8>()?;
+    let instant = |bytes: &[u8; 8]| DateTime::from_timestamp(i64::from_le_bytes(*bytes), 0);
+    let window = Window {
+        start: instant(start)?,
+        end: instant(end)?,
+    };
+    Some((
+        Mark {
+            generation: u64::from_le_bytes(*generation),
+            window,
+        },
+        String::from_utf8(key.to_vec()).ok()?,
+    ))
+}

@@ -1,0 +1,90 @@
+//! The secret under which fingerprints are made.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretBox};
+
+use super::{LedgerError, file};
+use crate::record::Fingerprinter;
+
+const FILE: &str = "fingerprint.key";
+const HEAD: &str = "exchange-reports-collector key 1\n";
+
+/// The secret, and a name for it that tells nothing of it.
+#[derive(Clone)]
+pub(super) struct Key {
+    secret: Arc<SecretBox<[u8; 32]>>,
+    id: String,
+}
+
+impl Key {
+    /// Where the key of a state folder is.
+    pub(super) fn path(directory: &Path) -> PathBuf {
+        directory.join(FILE)
+    }
+
+    /// Reads the key of a state folder; `None` if there is none.
+    pub(super) fn load(directory: &Path) -> Result<Option<Self>, LedgerError> {
+        let path = Key::path(directory);
+        let Some(text) = file::read(&path)? else {
+            return Ok(None);
+        };
+        let secret = text.strip_prefix(HEAD.as_bytes()).and_then(|rest| {
+            let (secret, check) = rest.split_at_checked(32)?;
+            let sound = check == crc32fast::hash(secret).to_le_bytes();
+            sound.then(|| secret.try_into().ok()).flatten()
+        });
+        let damaged = || LedgerError::Damaged {
+            file: path.clone(),
+            folder: directory.to_owned(),
+            what: "it is not a key as it was written".to_owned(),
+        };
+        secret
+            .ok_or_else(damaged)
+            .map(|secret| Some(Key::new(secret)))
+    }
+
+    /// Makes a random key and stores it.
+    pub(super) fn create(directory: &Path) -> Result<Self, LedgerError> {
+        let secret: [u8; 32] = rand::random();
+        file::replace(
+            directory,
+            FILE,
+            &[
+                HEAD.as_bytes(),
+                &secret,
+                &crc32fast::hash(&secret).to_le_bytes(),
+            ],
+        )?;
+        Ok(Key::new(secret))
+    }
+
+    fn new(secret: [u8; 32]) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &secret);
+        let id = digest.as_ref()[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Key {
+            secret: Arc::new(SecretBox::new(Box::new(secret))),
+            id,
+        }
+    }
+
+    /// The key's name.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn fingerprinter(&self) -> Fingerprinter {
+        Fingerprinter::new(self.secret.expose_secret())
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.id)
+    }
+}

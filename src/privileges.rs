@@ -1,0 +1,6 @@
+//! To be replaced.
+use std::path::Path;
+/// Says who may not do what.
+pub fn explain_denied(path: &Path) -> String {
+    format!("permission denied: {}", path.display())
+}
