@@ -1,0 +1,59 @@
+# The collector's image: one static binary and the CA certificates of the build image, nothing else.
+#
+#   docker build --tag exchange-reports-collector .
+#
+# The last stage is the collector; `--target demo` gives the other side of the demo. Both base images can be replaced:
+# any Debian-like image with cargo (of the version in Cargo.toml, or newer), gcc and libc6-dev can build, and any image
+# at all can be the base at run time, since nothing of it is used.
+ARG BUILD_IMAGE=rust:1.95-slim-bookworm
+ARG RUNTIME_IMAGE=scratch
+
+# The dependencies, in a layer that only Cargo.toml and Cargo.lock can invalidate.
+FROM ${BUILD_IMAGE} AS dependencies
+RUN test -s /etc/ssl/certs/ca-certificates.crt \
+    || { apt-get update && apt-get install --yes --no-install-recommends ca-certificates; }
+# A named target keeps the flag away from build scripts and procedural macros, which cannot be static.
+ENV CARGO_BUILD_TARGET=host-tuple RUSTFLAGS="-C target-feature=+crt-static"
+WORKDIR /build
+COPY Cargo.toml Cargo.lock ./
+COPY tests/testkit/Cargo.toml tests/testkit/
+RUN mkdir -p src tests/testkit/src \
+    && echo 'fn main() {}' > src/main.rs && touch src/lib.rs tests/testkit/src/lib.rs \
+    && cargo build --locked --release --package exchange-reports-collector
+
+FROM dependencies AS build
+COPY src src
+# What was just copied may be older than the empty crate built above: cargo goes by the time of change.
+RUN touch src/main.rs src/lib.rs \
+    && cargo build --locked --release --package exchange-reports-collector \
+    && mkdir -p /image/usr/local/bin \
+    && cp target/*/release/exchange-reports-collector /image/usr/local/bin/ \
+    && mkdir -p /image/etc/ssl/certs /image/devo-collector/certs /image/devo-collector/config \
+        /image/devo-collector/credentials /image/devo-collector/state \
+    && cp -L /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
+    # Whoever owns the state folder is whom the collector runs as; a volume that is new takes its owner from here.
+    && chown 65532:65532 /image/devo-collector/state
+
+FROM build AS demo-build
+COPY tests/testkit tests/testkit
+RUN touch tests/testkit/src/lib.rs \
+    && cargo build --locked --release --package testkit --bins \
+    && cp target/*/release/simulator target/*/release/relay /image/usr/local/bin/
+
+FROM scratch AS demo
+COPY --from=demo-build /image /
+WORKDIR /devo-collector
+
+FROM ${RUNTIME_IMAGE} AS collector
+ARG VERSION=unversioned
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="exchange-reports-collector" \
+    org.opencontainers.image.description="Collects the Microsoft 365 Exchange reports and delivers them to Devo, every record confirmed" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /image /
+WORKDIR /devo-collector
+VOLUME ["/devo-collector/certs", "/devo-collector/config", "/devo-collector/credentials", "/devo-collector/state"]
+# No USER: started as root the collector drops to the owner of state/, so that the mounted folders work whoever owns them.
+ENTRYPOINT ["/usr/local/bin/exchange-reports-collector"]
