@@ -1,1 +1,200 @@
-//! To be written.
+//! The relay: one delivery on one connection, ended by a receipt.
+//!
+//! A [`Relay`] is a peer that takes lines: a Devo relay behind mutual TLS, or standard output. A [`Delivery`] is one connection to it.
+//! What was written is *confirmed* by [`Delivery::finish`] and nothing else: written is not delivered, since TCP accepts bytes for a peer
+//! that is already gone.
+//!
+//! A [`Receipt`] is the peer's end of stream, if it came after our half-close, without a reset or an alert, and with nothing of ours
+//! unacknowledged at that instant. On anything else the whole delivery is unconfirmed and has to be sent again, from the start of a line.
+//!
+//! Nothing here tries again, sleeps on an error, looks at the stop signal, or knows what a record is.
+
+mod connection;
+mod console;
+mod dial;
+mod error;
+mod limits;
+mod socket;
+mod syslog;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod vigil;
+
+use std::future::pending;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+
+use crate::config::{Output, OutputKind, RelayOutput};
+use connection::Connection;
+use console::Console;
+pub use error::{DeliveryError, FileError, Untrusted};
+use limits::Limits;
+
+/// An output as a peer, which opens connections. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    peer: Peer,
+    limits: Limits,
+}
+
+#[derive(Clone, Debug)]
+enum Peer {
+    Tls(Arc<RelayOutput>),
+    Console,
+}
+
+/// What makes a record a line: prefix, record and suffix together are one line with its newline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// Before the record.
+    pub prefix: Vec<u8>,
+    /// After the record; ends in a newline.
+    pub suffix: Vec<u8>,
+}
+
+/// Whether a peer answers a half-close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It ends its stream too: it gives receipts.
+    Answers,
+    /// It keeps the connection open and says nothing.
+    Silent,
+}
+
+/// What may confirm a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// A receipt only.
+    ReceiptOnly,
+    /// A receipt; or, for a peer that never gave one, TCP's acknowledgement of every byte.
+    StandIn,
+}
+
+/// The confirmation of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// The peer's TLS endpoint has read everything.
+    Read,
+    /// The peer's TCP has acknowledged everything, which may have been lost all the same.
+    StoodIn,
+}
+
+impl Relay {
+    /// The peer that the configuration describes. Opens nothing, reads no file.
+    pub fn new(output: &Output) -> Self {
+        let peer = match &output.kind {
+            OutputKind::Relay(relay) => Peer::Tls(Arc::new(relay.clone())),
+            OutputKind::Console => Peer::Console,
+        };
+        Self {
+            peer,
+            limits: Limits::STANDARD,
+        }
+    }
+
+    /// The peer's host and port, or `stdout`.
+    pub fn address(&self) -> String {
+        match &self.peer {
+            Peer::Tls(relay) if relay.address.contains(':') => {
+                format!("[{}]:{}", relay.address, relay.port)
+            }
+            Peer::Tls(relay) => format!("{}:{}", relay.address, relay.port),
+            Peer::Console => "stdout".to_owned(),
+        }
+    }
+
+    /// How a record that was pulled at `pulled`, by the machine `host`, is wrapped for this peer. `tag` is the Devo table.
+    pub fn envelope(&self, pulled: DateTime<Utc>, host: &str, tag: &str) -> Envelope {
+        match &self.peer {
+            Peer::Tls(_) => syslog::envelope(pulled, host, tag),
+            Peer::Console => console::envelope(pulled, tag),
+        }
+    }
+
+    /// Checks all that can be checked without a connection: that the certificate files are there, can be read, belong together, and
+    /// have not expired. Blocks on the disk.
+    pub fn check(&self) -> Result<(), DeliveryError> {
+        match &self.peer {
+            Peer::Tls(relay) => tls::check(relay),
+            Peer::Console => Ok(()),
+        }
+    }
+
+    /// Opens a connection: reads the certificate files anew, tries the addresses of the name in order, shakes hands.
+    ///
+    /// With TLS 1.3 a relay that refuses our certificate says so only after this: any of the delivery's methods may report it.
+    pub async fn open(&self) -> Result<Delivery, DeliveryError> {
+        let stream = match &self.peer {
+            Peer::Tls(relay) => Stream::Tls(Box::new(self.connect(relay).await?)),
+            Peer::Console => Stream::Console(Console::open()),
+        };
+        Ok(Delivery { stream })
+    }
+
+    /// An empty delivery, which shows whether the peer answers a half-close at all. Takes up to 15 s with one that does not.
+    ///
+    /// # Errors
+    /// As [`Relay::open`] and [`Delivery::finish`]: a reset, or an end that came first, is no answer either way.
+    pub async fn probe(&self) -> Result<Answer, DeliveryError> {
+        match &self.peer {
+            Peer::Tls(relay) => self.connect(relay).await?.probe().await,
+            Peer::Console => Ok(Answer::Answers),
+        }
+    }
+
+    async fn connect(&self, relay: &Arc<RelayOutput>) -> Result<Connection, DeliveryError> {
+        Connection::open(relay, &self.address(), self.limits).await
+    }
+}
+
+/// Lines on one connection. Dropped without [`Delivery::finish`], it breaks the connection off.
+#[derive(Debug)]
+pub struct Delivery {
+    stream: Stream,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tls(Box<Connection>),
+    Console(Console),
+}
+
+impl Delivery {
+    /// Writes whole lines, best 32–64 KiB at once. Returns when the kernel has them, which confirms nothing.
+    ///
+    /// A peer that reads slowly may make this take long. Not cancel safe: a delivery whose write was given up has to be dropped.
+    ///
+    /// # Errors
+    /// The peer has ended or broken the connection, is dead, or has read nothing for 15 minutes.
+    pub async fn write(&mut self, chunk: Bytes) -> Result<(), DeliveryError> {
+        match &mut self.stream {
+            Stream::Tls(connection) => connection.write(&chunk).await,
+            Stream::Console(console) => console.write(&chunk).await,
+        }
+    }
+
+    /// Resolves when the peer ends or breaks the connection uninvited, while there is nothing to write. Cancel safe.
+    pub async fn broken(&mut self) -> DeliveryError {
+        match &mut self.stream {
+            Stream::Tls(connection) => connection.broken().await,
+            Stream::Console(_) => pending().await,
+        }
+    }
+
+    /// Ends the delivery, by `close_notify` and a half-close, and waits for the peer's receipt.
+    ///
+    /// A peer that has acknowledged everything may take up to 15 minutes for it: it is slow, not gone, and to send all again would
+    /// not make it faster.
+    ///
+    /// # Errors
+    /// All that was written is unconfirmed.
+    pub async fn finish(self, trust: Trust) -> Result<Receipt, DeliveryError> {
+        match self.stream {
+            Stream::Tls(connection) => connection.finish(trust).await,
+            Stream::Console(console) => console.finish().await,
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! One connection to a relay, from the handshake to the receipt.
+//!
+//! The read half is watched all the time: whatever the peer ends by itself, before we have half-closed, leaves the delivery unconfirmed.
+//! The connection drives TLS itself rather than through a stream adapter, since these make no difference between the peer's
+//! `close_notify` and its end of stream, and the receipt is the latter.
+
+use std::io::{self, IoSlice, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+use tokio::task::{consume_budget, spawn_blocking};
+use tokio::time::{Instant, timeout};
+
+use super::dial::dial;
+use super::error::DeliveryError;
+use super::limits::Limits;
+use super::socket;
+use super::tls::Session;
+use super::vigil::Vigil;
+use super::{Answer, Receipt, Trust};
+use crate::config::RelayOutput;
+
+/// What the kernel may still hold unacknowledged when the peer's end of stream counts as a receipt: our FIN, which a peer that ends on
+/// `close_notify` need not have seen.
+const FIN: usize = 1;
+/// The looks after TCP's acknowledgement, of which nothing tells us, while it is to stand in for a receipt.
+const STAND_IN_INTERVAL: Duration = Duration::from_millis(10);
+/// After a failed write: the time for the peer's reason (an alert) to be read, which came before the reset.
+const REASON_WAIT: Duration = Duration::from_millis(100);
+
+/// One connection to a relay.
+#[derive(Debug)]
+pub(super) struct Connection {
+    socket: TcpStream,
+    session: Session,
+    /// Bytes that the kernel has taken, our FIN included.
+    handed_over: u64,
+    limits: Limits,
+}
+
+/// How far the peer's side of the stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inbound {
+    Open,
+    /// `close_notify` has come.
+    Closing,
+    /// The end of the TCP stream has come.
+    Ended,
+}
+
+impl Connection {
+    /// Reads the certificate files, connects, and shakes hands.
+    pub(super) async fn open(
+        relay: &Arc<RelayOutput>,
+        label: &str,
+        limits: Limits,
+    ) -> Result<Self, DeliveryError> {
+        let session = prepare(Arc::clone(relay)).await?;
+        let socket = dial(&relay.address, relay.port, label, &limits).await?;
+        let mut connection = Self {
+            socket,
+            session,
+            handed_over: 0,
+            limits,
+        };
+        let after = limits.handshake;
+        timeout(after, connection.handshake())
+            .await
+            .map_err(|_| DeliveryError::HandshakeTimeout { after })??;
+        Ok(connection)
+    }
+
+    async fn handshake(&mut self) -> Result<(), DeliveryError> {
+        while self.session.is_handshaking() || self.session.has_output() {
+            self.flush().await?;
+            if self.listen()? != Inbound::Open {
+                return Err(DeliveryError::HandshakeEnded);
+            }
+            if self.session.is_handshaking() || self.session.has_output() {
+                self.ready().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of `chunk` to the socket.
+    pub(super) async fn write(&mut self, chunk: &[u8]) -> Result<(), DeliveryError> {
+        let mut rest = chunk;
+        let mut vigil = self.vigil()?;
+        consume_budget().await;
+        loop {
+            self.expect_open()?;
+            let encrypted = self.session.encrypt(rest)?;
+            rest = &rest[encrypted..];
+            if !self.flush().await? {
+                self.wait(&mut vigil, Vigil::interval(&self.limits)).await?;
+            } else if rest.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Resolves when the peer ends or breaks the connection. Cancel safe.
+    pub(super) async fn broken(&mut self) -> DeliveryError {
+        loop {
+            if let Err(error) = self.quiet_spell().await {
+                return error;
+            }
+        }
+    }
+
+    /// Waits until something happens, or everything written has been acknowledged a while ago.
+    async fn quiet_spell(&mut self) -> Result<(), DeliveryError> {
+        let mut vigil = self.vigil()?;
+        loop {
+            self.expect_open()?;
+            // Nothing of the service's is left, but TLS may have something to answer.
+            self.flush().await?;
+            self.wait(&mut vigil, Vigil::interval(&self.limits)).await?;
+            if socket::unacknowledged(&self.socket).map_err(broken)? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends the stream and waits for the receipt.
+    pub(super) async fn finish(mut self, trust: Trust) -> Result<Receipt, DeliveryError> {
+        self.half_close().await?;
+        match trust {
+            Trust::ReceiptOnly => self.receipt().await,
+            Trust::StandIn => self.receipt_or_acknowledgement().await,
+        }
+    }
+
+    /// Ends the stream, on which nothing was written, and sees whether the peer ends it too.
+    pub(super) async fn probe(mut self) -> Result<Answer, DeliveryError> {
+        self.half_close().await?;
+        let after = self.limits.probe;
+        if let Ok(receipt) = timeout(after, self.receipt()).await {
+            return receipt.map(|_| Answer::Answers);
+        }
+        match self.outstanding()? {
+            0 => Ok(Answer::Silent),
+            outstanding => Err(DeliveryError::Dead { after, outstanding }),
+        }
+    }
+
+    /// Says `close_notify` and half-closes, if the peer has not ended the stream before.
+    async fn half_close(&mut self) -> Result<(), DeliveryError> {
+        let mut vigil = self.vigil()?;
+        self.expect_open()?;
+        self.session.close();
+        while !self.flush().await? {
+            self.wait(&mut vigil, Vigil::interval(&self.limits)).await?;
+            self.expect_open()?;
+        }
+        if let Err(source) = self.socket.shutdown().await {
+            return Err(self.reason(source).await);
+        }
+        self.handed_over += 1;
+        // The kernel knows the order of the two ends of stream; between a look at ours and the half-close, the peer's could have come.
+        let condition = socket::condition(&self.socket).map_err(broken)?;
+        if condition.closed_by_us_first {
+            Ok(())
+        } else {
+            Err(self.reason_of_end().await)
+        }
+    }
+
+    /// Waits for the peer's end of stream.
+    async fn receipt(&mut self) -> Result<Receipt, DeliveryError> {
+        let mut vigil = self.vigil()?;
+        while self.listen()? != Inbound::Ended {
+            self.wait(&mut vigil, Vigil::interval(&self.limits)).await?;
+        }
+        self.confirm()
+    }
+
+    /// Waits for the peer's end of stream, or for its TCP to have everything and nothing to follow for a while.
+    async fn receipt_or_acknowledgement(&mut self) -> Result<Receipt, DeliveryError> {
+        let mut vigil = self.vigil()?;
+        let mut acknowledged = None;
+        while self.listen()? != Inbound::Ended {
+            if acknowledged.is_none() && self.outstanding()? == 0 {
+                acknowledged = Some(Instant::now());
+            }
+            if acknowledged.is_some_and(|at| at.elapsed() >= self.limits.stand_in) {
+                self.expect_no_reset()?;
+                return Ok(Receipt::StoodIn);
+            }
+            self.wait(&mut vigil, STAND_IN_INTERVAL).await?;
+        }
+        self.confirm()
+    }
+
+    /// Whether the end of stream that has just been read is a receipt.
+    fn confirm(&self) -> Result<Receipt, DeliveryError> {
+        let outstanding = self.outstanding()?;
+        // The end of stream can be read though a reset came after it, while we did not look.
+        self.expect_no_reset()?;
+        if outstanding > FIN {
+            return Err(DeliveryError::Crossed { outstanding });
+        }
+        Ok(Receipt::Read)
+    }
+
+    fn expect_no_reset(&self) -> Result<(), DeliveryError> {
+        match self.socket.take_error() {
+            Ok(None) => Ok(()),
+            Ok(Some(source)) | Err(source) => Err(broken(source)),
+        }
+    }
+
+    fn expect_open(&mut self) -> Result<(), DeliveryError> {
+        match self.listen()? {
+            Inbound::Open => Ok(()),
+            Inbound::Closing | Inbound::Ended => Err(DeliveryError::Ended),
+        }
+    }
+
+    /// Takes in what the peer has sent.
+    fn listen(&mut self) -> Result<Inbound, DeliveryError> {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.socket.try_read(&mut buffer) {
+                Ok(0) => return Ok(Inbound::Ended),
+                Ok(length) => {
+                    if let Err(error) = self.session.receive(&buffer[..length]) {
+                        // Our alert, if there is one: the relay's operator may look for it too.
+                        let _ = self.session.write_to(&mut Outgoing(&self.socket));
+                        return Err(error);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(if self.session.peer_closed() {
+                        Inbound::Closing
+                    } else {
+                        Inbound::Open
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(broken(error)),
+            }
+        }
+    }
+
+    /// Gives the socket what it takes; whether that was all.
+    async fn flush(&mut self) -> Result<bool, DeliveryError> {
+        while self.session.has_output() {
+            match self.session.write_to(&mut Outgoing(&self.socket)) {
+                Ok(written) => self.handed_over += written as u64,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.reason(error).await),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The peer's own reason for the reset that made a write fail, if it gave one.
+    async fn reason(&mut self, error: io::Error) -> DeliveryError {
+        match self.reason_of_end().await {
+            DeliveryError::Ended | DeliveryError::Broken { .. } => broken(error),
+            reason => reason,
+        }
+    }
+
+    /// The peer's reason for an end that we did not begin.
+    async fn reason_of_end(&mut self) -> DeliveryError {
+        // Readable it is, but the runtime has to notice.
+        let _ = timeout(REASON_WAIT, self.socket.readable()).await;
+        self.listen().err().unwrap_or(DeliveryError::Ended)
+    }
+
+    /// Waits until the socket can be read, or written to if something waits for it; looks after the peer if neither is for long.
+    async fn wait(&mut self, vigil: &mut Vigil, interval: Duration) -> Result<(), DeliveryError> {
+        if let Ok(ready) = timeout(interval, self.ready()).await {
+            return ready;
+        }
+        let outstanding = self.outstanding()?;
+        let condition = socket::condition(&self.socket).map_err(broken)?;
+        let acknowledged = self.handed_over.saturating_sub(outstanding as u64);
+        vigil.note(
+            acknowledged,
+            outstanding,
+            &condition,
+            Instant::now(),
+            &self.limits,
+        )
+    }
+
+    async fn ready(&self) -> Result<(), DeliveryError> {
+        let interest = if self.session.has_output() {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        };
+        self.socket.ready(interest).await.map(drop).map_err(broken)
+    }
+
+    fn vigil(&self) -> Result<Vigil, DeliveryError> {
+        let acknowledged = self.handed_over.saturating_sub(self.outstanding()? as u64);
+        Ok(Vigil::start(acknowledged, Instant::now()))
+    }
+
+    fn outstanding(&self) -> Result<usize, DeliveryError> {
+        socket::unacknowledged(&self.socket).map_err(broken)
+    }
+}
+
+/// Reads the certificate files on a thread that may block.
+async fn prepare(relay: Arc<RelayOutput>) -> Result<Session, DeliveryError> {
+    match spawn_blocking(move || Session::prepare(&relay)).await {
+        Ok(session) => session,
+        Err(error) => Err(DeliveryError::Protocol {
+            source: error.into(),
+        }),
+    }
+}
+
+fn broken(source: io::Error) -> DeliveryError {
+    DeliveryError::Broken { source }
+}
+
+/// The socket as a writer that never waits.
+struct Outgoing<'a>(&'a TcpStream);
+
+impl Write for Outgoing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,35 @@
+//! How long each step of a delivery may take: every bound on time in one place.
+
+use std::time::Duration;
+
+/// How long each step of a delivery may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Turning the relay's name into addresses.
+    pub(super) resolve: Duration,
+    /// Connecting to one of the addresses; each has its own time.
+    pub(super) connect: Duration,
+    /// The TLS handshake.
+    pub(super) handshake: Duration,
+    /// With bytes under way: the time without any acknowledgement after which the peer is taken for dead.
+    pub(super) dead: Duration,
+    /// The time without any progress, though the peer's machine is alive: a reader that does not read, or a receipt that does not come.
+    pub(super) slow: Duration,
+    /// The time that an empty delivery waits for its receipt before the peer counts as one that gives none.
+    pub(super) probe: Duration,
+    /// The time that a true receipt still has once TCP's acknowledgement could stand in.
+    pub(super) stand_in: Duration,
+}
+
+impl Limits {
+    /// The limits of the daemon.
+    pub(super) const STANDARD: Self = Self {
+        resolve: Duration::from_secs(30),
+        connect: Duration::from_secs(10),
+        handshake: Duration::from_secs(30),
+        dead: Duration::from_mins(1),
+        slow: Duration::from_mins(15),
+        probe: Duration::from_secs(15),
+        stand_in: Duration::from_secs(1),
+    };
+}

@@ -1,0 +1,187 @@
+//! The TLS side of a connection, without its socket: bytes in, bytes out.
+//!
+//! TLS 1.2 and 1.3, our certificate always shown, the relay's verified against the chain file. Sessions are never resumed: rsyslog and
+//! socat with client certificates refuse two of three that are.
+
+mod files;
+mod verdict;
+mod verifier;
+
+use std::fmt;
+use std::io::{self, BufRead, Write};
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
+use rustls::sign::SingleCertAndKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls_pki_types::{ServerName, UnixTime};
+
+use super::error::DeliveryError;
+use crate::config::RelayOutput;
+pub use files::FileError;
+
+/// A relay says nothing. What it says all the same is ignored up to this many bytes.
+const IGNORED_MAX: usize = 64 << 10;
+/// The encrypted bytes that may wait for the socket: one chunk as the service writes them.
+const OUTPUT_MAX: usize = 64 << 10;
+
+/// One TLS connection's state.
+pub(super) struct Session {
+    tls: ClientConnection,
+    relay: Arc<RelayOutput>,
+    ignored: usize,
+    peer_closed: bool,
+}
+
+/// Checks the certificate files as [`Session::prepare`] would.
+pub(super) fn check(relay: &RelayOutput) -> Result<(), DeliveryError> {
+    configuration(relay)?;
+    server_name(relay)?;
+    Ok(())
+}
+
+impl Session {
+    /// Reads the certificate files and makes ready for a handshake. Blocks on the disk.
+    ///
+    /// # Errors
+    /// A file cannot be used, or the address is no name.
+    pub(super) fn prepare(relay: &Arc<RelayOutput>) -> Result<Self, DeliveryError> {
+        let configuration = Arc::new(configuration(relay)?);
+        let mut tls =
+            ClientConnection::new(configuration, server_name(relay)?).map_err(protocol)?;
+        tls.set_buffer_limit(Some(OUTPUT_MAX));
+        Ok(Self {
+            tls,
+            relay: Arc::clone(relay),
+            ignored: 0,
+            peer_closed: false,
+        })
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.tls.is_handshaking()
+    }
+
+    /// Whether the peer has said `close_notify`.
+    pub(super) fn peer_closed(&self) -> bool {
+        self.peer_closed
+    }
+
+    /// Whether encrypted bytes wait for the socket.
+    pub(super) fn has_output(&self) -> bool {
+        self.tls.wants_write()
+    }
+
+    /// Encrypts the beginning of `plain`; returns how much of it. Takes nothing while much waits for the socket.
+    pub(super) fn encrypt(&mut self, plain: &[u8]) -> Result<usize, DeliveryError> {
+        self.tls
+            .writer()
+            .write(plain)
+            .map_err(|source| DeliveryError::Protocol {
+                source: source.into(),
+            })
+    }
+
+    /// Encrypts our `close_notify`.
+    pub(super) fn close(&mut self) {
+        self.tls.send_close_notify();
+    }
+
+    /// Gives encrypted bytes to the socket, in one write.
+    pub(super) fn write_to(&mut self, socket: &mut dyn Write) -> io::Result<usize> {
+        self.tls.write_tls(socket)
+    }
+
+    /// Takes in what came from the socket. Data is ignored, and so is all that follows the peer's `close_notify`.
+    ///
+    /// # Errors
+    /// An alert; a certificate that is not to be trusted; a peer that breaks the protocol or talks too much.
+    pub(super) fn receive(&mut self, mut bytes: &[u8]) -> Result<(), DeliveryError> {
+        while !bytes.is_empty() && !self.peer_closed {
+            self.tls.read_tls(&mut bytes).map_err(io_protocol)?;
+            let state = self
+                .tls
+                .process_new_packets()
+                .map_err(|error| verdict::verdict(error, &self.relay.chain, &self.relay.cert))?;
+            self.peer_closed = state.peer_has_closed();
+            let talk = state.plaintext_bytes_to_read();
+            self.ignore(talk)?;
+        }
+        self.count_ignored(bytes.len())
+    }
+
+    fn ignore(&mut self, mut talk: usize) -> Result<(), DeliveryError> {
+        self.count_ignored(talk)?;
+        while talk > 0 {
+            let mut reader = self.tls.reader();
+            let length = reader.fill_buf().map_err(io_protocol)?.len();
+            reader.consume(length);
+            talk = talk.saturating_sub(length.max(1));
+        }
+        Ok(())
+    }
+
+    fn count_ignored(&mut self, bytes: usize) -> Result<(), DeliveryError> {
+        self.ignored += bytes;
+        if self.ignored > IGNORED_MAX {
+            return Err(DeliveryError::Talks { bound: IGNORED_MAX });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("version", &self.tls.protocol_version())
+            .field("peer_closed", &self.peer_closed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads the files. The clock that decides what has expired is the one that the TLS library judges the relay's certificate by.
+fn configuration(relay: &RelayOutput) -> Result<ClientConfig, DeliveryError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let identity = files::identity(relay, &provider, UnixTime::now())?;
+    let mut roots = RootCertStore::empty();
+    for anchor in files::anchors(relay)? {
+        roots
+            .add(anchor)
+            .map_err(|error| files::unusable_anchor(relay, &error))?;
+    }
+    let verifier = verifier::ChainFile {
+        roots,
+        verify_name: relay.verify_hostname,
+        algorithms: provider.signature_verification_algorithms,
+    };
+    let mut configuration = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(protocol)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
+    configuration.resumption = Resumption::disabled();
+    Ok(configuration)
+}
+
+/// The name that the relay's certificate has to bear, and the SNI unless it is an IP address.
+fn server_name(relay: &RelayOutput) -> Result<ServerName<'static>, DeliveryError> {
+    let address = relay.address.trim_end_matches('.');
+    ServerName::try_from(address.to_owned()).map_err(|_| DeliveryError::Address {
+        address: relay.address.clone(),
+    })
+}
+
+fn protocol(error: rustls::Error) -> DeliveryError {
+    DeliveryError::Protocol {
+        source: error.into(),
+    }
+}
+
+fn io_protocol(error: io::Error) -> DeliveryError {
+    DeliveryError::Protocol {
+        source: error.into(),
+    }
+}

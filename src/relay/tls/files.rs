@@ -1,0 +1,299 @@
+//! The three PEM files: read anew for each connection, and every way of getting them wrong told apart.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::DateTime;
+use rustls::crypto::CryptoProvider;
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
+use rustls_pki_types::pem::{PemObject, SectionKind};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use thiserror::Error;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::config::RelayOutput;
+
+/// A byte order mark, which editors on Windows leave in front.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// No certificate file is near this size; a wrong path may lead to something far larger.
+const SIZE_MAX: u64 = 4 << 20;
+
+/// One of the three certificate files cannot be used.
+#[derive(Debug, Error)]
+#[error("`{role}` file {}: {problem}", .path.display())]
+pub struct FileError {
+    role: &'static str,
+    path: PathBuf,
+    problem: Problem,
+}
+
+#[derive(Debug, Error)]
+enum Problem {
+    #[error("there is no such file")]
+    Missing,
+    #[error("permission denied on {} (owner {owner}, group {group}, mode {mode:04o}) to uid {uid}", .at.display())]
+    Denied {
+        at: PathBuf,
+        owner: u32,
+        group: u32,
+        mode: u32,
+        uid: u32,
+    },
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    #[error("is larger than {} MiB", SIZE_MAX >> 20)]
+    TooLarge,
+    #[error("is empty")]
+    Empty,
+    #[error("is DER (binary), not PEM")]
+    Der,
+    #[error("holds no {0} in PEM form")]
+    Nothing(&'static str),
+    #[error("is damaged: {0}")]
+    Damaged(String),
+    #[error("holds a private key and no certificate")]
+    KeyForCertificate,
+    #[error("holds a certificate and no private key")]
+    CertificateForKey,
+    #[error("the private key is encrypted")]
+    Encrypted,
+    #[error("the private key is of a kind that cannot be used: {0}")]
+    UnusableKey(Error),
+    #[error("the private key does not belong to the certificate in {}", .cert.display())]
+    Mismatch { cert: PathBuf },
+    #[error("the certificate cannot be used: {0}")]
+    UnusableCertificate(String),
+    #[error("the certificate expired on {0}")]
+    Expired(String),
+    #[error("the certificate is not valid before {0}")]
+    NotYetValid(String),
+}
+
+impl FileError {
+    /// What to do about it.
+    pub fn action(&self) -> String {
+        let path = self.path.display();
+        match &self.problem {
+            Problem::Missing => format!("put the file there, or correct `{}`", self.role),
+            Problem::Denied { at, uid, .. } if *at == self.path => {
+                format!("`chown {uid} {path}` (mode 0400 is enough), or run the collector as the file's owner")
+            }
+            Problem::Denied { at, uid, .. } => {
+                let at = at.display();
+                format!("let uid {uid} pass through the folder: `chmod a+x {at}`, or `chown {uid} {at}`")
+            }
+            Problem::Unreadable(_) => format!("make `{}` a readable file", self.role),
+            Problem::TooLarge => format!("correct `{}`: this is no certificate file", self.role),
+            Problem::Der if self.role == "key" => format!(
+                "convert it: `openssl pkey -inform DER -in {path} -out {path}.pem`, and set `key` to the new file \
+                 (a .p12 or .pfx file: `openssl pkcs12 -in {path} -nocerts -nodes -out {path}.pem`)"
+            ),
+            Problem::Der => format!(
+                "convert it: `openssl x509 -inform DER -in {path} -out {path}.pem`, and set `{}` to the new file \
+                 (a .p12 or .pfx file: `openssl pkcs12 -in {path} -nokeys -out {path}.pem`)",
+                self.role
+            ),
+            Problem::Encrypted => format!(
+                "decrypt it: `openssl pkey -in {path} -out {path}.plain`, protect the new file (mode 0400), and set `key` to it"
+            ),
+            Problem::KeyForCertificate | Problem::CertificateForKey => {
+                "`cert` and `key` seem to be swapped: correct the two names".to_owned()
+            }
+            Problem::Mismatch { .. } => {
+                "set `cert` and `key` to the two files that were downloaded together".to_owned()
+            }
+            Problem::UnusableKey(_) => "use an RSA key of 2048 bits or more, or an ECDSA key (P-256, P-384, P-521)".to_owned(),
+            Problem::Expired(_) => {
+                "download a new certificate and its key, and replace `cert` and `key`; no restart is needed. If the date is \
+                 not past, this machine's clock is wrong"
+                    .to_owned()
+            }
+            Problem::NotYetValid(_) => "check this machine's clock".to_owned(),
+            Problem::Empty | Problem::Nothing(_) | Problem::Damaged(_) | Problem::UnusableCertificate(_) => {
+                format!("download the {} file again, or correct `{0}`", self.role)
+            }
+        }
+    }
+}
+
+/// The certificates of the chain file, at least one.
+pub(super) fn anchors(relay: &RelayOutput) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    PemFile::read("chain", &relay.chain)?.certificates()
+}
+
+/// A certificate of the chain file that can be nobody's anchor.
+pub(super) fn unusable_anchor(relay: &RelayOutput, error: &Error) -> FileError {
+    FileError {
+        role: "chain",
+        path: relay.chain.clone(),
+        problem: Problem::UnusableCertificate(error.to_string()),
+    }
+}
+
+/// Our certificate with what leads to its authority, and its key, which belong together and are valid at `now`.
+pub(super) fn identity(
+    relay: &RelayOutput,
+    provider: &CryptoProvider,
+    now: UnixTime,
+) -> Result<Arc<CertifiedKey>, FileError> {
+    let cert = PemFile::read("cert", &relay.cert)?;
+    let certificates = cert.certificates()?;
+    cert.check_validity(&certificates[0], now)?;
+    let key = PemFile::read("key", &relay.key)?;
+    let mismatch = || {
+        key.error(Problem::Mismatch {
+            cert: relay.cert.clone(),
+        })
+    };
+    let signing_key = provider
+        .key_provider
+        .load_private_key(key.private_key()?)
+        .map_err(|error| key.error(Problem::UnusableKey(error)))?;
+    let identity = CertifiedKey::new(certificates, signing_key);
+    match identity.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(Arc::new(identity)),
+        Err(Error::InconsistentKeys(_)) => Err(mismatch()),
+        Err(other) => Err(cert.error(Problem::UnusableCertificate(other.to_string()))),
+    }
+}
+
+/// A PEM file that has been read.
+struct PemFile<'a> {
+    role: &'static str,
+    path: &'a Path,
+    text: Vec<u8>,
+}
+
+impl<'a> PemFile<'a> {
+    fn read(role: &'static str, path: &'a Path) -> Result<Self, FileError> {
+        let mut file = Self {
+            role,
+            path,
+            text: Vec::new(),
+        };
+        file.text = read_bounded(path).map_err(|problem| file.error(problem))?;
+        if file.text.starts_with(BYTE_ORDER_MARK) {
+            file.text.drain(..BYTE_ORDER_MARK.len());
+        }
+        if file.text.trim_ascii().is_empty() {
+            return Err(file.error(Problem::Empty));
+        }
+        Ok(file)
+    }
+
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, FileError> {
+        let certificates = CertificateDer::pem_slice_iter(&self.text)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| self.error(Problem::Damaged(error.to_string())))?;
+        if !certificates.is_empty() {
+            return Ok(certificates);
+        }
+        Err(self.error(if self.holds("PRIVATE KEY-----") {
+            Problem::KeyForCertificate
+        } else if self.is_der() {
+            Problem::Der
+        } else {
+            Problem::Nothing("certificate")
+        }))
+    }
+
+    fn private_key(&self) -> Result<PrivateKeyDer<'static>, FileError> {
+        // PKCS#8, or PKCS#1 and SEC1 with the headers of an encrypted one, which would pass for damage.
+        if self.holds("BEGIN ENCRYPTED PRIVATE KEY") || self.holds("Proc-Type: 4,ENCRYPTED") {
+            return Err(self.error(Problem::Encrypted));
+        }
+        let key = <(SectionKind, Vec<u8>)>::pem_slice_iter(&self.text)
+            .find_map(|section| match section {
+                Ok((kind, der)) => PrivateKeyDer::from_pem(kind, der).map(Ok),
+                Err(error) => Some(Err(error)),
+            })
+            .transpose()
+            .map_err(|error| self.error(Problem::Damaged(error.to_string())))?;
+        key.ok_or_else(|| {
+            self.error(if self.holds("BEGIN CERTIFICATE-----") {
+                Problem::CertificateForKey
+            } else if self.is_der() {
+                Problem::Der
+            } else {
+                Problem::Nothing("private key")
+            })
+        })
+    }
+
+    fn check_validity(
+        &self,
+        certificate: &CertificateDer<'_>,
+        now: UnixTime,
+    ) -> Result<(), FileError> {
+        let (_, parsed) = X509Certificate::from_der(certificate)
+            .map_err(|error| self.error(Problem::UnusableCertificate(error.to_string())))?;
+        let validity = parsed.validity();
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if now > validity.not_after.timestamp() {
+            return Err(self.error(Problem::Expired(date(validity.not_after.timestamp()))));
+        }
+        if now < validity.not_before.timestamp() {
+            return Err(self.error(Problem::NotYetValid(date(validity.not_before.timestamp()))));
+        }
+        Ok(())
+    }
+
+    fn holds(&self, text: &str) -> bool {
+        memchr::memmem::find(&self.text, text.as_bytes()).is_some()
+    }
+
+    /// DER begins with a SEQUENCE whose length takes several bytes.
+    fn is_der(&self) -> bool {
+        matches!(self.text.as_slice(), [0x30, 0x80..=0x84, ..])
+    }
+
+    fn error(&self, problem: Problem) -> FileError {
+        FileError {
+            role: self.role,
+            path: self.path.to_owned(),
+            problem,
+        }
+    }
+}
+
+/// A moment as an operator reads it.
+pub(super) fn date(seconds: i64) -> String {
+    DateTime::from_timestamp(seconds, 0).map_or_else(
+        || format!("{seconds} s after 1970"),
+        |time| time.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
+    )
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>, Problem> {
+    let metadata = fs::metadata(path).map_err(|error| why(path, error))?;
+    if metadata.len() > SIZE_MAX {
+        return Err(Problem::TooLarge);
+    }
+    fs::read(path).map_err(|error| why(path, error))
+}
+
+fn why(path: &Path, error: io::Error) -> Problem {
+    match error.kind() {
+        io::ErrorKind::NotFound => Problem::Missing,
+        io::ErrorKind::PermissionDenied => denied(path).unwrap_or(Problem::Unreadable(error)),
+        _ => Problem::Unreadable(error),
+    }
+}
+
+/// Which of the path's parts is closed to us: the last one that can still be looked at.
+fn denied(path: &Path) -> Option<Problem> {
+    let (at, metadata) = path
+        .ancestors()
+        .find_map(|at| fs::metadata(at).ok().map(|metadata| (at, metadata)))?;
+    Some(Problem::Denied {
+        at: at.to_owned(),
+        owner: metadata.uid(),
+        group: metadata.gid(),
+        mode: metadata.mode() & 0o7777,
+        uid: nix::unistd::geteuid().as_raw(),
+    })
+}
