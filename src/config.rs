@@ -1,9 +1,28 @@
 //! The configuration: one model behind every form in which it can be given.
 //!
-//! What a value must be is checked once, here; a [`Config`] in hand is one that can be run.
+//! What a value must be is checked once, here; a [`Config`] in hand is one that can be run. Whether the files that it names
+//! exist is left to those who open them.
+//!
+//! The way is: text → tree of values (`config/yaml.rs`) → this model (`config/inputs.rs` and its neighbours, by way of
+//! `config/reader.rs`). Another form of configuration is another door to the tree, and shares all that comes after it.
+
+mod credentials;
+mod endpoints;
+mod file;
+mod finding;
+mod globals;
+mod inputs;
+mod names;
+mod outputs;
+mod reader;
+mod scalar;
+mod services;
+mod tree;
+mod words;
+mod yaml;
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -11,6 +30,63 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::report::Report;
+
+pub use file::locate;
+pub use finding::{Finding, Mistakes};
+
+use finding::Findings;
+use reader::Section;
+
+/// Reads the configuration file at `path`; `now` is the present, which no `start_time` may be ahead of.
+///
+/// # Errors
+///
+/// Every mistake of the file, or the one that kept it from being read.
+pub fn load(path: &Path, now: DateTime<Utc>) -> Result<Loaded, Mistakes> {
+    let findings = Findings::new(path);
+    let config = file::text(path, &findings).and_then(|text| config(&text, now, &findings));
+    findings.conclude(config)
+}
+
+/// Reads a configuration from its text; `path` is only what the findings call it.
+///
+/// # Errors
+///
+/// Every mistake of the text.
+pub fn read(path: &Path, text: &str, now: DateTime<Utc>) -> Result<Loaded, Mistakes> {
+    let findings = Findings::new(path);
+    let config = config(text, now, &findings);
+    findings.conclude(config)
+}
+
+/// A configuration that can be run, and what the operator should be told about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What the operator should look at, though nothing keeps the collector from running.
+    pub warnings: Vec<Finding>,
+    /// What only somebody who debugs wants to know, such as settings of the original without a meaning here.
+    pub notes: Vec<Finding>,
+}
+
+fn config(text: &str, now: DateTime<Utc>, findings: &Findings) -> Option<Config> {
+    let tree = yaml::tree(text, findings)?;
+    let file = Section::root(&tree, findings)?;
+    let globals = globals::read(
+        &file
+            .field("globals")
+            .required("`id` and `name` of the collector go here"),
+    );
+    let outputs = outputs::read(&file.field("outputs"));
+    let inputs = inputs::read(&file.field("inputs"), now);
+    file.warn_of_unknown();
+    Some(Config {
+        globals: globals?,
+        outputs,
+        inputs,
+    })
+}
 
 /// The whole configuration.
 #[derive(Debug)]
@@ -101,7 +177,7 @@ pub struct Input {
     pub environment: Option<String>,
     /// The reporting service's root, ending in a slash: https, or http on loopback.
     pub base_url: Url,
-    /// Where tokens are had: `{authority_url}/{tenant_id}/oauth2/v2.0/token`. https, or http on loopback.
+    /// Where tokens are had, ending in a slash: `{authority_url}{tenant_id}/oauth2/v2.0/token`. https, or http on loopback.
     pub authority_url: Url,
     /// The scope that a token is asked for.
     pub scope: String,

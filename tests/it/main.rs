@@ -1,1 +1,3 @@
 //! The integration tests, a module per feature.
+
+mod configuration;

@@ -1,0 +1,159 @@
+//! What reading a configuration brings to light, in the words that the operator gets to see.
+//!
+//! Nothing here may hold a secret: whoever reports a finding about a secret leaves its value out.
+
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::{Config, Loaded};
+
+/// One thing to say about a configuration. Printed, it is one line: file, line, key and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The file, as it was looked for.
+    pub file: PathBuf,
+    /// The line, counted from 1, where one is to blame.
+    pub line: Option<usize>,
+    /// The path of keys from the top of the file, joined by dots; empty for the file as a whole.
+    pub key: String,
+    /// What is the matter, and what to do about it.
+    pub text: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(out, "")
+    }
+}
+
+impl Finding {
+    fn write(&self, out: &mut fmt::Formatter<'_>, label: &str) -> fmt::Result {
+        write!(out, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(out, ":{line}")?;
+        }
+        write!(out, ": {label}")?;
+        if !self.key.is_empty() {
+            write!(out, "{}: ", self.key)?;
+        }
+        write!(out, "{}", self.text)
+    }
+}
+
+/// Every mistake of a configuration that cannot be used.
+///
+/// Printed, it is a line for each mistake, and then one for each warning: a misspelt key often explains the one missing.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mistakes {
+    mistakes: Vec<Finding>,
+    warnings: Vec<Finding>,
+}
+
+impl Mistakes {
+    /// The mistakes, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &Finding> {
+        self.mistakes.iter()
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, mistake) in self.mistakes.iter().enumerate() {
+            if position > 0 {
+                out.write_str("\n")?;
+            }
+            mistake.write(out, "")?;
+        }
+        for warning in &self.warnings {
+            out.write_str("\n")?;
+            warning.write(out, "warning: ")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for Mistakes {}
+
+/// Where the readers of a file put what they find, so that one run finds everything.
+pub(super) struct Findings {
+    file: PathBuf,
+    mistakes: RefCell<Vec<Finding>>,
+    warnings: RefCell<Vec<Finding>>,
+    notes: RefCell<Vec<Finding>>,
+    lenient: Cell<bool>,
+}
+
+impl Findings {
+    pub(super) fn new(file: &Path) -> Self {
+        Self {
+            file: file.to_path_buf(),
+            mistakes: RefCell::default(),
+            warnings: RefCell::default(),
+            notes: RefCell::default(),
+            lenient: Cell::new(false),
+        }
+    }
+
+    /// Reports what keeps the configuration from being used.
+    pub(super) fn mistake(&self, line: Option<usize>, key: &str, text: impl Into<String>) {
+        if self.lenient.get() {
+            let text = format!("{} (no harm while the input is not enabled)", text.into());
+            return self.warning(line, key, text);
+        }
+        self.add(&self.mistakes, line, key, text.into());
+    }
+
+    /// Reports what the operator should know of, though the configuration can be used.
+    pub(super) fn warning(&self, line: Option<usize>, key: &str, text: impl Into<String>) {
+        self.add(&self.warnings, line, key, text.into());
+    }
+
+    /// Reports what is only of interest to somebody who debugs.
+    pub(super) fn note(&self, line: Option<usize>, key: &str, text: impl Into<String>) {
+        self.add(&self.notes, line, key, text.into());
+    }
+
+    /// Runs `read`; the mistakes that it reports become warnings.
+    pub(super) fn leniently<T>(&self, read: impl FnOnce() -> T) -> T {
+        let before = self.lenient.replace(true);
+        let result = read();
+        self.lenient.set(before);
+        result
+    }
+
+    /// The configuration if there was no mistake.
+    pub(super) fn conclude(self, config: Option<Config>) -> Result<Loaded, Mistakes> {
+        if config.is_none() && self.mistakes.borrow().is_empty() {
+            self.mistake(None, "", "this is not a configuration of the collector");
+        }
+        let mistakes = in_order(self.mistakes.into_inner());
+        let warnings = in_order(self.warnings.into_inner());
+        let notes = in_order(self.notes.into_inner());
+        match config {
+            Some(config) if mistakes.is_empty() => Ok(Loaded {
+                config,
+                warnings,
+                notes,
+            }),
+            _ => Err(Mistakes { mistakes, warnings }),
+        }
+    }
+
+    fn add(&self, to: &RefCell<Vec<Finding>>, line: Option<usize>, key: &str, text: String) {
+        to.borrow_mut().push(Finding {
+            file: self.file.clone(),
+            line,
+            key: key.to_owned(),
+            text,
+        });
+    }
+}
+
+/// In the order of the file; what concerns one line stays in the order in which it was found.
+fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.sort_by_key(|finding| finding.line);
+    findings.dedup();
+    findings
+}

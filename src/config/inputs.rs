@@ -1,0 +1,201 @@
+//! `inputs`: the tenants to collect from.
+
+use std::collections::HashSet;
+use std::num::NonZeroU32;
+
+use chrono::{DateTime, Utc};
+
+use super::reader::{Field, Section};
+use super::words::{listed, quoted};
+use super::{Input, RequestsLimit, ServiceConfig, credentials, endpoints, names, scalar, services};
+use crate::report::REPORTS;
+
+const ID_LENGTH_MAX: usize = 5;
+const SERVICES: &str = "services";
+const CERTIFICATES: &str = "certs";
+
+/// More requests a second than there are nanoseconds is no limit that anything could keep.
+const REQUESTS_MAX: u32 = 1_000_000_000;
+const REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(99_999);
+
+/// Reads the enabled inputs. Those that are not are looked through as well, for warnings only.
+pub(super) fn read(field: &Field<'_>, now: DateTime<Utc>) -> Vec<Input> {
+    let Some(section) = field.section_or_empty() else {
+        return Vec::new();
+    };
+    let fields: Vec<_> = section
+        .fields()
+        .filter(|field| field.key() != SERVICES)
+        .collect();
+    let beside = section
+        .entry(SERVICES)
+        .filter(Field::is_given)
+        .map(|field| Beside::new(field, &fields));
+
+    let mut names = HashSet::new();
+    let mut inputs = Vec::new();
+    let mut disabled = 0;
+    for field in &fields {
+        let Some(section) = field.section_or_empty() else {
+            continue;
+        };
+        if section.field("enabled").boolean() == Some(false) {
+            disabled += 1;
+            section
+                .findings()
+                .leniently(|| input(field, &section, beside.as_ref(), now));
+            continue;
+        }
+        let Some(input) = input(field, &section, beside.as_ref(), now) else {
+            continue;
+        };
+        if !names.insert(input.name.clone()) {
+            field.mistake(format!(
+                "two enabled inputs are called {}: rename one of them",
+                quoted(&input.name)
+            ));
+        }
+        inputs.push(input);
+    }
+    if fields.is_empty() {
+        section.mistake("no input: give at least one, with `id`, `credentials` and `services`");
+    } else if disabled == fields.len() {
+        section.mistake("no input is enabled: set `enabled: true` on one at least");
+    }
+    inputs
+}
+
+/// Services that stand beside the inputs rather than under one, which is how the documentation prints its sample.
+struct Beside<'a> {
+    field: Field<'a>,
+    /// The input that they belong to, where that is clear.
+    owner: Option<&'a str>,
+}
+
+impl<'a> Beside<'a> {
+    fn new(field: Field<'a>, inputs: &[Field<'a>]) -> Self {
+        let without: Vec<_> = inputs
+            .iter()
+            .filter(|input| !input.holds(SERVICES))
+            .map(Field::key)
+            .collect();
+        let owner = match without.as_slice() {
+            [only] => Some(*only),
+            [] => {
+                if !inputs.is_empty() {
+                    field.mistake(
+                        "these services stand beside the inputs, which all have services of their own: move them under \
+                         one, or remove them",
+                    );
+                }
+                None
+            }
+            several => {
+                field.mistake(format!(
+                    "these services stand beside {}, and it is not clear whose they are: move them under the input \
+                     that they belong to",
+                    listed(several, "and")
+                ));
+                None
+            }
+        };
+        Self { field, owner }
+    }
+}
+
+fn input(
+    field: &Field<'_>,
+    section: &Section<'_>,
+    beside: Option<&Beside<'_>>,
+    now: DateTime<Utc>,
+) -> Option<Input> {
+    let name = names::of_key(field);
+    let id = names::id(
+        &section
+            .field("id")
+            .required("the input's id, a number of up to 5 digits"),
+        ID_LENGTH_MAX,
+    );
+    let credentials = credentials::read(section.field("credentials"));
+    let requests_per_second = requests_per_second(&section.field("requests_per_second"));
+    let requests_limits = section
+        .field("requests_limits")
+        .items()
+        .iter()
+        .filter_map(requests_limit)
+        .collect();
+    let environment = section.field("environment").text();
+    let endpoints = endpoints::read(section);
+    let ca_bundle = names::file(&section.field("ca_bundle"), CERTIFICATES);
+    let start_time = services::start_time(&section.field("start_time"), now);
+    let services = services(field.key(), section, beside, start_time, now);
+    section.warn_of_unknown();
+    let endpoints = endpoints?;
+    Some(Input {
+        name: name?,
+        id: id?,
+        credentials: credentials?,
+        requests_per_second,
+        requests_limits,
+        environment,
+        base_url: endpoints.base_url,
+        authority_url: endpoints.authority_url,
+        scope: endpoints.scope,
+        ca_bundle,
+        services,
+    })
+}
+
+/// The input's own services, or those beside it.
+fn services(
+    input: &str,
+    section: &Section<'_>,
+    beside: Option<&Beside<'_>>,
+    start_time: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Vec<ServiceConfig> {
+    let own = section.field(SERVICES);
+    let field = match beside {
+        Some(beside) if !own.is_given() => {
+            if beside.owner != Some(input) {
+                return Vec::new();
+            }
+            &beside.field
+        }
+        _ => &own,
+    };
+    let Some(section) = field.section_or_empty() else {
+        return Vec::new();
+    };
+    if section.is_empty() {
+        field.mistake(format!(
+            "no service: name those to collect, each on a line of its own, such as `{}:`",
+            REPORTS[0].service
+        ));
+    }
+    services::read(&section, start_time, now)
+}
+
+fn requests_per_second(field: &Field<'_>) -> NonZeroU32 {
+    let number = field.number(1..=REQUESTS_MAX, " of requests");
+    number
+        .and_then(NonZeroU32::new)
+        .unwrap_or(REQUESTS_PER_SECOND)
+}
+
+fn requests_limit(field: &Field<'_>) -> Option<RequestsLimit> {
+    let section = field.section_or_empty()?;
+    let period = section.field("period").required("such as `5m`").parse(|text| {
+        scalar::period(text)
+            .ok_or_else(|| "is not a period: give a number and one of s, m, h, d, such as `5m`, up to 31 days".to_owned())
+    });
+    let number = section
+        .field("number_of_requests")
+        .required("the most requests in that period")
+        .number(1..=REQUESTS_MAX, " of requests");
+    section.warn_of_unknown();
+    Some(RequestsLimit {
+        period: period?,
+        number_of_requests: NonZeroU32::new(number?)?,
+    })
+}

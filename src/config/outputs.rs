@@ -1,0 +1,183 @@
+//! `outputs`: the places where every record goes.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use super::reader::{Field, Section};
+use super::words::quoted;
+use super::{Output, OutputKind, ReceiptPolicy, RelayOutput, names};
+
+const CERTIFICATES: &str = "certs";
+const PORT: u16 = 443;
+const ADDRESS_MAX: usize = 253;
+const TYPES: &str = "use `devo_platform`, `relay` or `console`";
+
+/// The addresses of Devo's own clouds.
+const CLOUDS: [&str; 4] = [
+    "collector-us.devo.io",
+    "collector-eu.devo.io",
+    "collector-ca.devo.io",
+    "collector-ap.devo.io",
+];
+
+enum Type {
+    Platform,
+    Relay,
+    Console,
+}
+
+pub(super) fn read(field: &Field<'_>) -> Vec<Output> {
+    let Some(section) = field.section_or_empty() else {
+        return Vec::new();
+    };
+    if section.is_empty() {
+        section.mistake("no output: name a place where the records go, such as `devo_1` of type `devo_platform`");
+    }
+    let mut names = HashSet::new();
+    let mut outputs = Vec::new();
+    for field in section.fields() {
+        let Some(output) = output(&field) else {
+            continue;
+        };
+        if !names.insert(output.name.clone()) {
+            field.mistake(format!(
+                "two outputs are called {}: rename one of them",
+                quoted(&output.name)
+            ));
+        }
+        outputs.push(output);
+    }
+    outputs
+}
+
+fn output(field: &Field<'_>) -> Option<Output> {
+    let name = names::of_key(field);
+    let section = field.section_or_empty()?;
+    let kind = section.field("type").required(TYPES).parse(kind_of);
+    let config = section.field("config");
+    section.warn_of_unknown();
+    let kind = match kind? {
+        Type::Console => OutputKind::Console,
+        Type::Relay => OutputKind::Relay(relay(config, false)?),
+        Type::Platform => OutputKind::Relay(relay(config, true)?),
+    };
+    Some(Output { name: name?, kind })
+}
+
+fn kind_of(text: &str) -> Result<Type, String> {
+    match text.to_lowercase().as_str() {
+        "devo_platform" => Ok(Type::Platform),
+        "relay" => Ok(Type::Relay),
+        "console" | "stdout" => Ok(Type::Console),
+        "syslog" | "in_house_relay" | "sidecar" => {
+            Err(format!("is not available yet in this version: {TYPES}"))
+        }
+        _ => Err(format!("is not a type of output: {TYPES}")),
+    }
+}
+
+fn relay(field: Field<'_>, platform: bool) -> Option<RelayOutput> {
+    let section = field
+        .required("`address`, `chain`, `cert` and `key` go here")
+        .section()?;
+    let address = address(&section, platform);
+    let port = section.field("port").number(1..=u32::from(u16::MAX), "");
+    section.field("type").parse(transport);
+    let file =
+        |key, needed| names::documented_file(&section.field(key).required(needed), CERTIFICATES);
+    let chain = file(
+        "chain",
+        "the file under certs/ with the authorities to trust, such as `chain.crt`",
+    );
+    let cert = file(
+        "cert",
+        "the file under certs/ with your certificate, such as `your_domain.crt`",
+    );
+    let key = file(
+        "key",
+        "the file under certs/ with your private key, such as `your_domain.key`",
+    );
+    let verify_hostname = section.field("verify_hostname").boolean().unwrap_or(true);
+    let receipt = section
+        .field("receipt")
+        .parse(receipt)
+        .unwrap_or(ReceiptPolicy::StandIn);
+    section.warn_of_unknown();
+    Some(RelayOutput {
+        address: address?,
+        port: port
+            .and_then(|port| u16::try_from(port).ok())
+            .unwrap_or(PORT),
+        chain: chain?,
+        cert: cert?,
+        key: key?,
+        verify_hostname,
+        receipt,
+    })
+}
+
+fn address(section: &Section<'_>, platform: bool) -> Option<String> {
+    let field = section
+        .field("address")
+        .required("the relay's host name, such as `collector-eu.devo.io`");
+    let address = field.parse(host)?;
+    if platform && !CLOUDS.contains(&address.to_lowercase().as_str()) {
+        field.warning(format!(
+            "{} is none of Devo's addresses: {}",
+            quoted(&address),
+            CLOUDS.join(", ")
+        ));
+    }
+    Some(address)
+}
+
+/// A host name or an IP address, which may stand in brackets.
+fn host(text: &str) -> Result<String, String> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+        .unwrap_or(text);
+    if bare.parse::<IpAddr>().is_ok() {
+        return Ok(bare.to_owned());
+    }
+    if text.contains("://") || text.contains('/') {
+        return Err(
+            "is not a host name: give the name alone, without `https://` and path".to_owned(),
+        );
+    }
+    if text.contains(':') {
+        return Err("is not a host name: give the name alone, and the port in `port`".to_owned());
+    }
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if name.len() > ADDRESS_MAX || !name.split('.').all(label) {
+        return Err(
+            "is not a host name: give one such as `collector-eu.devo.io`, or an IP address"
+                .to_owned(),
+        );
+    }
+    Ok(name.to_owned())
+}
+
+fn transport(text: &str) -> Result<(), String> {
+    match text.to_lowercase().as_str() {
+        "ssl" | "tls" => Ok(()),
+        _ => Err(
+            "is not allowed: certificates are mandatory for this type of output, use `SSL`"
+                .to_owned(),
+        ),
+    }
+}
+
+fn receipt(text: &str) -> Result<ReceiptPolicy, String> {
+    match text.to_lowercase().as_str() {
+        "required" => Ok(ReceiptPolicy::Required),
+        _ => Err("is not allowed: give `required`, or leave it blank".to_owned()),
+    }
+}

@@ -1,0 +1,135 @@
+//! `services`: the reports to collect, and how.
+
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use super::reader::{Field, Section};
+use super::words::{nearest, quoted};
+use super::{AggregateBy, ServiceConfig, scalar};
+use crate::report::{REPORTS, Report, Resolution};
+
+const PERIOD: Duration = Duration::from_mins(1);
+const DELAY_MAX_SECONDS: u32 = 90_000;
+const DELAY: Duration = Duration::from_secs(DELAY_MAX_SECONDS as u64);
+
+/// How late the reporting service may still come out with a row.
+const LATENESS: Duration = Duration::from_hours(24);
+
+/// Reads the services of one input; `start_time` is what the input says for all of them.
+pub(super) fn read(
+    section: &Section<'_>,
+    start_time: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Vec<ServiceConfig> {
+    section
+        .fields()
+        .filter_map(|field| {
+            let Some(report) = Report::by_service(field.key()) else {
+                field.mistake(unknown(field.key()));
+                return None;
+            };
+            service(&field, report, start_time, now)
+        })
+        .collect()
+}
+
+/// A time that has passed, as `start_time` has to be.
+pub(super) fn start_time(field: &Field<'_>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    field.parse(|text| {
+        let time = scalar::time(text).ok_or(
+            "is not a time: write it as `2024-05-07T15:35:24.133642` (UTC; fraction and time of day may be left out)",
+        )?;
+        if time > now {
+            let now = now.to_rfc3339_opts(SecondsFormat::Secs, true);
+            return Err(format!("lies in the future: it is {now} now (UTC)"));
+        }
+        Ok(time)
+    })
+}
+
+fn service(
+    field: &Field<'_>,
+    report: &'static Report,
+    start_of_input: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Option<ServiceConfig> {
+    let section = field.section_or_empty()?;
+    let period = section
+        .field("request_period_in_seconds")
+        .number(1..=u32::MAX, " of seconds");
+    let start_time = start_time(&section.field("start_time"), now);
+    let config = ServiceConfig {
+        report,
+        period: period.map_or(PERIOD, |seconds| Duration::from_secs(seconds.into())),
+        delay: delay(&section.field("override_time_delay_in_seconds")),
+        start_time: start_time.or(start_of_input),
+        reset_persistence_auth: reset(&section.field("reset_persistence_auth")),
+        aggregate_by: aggregate_by(&section, report),
+    };
+    section.warn_of_unknown();
+    Some(config)
+}
+
+fn delay(field: &Field<'_>) -> Duration {
+    let Some(seconds) = field.number(1..=DELAY_MAX_SECONDS, " of seconds") else {
+        return DELAY;
+    };
+    let delay = Duration::from_secs(seconds.into());
+    if delay < LATENESS {
+        field.warning(format!(
+            "{} is less than a day: rows that the reporting service brings out later than that are never collected",
+            quoted(&seconds.to_string())
+        ));
+    }
+    delay
+}
+
+fn reset(field: &Field<'_>) -> Option<String> {
+    let value = field.text()?;
+    if !value.chars().all(|c| c.is_ascii_digit() || c == '-') {
+        field.warning(format!(
+            "{} is not of the form YYYY-MM-DD; any value that differs from the last one clears the service's state",
+            quoted(&value)
+        ));
+    }
+    Some(value)
+}
+
+fn aggregate_by(section: &Section<'_>, report: &Report) -> Option<AggregateBy> {
+    if report.resolution != Resolution::Aggregate {
+        if section.entry("aggregate_by")?.is_given() {
+            section.field("aggregate_by").mistake("only the services MailTraffic and AdvancedThreatProtectionTraffic have it: remove it here");
+        }
+        return None;
+    }
+    let given = section
+        .field("aggregate_by")
+        .parse(|text| match text.to_lowercase().as_str() {
+            "hour" => Ok(AggregateBy::Hour),
+            "day" => Ok(AggregateBy::Day),
+            _ => Err("is not allowed: give `hour` or `day`".to_owned()),
+        });
+    Some(given.unwrap_or(AggregateBy::Hour))
+}
+
+fn unknown(name: &str) -> String {
+    let stems = REPORTS.each_ref().map(|report| stem(report.service));
+    match nearest(stem(name), &stems) {
+        Some(stem) => {
+            format!("there is no such service: did you mean `office365_reporting_{stem}_service`?")
+        }
+        None => format!(
+            "there is no such service: they are called office365_reporting_…_service, with one of {} for the dots",
+            stems.join(", ")
+        ),
+    }
+}
+
+/// What tells a service's name from the others'.
+fn stem(service: &str) -> &str {
+    let stem = service
+        .strip_prefix("office365_reporting_")
+        .unwrap_or(service);
+    stem.strip_suffix("_service").unwrap_or(stem)
+}
