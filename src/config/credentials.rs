@@ -29,7 +29,7 @@ pub(super) fn read(field: Field<'_>) -> Option<Credentials> {
         .into_iter()
         .filter(|key| section.field(key).is_given())
         .collect();
-    section.warn_of_unknown();
+    section.warn_of_unknown_among_secrets();
     if given == BASIC {
         basic(&section)
     } else if given == SECRET {

@@ -10,8 +10,7 @@ use secrecy::SecretString;
 use super::finding::Findings;
 use super::scalar;
 use super::tree::{Entry, Node, Value};
-use super::words::{listed, nearest, quoted};
-use super::yaml::joined;
+use super::words::{joined, listed, nearest, quoted};
 
 /// A map of the tree, whose keys are known beforehand or are names of the operator's choosing.
 pub(super) struct Section<'a> {
@@ -129,7 +128,7 @@ impl<'a> Section<'a> {
     /// Warns of each key that nobody has asked for.
     pub(super) fn warn_of_unknown(&self) {
         let asked = self.asked.borrow();
-        for field in self.fields().filter(|field| !asked.contains(&field.key)) {
+        for field in self.unknown(&asked) {
             let hint = match nearest(field.key, &asked) {
                 Some(name) => format!("did you mean {}?", quoted(name)),
                 None if asked.is_empty() => "no key is known here".to_owned(),
@@ -137,6 +136,34 @@ impl<'a> Section<'a> {
             };
             field.warning(format!("unknown key, not used: {hint}"));
         }
+    }
+
+    /// As [`Self::warn_of_unknown`], for a section of secrets: a key that is no plain misspelling may be a piece of
+    /// one, as in `{password: one, two}`, and is not shown.
+    pub(super) fn warn_of_unknown_among_secrets(&self) {
+        let asked = self.asked.borrow();
+        for field in self.unknown(&asked) {
+            let plain = field
+                .key
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c == '_');
+            match nearest(field.key, &asked).filter(|_| plain) {
+                Some(name) => field.warning(format!("unknown key, not used: did you mean {}?", quoted(name))),
+                None => self.findings.warning(
+                    field.line,
+                    &self.path,
+                    format!(
+                        "an unknown key, not used (known here: {}); if it is a piece of a secret, put the secret in \
+                         single quotes",
+                        listed(&asked, "and")
+                    ),
+                ),
+            }
+        }
+    }
+
+    fn unknown(&self, asked: &[&str]) -> impl Iterator<Item = Field<'a>> {
+        self.fields().filter(|field| !asked.contains(&field.key))
     }
 
     pub(super) fn mistake(&self, text: impl Into<String>) {

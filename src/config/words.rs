@@ -1,4 +1,4 @@
-//! How values and names are shown in a message.
+//! How values, names and key paths are shown in a message.
 
 /// The longest value that a message repeats whole, in characters.
 const SHOWN_MAX: usize = 80;
@@ -23,6 +23,16 @@ pub(super) fn printable(text: &str) -> String {
         }
     }
     shown
+}
+
+/// A key path with one more key.
+pub(super) fn joined(path: &str, key: &str) -> String {
+    let key = printable(key);
+    if path.is_empty() {
+        key
+    } else {
+        format!("{path}.{key}")
+    }
 }
 
 /// `a`, `b` and `c`.

@@ -9,6 +9,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
 use super::finding::Findings;
 use super::tree::{Entry, Node, Value};
+use super::words::joined;
 
 /// How deep values may be nested; a configuration needs seven levels.
 const DEPTH_MAX: usize = 32;
@@ -295,16 +296,6 @@ impl<'a> Builder<'a> {
                 Collection::Map(OpenMap { key: Some(key), .. }) => joined(&path, &key.text),
                 Collection::Map(_) => path,
             })
-    }
-}
-
-/// A key path with one more key.
-pub(super) fn joined(path: &str, key: &str) -> String {
-    let key = super::words::printable(key);
-    if path.is_empty() {
-        key
-    } else {
-        format!("{path}.{key}")
     }
 }
 

@@ -34,6 +34,17 @@ fn unknown_keys_at_every_level() {
 }
 
 #[test]
+fn a_key_that_may_be_a_piece_of_a_secret() {
+    assert_snapshot!(check(&[(
+        "credentials:\n      username: reader@example.com\n      password: hunter2",
+        "credentials: {username: reader@example.com, password: hunter2, hunter3, password:hunter4, usernam: x}",
+    )]), @r"
+    config.yaml:26: inputs.office365_reporting_message.credentials: an unknown key, not used (known here: `username`, `password`, `tenant_id`, `client_id`, `client_secret`, `client_certificate` and `client_key`); if it is a piece of a secret, put the secret in single quotes
+    config.yaml:26: inputs.office365_reporting_message.credentials.usernam: unknown key, not used: did you mean `username`?
+    ");
+}
+
+#[test]
 fn longer_than_documented() {
     assert_snapshot!(check(&[("id: 12345", "id: 123456"), ("name: exchange", "name: exchange-reports"), ("id: 007", "id: 1234567"), ("chain: chain.crt", "chain: the-chain-of-example.com.crt")]), @r"
     config.yaml:3: globals.id: `123456` is longer than the 5 characters that the documentation allows; it is used as it is
