@@ -1,1 +1,303 @@
-//! To be written.
+//! The reporting service's client: windows are walked page by page, each request signed and within the budget.
+//!
+//! A [`Walk`] asks for one page at a time and keeps its position: a page that could not be had is asked for again by the
+//! next call. Nothing here sleeps on an error, tries again in a loop, or looks at the stop signal: an error tells its
+//! [`Remedy`], and the service's loop obeys. The one thing waited for is a turn of the [`Limiter`].
+//!
+//! The one exception is a token that the service rejects: it is renewed once and the request is made again at once, since a
+//! token may end in the middle of a walk.
+
+mod answer;
+mod assertion;
+mod auth;
+mod clock;
+mod error;
+mod fault;
+mod link;
+mod page;
+mod pem;
+mod refusal;
+mod tls;
+mod verbose;
+
+use std::collections::HashSet;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use reqwest::StatusCode;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use url::{Host, Url};
+
+pub use self::error::{FetchError, Kind, Remedy};
+pub use self::page::Page;
+
+use self::answer::Refusal;
+use self::auth::{Authorization, SignIn};
+use self::clock::RemoteClock;
+use crate::config::{AggregateBy, Credentials, Input};
+use crate::limiter::Limiter;
+use crate::report::Report;
+
+/// The longest that a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest that a request may take, body included: the service computes for minutes.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
+/// The largest body of an answer, decompressed.
+const BODY_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// The most pages that a query has; the service cuts off what is beyond.
+const PAGES_MAX: u32 = 1_000;
+
+/// An input's way to the reporting service. Clones share connections, sign-in, budget and the service's clock.
+#[derive(Clone)]
+pub struct Client(Arc<Shared>);
+
+struct Shared {
+    http: reqwest::Client,
+    base_url: Url,
+    sign_in: SignIn,
+    limiter: Limiter,
+    clock: RemoteClock,
+}
+
+/// What is asked for: a report's rows from `first` to `last`, both inclusive and in whole seconds.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// The report.
+    pub report: &'static Report,
+    /// The first second of the range.
+    pub first: DateTime<Utc>,
+    /// The last second of the range.
+    pub last: DateTime<Utc>,
+    /// The buckets of a traffic report, which has to be asked for them.
+    pub aggregate_by: Option<AggregateBy>,
+}
+
+impl Client {
+    /// Prepares to ask for an input's reports; nothing is sent yet.
+    ///
+    /// Fails if `ca_bundle`, the client's certificate or its key cannot be used, or there is nothing to trust for HTTPS.
+    pub fn new(input: &Input) -> anyhow::Result<Self> {
+        let http = http(input).with_context(|| format!("input `{}`", input.name))?;
+        let sign_in =
+            SignIn::new(input, &http).with_context(|| format!("input `{}`", input.name))?;
+        Ok(Self(Arc::new(Shared {
+            http,
+            base_url: input.base_url.clone(),
+            sign_in,
+            limiter: Limiter::new(input.requests_per_second, &input.requests_limits),
+            clock: RemoteClock::default(),
+        })))
+    }
+
+    /// Walks the pages of `query`, from the first one.
+    pub fn walk(&self, query: Query) -> Walk {
+        let first = link::first_page(&self.0.base_url, &query);
+        let hasher = RandomState::new();
+        Walk {
+            client: self.clone(),
+            asked: HashSet::from([hasher.hash_one(&first)]),
+            hasher,
+            next: Next::Page(first),
+            row_cap: query.report.row_cap,
+            pages: 0,
+            rows: 0,
+            body_hint: 0,
+        }
+    }
+
+    /// The service's clock now: the `Date` of its last answer and the time since. `None` before the first answer.
+    pub fn service_time(&self) -> Option<DateTime<Utc>> {
+        self.0.clock.now()
+    }
+
+    /// What is left of the pause that the service asked for; `None` when there is none.
+    pub fn paused(&self) -> Option<Duration> {
+        self.0.limiter.paused()
+    }
+
+    /// Asks for the page at `url`, with a new token if the service rejects the one at hand.
+    async fn fetch(&self, url: &Url, followed: bool, hint: usize) -> Result<Body, FetchError> {
+        let sign_in = &self.0.sign_in;
+        // Before the turn: who waited for a token with a turn in hand would use it late, and others with it at once.
+        sign_in.authorization().await?;
+        self.0.limiter.turn().await;
+        // And after it, since a turn may be an hour away.
+        let authorization = sign_in.authorization().await?;
+        let error = match self.ask(url, &authorization, followed, hint).await {
+            Err(error) if error.kind() == Kind::Unauthorized => error,
+            answered => return answered,
+        };
+        let Some(other) = sign_in.instead_of(&authorization).await? else {
+            return Err(error);
+        };
+        self.0.limiter.turn().await;
+        self.ask(url, &other, followed, hint).await
+    }
+
+    /// Makes one request.
+    async fn ask(
+        &self,
+        url: &Url,
+        authorization: &Authorization,
+        followed: bool,
+        hint: usize,
+    ) -> Result<Body, FetchError> {
+        let request = self.0.http.get(url.clone());
+        let response = request
+            .header(AUTHORIZATION, authorization.header())
+            .send()
+            .await
+            .map_err(|error| answer::unanswered(error, url))?;
+        self.0.clock.note(response.headers());
+        let status = response.status();
+        if let Some(pause) = answer::pause(status, response.headers()) {
+            self.0.limiter.pause(pause);
+        }
+        let request_id = answer::request_id(response.headers());
+        if status == StatusCode::OK {
+            return match answer::body(response, BODY_MAX_BYTES, hint).await {
+                Ok(json) => Ok(Body { json, request_id }),
+                Err(error) => Err(error.with_request_id(request_id)),
+            };
+        }
+        let headers = response.headers().clone();
+        let body = answer::fault_body(response).await;
+        let basic = self.0.sign_in.is_basic();
+        let refusal = Refusal { status, headers: &headers, followed, basic };
+        Err(answer::refused(refusal, &body).with_request_id(request_id))
+    }
+}
+
+/// What the service answered with status 200.
+struct Body {
+    json: Vec<u8>,
+    request_id: Option<String>,
+}
+
+/// HTTP/1.1 through the system's proxies, compressed, and never redirected: requests carry credentials.
+fn http(input: &Input) -> anyhow::Result<reqwest::Client> {
+    let signs_in_elsewhere = !matches!(input.credentials, Credentials::Basic { .. });
+    let https = input.base_url.scheme() == "https"
+        || (signs_in_elsewhere && input.authority_url.scheme() == "https");
+    let headers = HeaderMap::from_iter([
+        // Without `$format` in the query this is the light shape.
+        (ACCEPT, HeaderValue::from_static("application/json")),
+        // In the header only: the same in the query as well is an error.
+        (
+            HeaderName::from_static("x-rws-version"),
+            HeaderValue::from_static("2013-V1"),
+        ),
+    ]);
+    let builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::config(input.ca_bundle.as_deref(), https)?)
+        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        .http1_only()
+        .gzip(true)
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(REQUEST_TIMEOUT);
+    let builder = if is_loopback(&input.base_url) {
+        builder.no_proxy() // a proxy's loopback is another one
+    } else {
+        builder
+    };
+    builder.build().context("cannot set HTTP up")
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// All pages of one query, one after the other. It knows its position: after an error, the next call asks again for the
+/// page that failed.
+pub struct Walk {
+    client: Client,
+    next: Next,
+    /// Hashes of all addresses of this walk; a false match would cost a walk, and one in 10^13 walks.
+    asked: HashSet<u64>,
+    hasher: RandomState,
+    row_cap: Option<u64>,
+    pages: u32,
+    rows: u64,
+    /// The last body's size.
+    body_hint: usize,
+}
+
+/// What the next call does.
+enum Next {
+    /// Asks for a page.
+    Page(Url),
+    /// Says that the last page linked to one of this walk; the walk cannot go on.
+    Repeated { request_id: Option<String> },
+    /// Ends the walk.
+    End,
+}
+
+impl Walk {
+    /// The next page; `None` after the last. Cancel safe: if the future is dropped, the next call asks for the same page.
+    ///
+    /// A page whose link to the next one cannot be followed is an error, and asked for again. One that links back into the
+    /// walk is handed out, and the next call is the error.
+    pub async fn next(&mut self) -> Result<Option<Page>, FetchError> {
+        let url = match &self.next {
+            Next::Page(url) => url,
+            Next::Repeated { request_id } => {
+                let message = format!("page {} links back to an earlier one", self.pages);
+                let error = FetchError::new(Kind::LinkRepeated, message);
+                return Err(error.with_request_id(request_id.clone()));
+            }
+            Next::End => return Ok(None),
+        };
+        let answer = self.client.fetch(url, self.pages > 0, self.body_hint);
+        let Body { json, request_id } = answer.await?;
+        // From here on nothing waits, so that page and position change together.
+        let size = json.len();
+        let parsed = Page::parse(json).and_then(|(page, link)| match link {
+            Some(link) if self.pages + 1 < PAGES_MAX => {
+                Ok((page, Some(link::next_page(url, &link)?)))
+            }
+            _ => Ok((page, None)),
+        });
+        let (page, next) = match parsed {
+            Ok(parsed) => parsed,
+            Err(error) => return Err(error.with_request_id(request_id)),
+        };
+        self.next = match next {
+            None => Next::End,
+            Some(url) if self.asked.insert(self.hasher.hash_one(&url)) => Next::Page(url),
+            Some(_) => Next::Repeated { request_id },
+        };
+        self.pages += 1;
+        self.rows += page.len() as u64;
+        self.body_hint = size;
+        Ok(Some(page))
+    }
+
+    /// The number of pages that have been had.
+    pub fn pages(&self) -> u32 {
+        self.pages
+    }
+
+    /// The number of rows that have been had.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Whether the result has reached a size at which the service is known to cut results off: it may not be complete.
+    pub fn capped(&self) -> bool {
+        self.pages >= PAGES_MAX || self.row_cap.is_some_and(|cap| self.rows >= cap)
+    }
+}
+
+#[cfg(test)]
+mod tests;

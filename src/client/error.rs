@@ -1,0 +1,281 @@
+//! What can go wrong with a request, and what is to be done about it.
+//!
+//! A [`Kind`] is given where the cause is known; remedy and advice follow from it here, in one place. What is shown of a
+//! foreign answer is its error message, shortened and on one line: never a record, never a secret.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// What is to be done about a page that could not be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Ask for the same page again, after a growing wait.
+    BackOff,
+    /// The limiter is paused already: ask for the same page at once, and the request waits for its turn.
+    Throttled,
+    /// This walk cannot go on: walk the window again from its range.
+    WalkAgain,
+    /// The answer is larger than is accepted: walk a shorter window.
+    Narrow,
+    /// A person must act, as [`FetchError::action`] says; asked for again every so often.
+    AskOperator,
+}
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No connection: name, TCP, proxy or TLS.
+    Unreachable,
+    /// No answer, or not all of it, in time.
+    TimedOut,
+    /// The connection, the compressed stream or the JSON ended before the answer did.
+    CutShort,
+    /// The answer is larger than is accepted.
+    TooLarge,
+    /// 429, or any refusal with `Retry-After`.
+    Throttled,
+    /// 503 and its relatives, or the message that asks to wait a few minutes.
+    Busy,
+    /// 500: an error that the service does not explain. Lasting ones may mean a retired report or too old a range.
+    ServerError,
+    /// An answer with status 200 that is no page: a sign-in page, an error message, some other JSON.
+    NotAPage,
+    /// Redirected to a sign-in page, which passes by itself.
+    SignInPage,
+    /// Redirected elsewhere.
+    Moved,
+    /// The service does not accept the query (400 and other refusals of the request as such).
+    Rejected,
+    /// The service does not accept a link that it gave itself.
+    LinkRejected,
+    /// The service linked back to a page of this walk.
+    LinkRepeated,
+    /// The service linked to another origin, or to what is no address; the request was not made.
+    LinkRefused,
+    /// 401 with a fresh token, or with username and password.
+    Unauthorized,
+    /// 403: no right to this report.
+    Forbidden,
+    /// 404: no such report, or no longer.
+    NotFound,
+    /// No token, because the tenant's directory refuses the application.
+    SignInRefused,
+    /// No token, for a reason that may pass by itself.
+    SignInFailed,
+}
+
+impl Kind {
+    fn remedy(self) -> Remedy {
+        match self {
+            Self::Unreachable
+            | Self::TimedOut
+            | Self::CutShort
+            | Self::Busy
+            | Self::ServerError
+            | Self::NotAPage
+            | Self::SignInPage
+            | Self::SignInFailed => Remedy::BackOff,
+            Self::Throttled => Remedy::Throttled,
+            Self::LinkRejected | Self::LinkRepeated => Remedy::WalkAgain,
+            Self::TooLarge => Remedy::Narrow,
+            // A link to another origin comes from a gateway that does not rewrite it: walking again brings it again.
+            Self::LinkRefused
+            | Self::Moved
+            | Self::Rejected
+            | Self::Unauthorized
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::SignInRefused => Remedy::AskOperator,
+        }
+    }
+
+    /// What a person can do, where the cause itself has no better advice.
+    fn advice(self) -> Option<&'static str> {
+        match self {
+            Self::Unreachable
+            | Self::TimedOut
+            | Self::CutShort
+            | Self::TooLarge
+            | Self::Throttled
+            | Self::Busy
+            | Self::SignInPage
+            | Self::LinkRepeated
+            | Self::SignInFailed => None,
+            Self::ServerError => Some(
+                "if this lasts, Microsoft may have retired the report: remove its service from the configuration, or take \
+                 the request id to Microsoft's support",
+            ),
+            Self::NotAPage => {
+                Some("if this lasts, check that `base_url` is the reporting service's root")
+            }
+            Self::Moved => Some("set `base_url` to the address where the reporting service is now"),
+            Self::Rejected => Some(
+                "the service's message says what it does not accept; take the request id to Microsoft's support if it is \
+                 not clear",
+            ),
+            Self::LinkRejected => Some(
+                "if this lasts, check that the gateway behind `base_url` passes the service's paths and queries on unchanged",
+            ),
+            Self::LinkRefused => Some(
+                "set `base_url` to the origin that the service's links name, or let the gateway rewrite the links; the \
+                 credentials are sent to no other origin",
+            ),
+            Self::Unauthorized => Some(
+                "give the application the permission ReportingWebService.Read.All (with admin consent) and a directory \
+                 role, Global Reader or Security Reader: without the role a good token gets 401. A new role takes up to an \
+                 hour",
+            ),
+            Self::Forbidden => Some(
+                "give the account or the application the right to this report (directory role Global Reader or Security \
+                 Reader), or remove the service from the configuration",
+            ),
+            Self::NotFound => Some(
+                "check `base_url`; if other reports answer, Microsoft has retired this one: remove its service from the \
+                 configuration",
+            ),
+            Self::SignInRefused => Some(
+                "check `tenant_id`, `client_id` and the client's secret or certificate against the application's \
+                 registration",
+            ),
+        }
+    }
+}
+
+/// A page, or the token for it, could not be had. `Display` says what happened, [`FetchError::action`] what a person can do.
+#[derive(Debug)]
+pub struct FetchError(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: Kind,
+    message: String,
+    request_id: Option<String>,
+    action: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl FetchError {
+    pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            request_id: None,
+            action: kind.advice().map(str::to_owned),
+            source: None,
+        }))
+    }
+
+    /// The same, under another kind; the advice stays.
+    pub(super) fn with_kind(mut self, kind: Kind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    pub(super) fn with_request_id(mut self, request_id: Option<String>) -> Self {
+        self.0.request_id = request_id;
+        self
+    }
+
+    pub(super) fn with_action(mut self, action: impl Into<String>) -> Self {
+        self.0.action = Some(action.into());
+        self
+    }
+
+    pub(super) fn with_source(
+        mut self,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What is to be done.
+    pub fn remedy(&self) -> Remedy {
+        self.0.kind.remedy()
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// Whether less may work where this did not: the service gave up or was cut off while it computed or sent the answer.
+    pub fn shorter_window_may_help(&self) -> bool {
+        matches!(
+            self.0.kind,
+            Kind::TimedOut | Kind::CutShort | Kind::TooLarge | Kind::Busy | Kind::ServerError
+        )
+    }
+
+    /// The id that the service gave the request; Microsoft's support asks for it.
+    pub fn request_id(&self) -> Option<&str> {
+        self.0.request_id.as_deref()
+    }
+
+    /// What a person can do: always there for [`Remedy::AskOperator`], and a hint for some of the others.
+    pub fn action(&self) -> Option<String> {
+        self.0.action.clone()
+    }
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl StdError for FetchError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as _)
+    }
+}
+
+/// `text` as it may be shown: on one line, without control characters, at most 300 characters.
+pub(super) fn shown(text: &str) -> String {
+    const SHOWN_MAX: usize = 300;
+    let line: String = text
+        .chars()
+        .map(|character| {
+            if character.is_control() {
+                ' '
+            } else {
+                character
+            }
+        })
+        .take(4 * SHOWN_MAX)
+        .collect();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let line = words.join(" ");
+    if line.chars().count() <= SHOWN_MAX {
+        return line;
+    }
+    line.chars().take(SHOWN_MAX).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_asks_the_operator_says_what_to_do() {
+        for kind in [
+            Kind::Moved,
+            Kind::Rejected,
+            Kind::LinkRefused,
+            Kind::Unauthorized,
+            Kind::Forbidden,
+            Kind::NotFound,
+            Kind::SignInRefused,
+        ] {
+            let error = FetchError::new(kind, "no");
+            assert_eq!(error.remedy(), Remedy::AskOperator, "{kind:?}");
+            assert!(error.action().is_some(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_short_and_on_one_line() {
+        assert_eq!(shown(" a\r\n\tb\u{1b}[31m "), "a b [31m");
+        assert_eq!(shown(&"é ".repeat(1_000)).chars().count(), 301);
+    }
+}

@@ -1,0 +1,330 @@
+//! A page of rows, taken from an answer's body in one scan and without a copy.
+//!
+//! Both shapes of the service's JSON are read: *light*, `{"value": […], "odata.nextLink": "…"}`, whose rows stay the
+//! bytes that came, and *verbose*, `{"d": {"results": […], "__next": "…"}}` or `{"d": […]}`, whose rows are brought to
+//! the light shape. Anything else is an error, and never "no rows".
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use super::error::{FetchError, Kind};
+use super::{fault, verbose};
+
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// The rows of one page, each a JSON object in the service's own bytes.
+#[derive(Clone)]
+pub struct Page {
+    body: Bytes,
+    rows: Vec<Range<usize>>,
+}
+
+impl Page {
+    /// The rows in the order in which they came, each one JSON object in UTF-8.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.rows.iter().map(|row| &self.body[row.clone()])
+    }
+
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are no rows; such a page may still be followed by others.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Reads the body of an answer: its rows, and the link to the next page.
+    pub(super) fn parse(body: Vec<u8>) -> Result<(Self, Option<String>), FetchError> {
+        let json = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&body);
+        match json.trim_ascii_start().first() {
+            None => return Err(FetchError::new(Kind::CutShort, "the answer is empty")),
+            Some(b'{') => {}
+            Some(b'<') => return Err(not_a_page("a document instead of JSON", fault::message(json))),
+            Some(_) => return Err(not_a_page("no JSON object", None)),
+        }
+        let answer: Answer<'_> = serde_json::from_slice(json).map_err(|error| unreadable(&error))?;
+        if let Some(error) = answer.error.or(answer.odata_error) {
+            return Err(not_a_page("an error message", fault::error_object(error.get())));
+        }
+        match (answer.value, answer.d) {
+            (Some(rows), None) => {
+                let next = one_link([answer.next_link, answer.v4_next_link])?;
+                let rows = rows
+                    .into_iter()
+                    .map(|row| object(row).map(|row| span(&body, row)))
+                    .collect::<Result<_, _>>()?;
+                let body = Bytes::from(body);
+                Ok((Self { body, rows }, next))
+            }
+            (None, Some(d)) => Self::from_verbose(d, [answer.next_link, answer.v4_next_link]),
+            (None, None) => Err(not_a_page("JSON without rows", fault::message(json))),
+            (Some(_), Some(_)) => Err(not_a_page("JSON with rows in two shapes", None)),
+        }
+    }
+
+    fn from_verbose(
+        d: &RawValue,
+        [light, v4]: [Option<Cow<'_, str>>; 2],
+    ) -> Result<(Self, Option<String>), FetchError> {
+        let results = if d.get().starts_with('[') {
+            Results {
+                results: serde_json::from_str(d.get()).map_err(|error| unreadable(&error))?,
+                next: None,
+            }
+        } else if d.get().starts_with('{') {
+            serde_json::from_str(d.get()).map_err(|error| unreadable(&error))?
+        } else {
+            return Err(not_a_page("JSON without rows", None));
+        };
+        let mut body = Vec::with_capacity(d.get().len());
+        let mut rows = Vec::with_capacity(results.results.len());
+        for row in results.results {
+            let start = body.len();
+            verbose::normalise(object(row)?, &mut body).map_err(|error| unreadable(&error))?;
+            rows.push(start..body.len());
+        }
+        let next = one_link([results.next, light.or(v4)])?;
+        let body = Bytes::from(body);
+        Ok((Self { body, rows }, next))
+    }
+}
+
+impl std::fmt::Debug for Page {
+    /// Without the rows, which belong in no log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Page")
+            .field("rows", &self.rows.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is looked at of an answer. A repeated member is refused (by the derived code), an unknown one ignored.
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    value: Option<Vec<&'a RawValue>>,
+    #[serde(borrow)]
+    d: Option<&'a RawValue>,
+    #[serde(borrow, rename = "odata.nextLink")]
+    next_link: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "@odata.nextLink")]
+    v4_next_link: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow, rename = "odata.error")]
+    odata_error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Results<'a> {
+    #[serde(borrow)]
+    results: Vec<&'a RawValue>,
+    #[serde(borrow, rename = "__next")]
+    next: Option<Cow<'a, str>>,
+}
+
+/// The one link that was given, under whichever name.
+fn one_link(links: [Option<Cow<'_, str>>; 2]) -> Result<Option<String>, FetchError> {
+    match links {
+        [Some(one), Some(other)] if one != other => {
+            Err(not_a_page("JSON with two different links to the next page", None))
+        }
+        [one, other] => Ok(one.or(other).map(Cow::into_owned)),
+    }
+}
+
+fn object(row: &RawValue) -> Result<&str, FetchError> {
+    let row = row.get();
+    if row.starts_with('{') {
+        Ok(row)
+    } else {
+        Err(not_a_page("JSON with a row that is no object", None))
+    }
+}
+
+/// Where `part`, which was borrowed from `whole`, lies in it.
+fn span(whole: &[u8], part: &str) -> Range<usize> {
+    let start = part.as_ptr().addr() - whole.as_ptr().addr();
+    start..start + part.len()
+}
+
+/// Serde's own message is not used: it may quote the body.
+fn unreadable(error: &serde_json::Error) -> FetchError {
+    let place = format!("line {}, column {}", error.line(), error.column());
+    match error.classify() {
+        Category::Eof | Category::Io => {
+            FetchError::new(Kind::CutShort, format!("the answer's JSON ends early, at {place}"))
+        }
+        Category::Syntax => not_a_page(&format!("broken JSON at {place}"), None),
+        Category::Data => not_a_page(&format!("JSON of another shape at {place}"), None),
+    }
+}
+
+fn not_a_page(what: &str, message: Option<String>) -> FetchError {
+    let kind = match &message {
+        Some(message) if fault::asks_to_wait(message) => Kind::Busy,
+        _ => Kind::NotAPage,
+    };
+    let message = message.map(|message| format!(": {message}"));
+    FetchError::new(
+        kind,
+        format!(
+            "the service answered 200 with {what}{}",
+            message.unwrap_or_default()
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::error::Remedy;
+
+    fn check(body: &str, rows: &[&str], next: Option<&str>) {
+        let (page, link) = Page::parse(body.into()).unwrap_or_else(|e| panic!("{body}: {e}"));
+        let got: Vec<&[u8]> = page.rows().collect();
+        let expected: Vec<&[u8]> = rows.iter().map(|row| row.as_bytes()).collect();
+        assert_eq!(got, expected, "{body}");
+        assert_eq!(link.as_deref(), next, "{body}");
+        assert_eq!((page.len(), page.is_empty()), (rows.len(), rows.is_empty()));
+    }
+
+    fn check_error(body: impl Into<Vec<u8>>, kind: Kind, expected: &str) {
+        let body = body.into();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let error = Page::parse(body).expect_err(&text);
+        assert_eq!((error.kind(), error.to_string().as_str()), (kind, expected), "{text}");
+        assert_eq!(error.remedy(), Remedy::BackOff, "{text}");
+    }
+
+    #[test]
+    fn reads_the_light_shape() {
+        check(
+            r#"{"odata.metadata":"https://x/$metadata#MessageTrace","value":[{"Index":0},{"Index":1}],"odata.nextLink":"../../a?b"}"#,
+            &[r#"{"Index":0}"#, r#"{"Index":1}"#],
+            Some("../../a?b"),
+        );
+        check(r#"{"value":[]}"#, &[], None);
+        check(r#"{"value":[],"odata.nextLink":null}"#, &[], None);
+        check(
+            r#"{"@odata.nextLink":"a\/b\u003fc","value":[ {"a" : 1} , {} ]}"#,
+            &[r#"{"a" : 1}"#, "{}"],
+            Some("a/b?c"),
+        );
+        check(
+            r#"{"odata.nextLink":"a","@odata.nextLink":"a","value":[],"x":{"value":[1],"error":2},"x":3}"#,
+            &[],
+            Some("a"),
+        );
+        check("\u{feff}\r\n {\"value\":[{\"a\":1}], \"error\": null}\n", &[r#"{"a":1}"#], None);
+    }
+
+    #[test]
+    fn reads_the_verbose_shape() {
+        check(
+            r#"{"d":{"__count":"2","results":[{"__metadata":{"id":"x"},"a":1},{"b":2}],"__next":"https://x/y"}}"#,
+            &[r#"{"a":1}"#, r#"{"b":2}"#],
+            Some("https://x/y"),
+        );
+        check(r#"{"d":{"results":[]}}"#, &[], None);
+        check(
+            r#"{"d":[{"Received":"\/Date(1659020996164)\/"}]}"#,
+            &[r#"{"Received":"2022-07-28T15:09:56.164"}"#],
+            None,
+        );
+    }
+
+    #[test]
+    fn light_rows_pass_byte_for_byte() {
+        let subject = "x".repeat(1 << 20);
+        let rows = [
+            r#"{"Subject":"\ud800 lone"}"#.to_owned(),
+            r#"{"Size":123456789012345678901234567890.5e400}"#.to_owned(),
+            r#"{"a":1,"a":2}"#.to_owned(),
+            "{\"Subject\":\"\u{2028}\u{0}\"}".replace('\u{0}', "\\u0000"),
+            format!(r#"{{"Subject":"{subject}"}}"#),
+            r#"{"__metadata":{"kept":true},"Received":"/Date(1)/"}"#.to_owned(),
+            format!("{{\"deep\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000)),
+        ];
+        let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+        check(&format!(r#"{{"value":[{}]}}"#, rows.join(",\n")), &rows, None);
+    }
+
+    #[test]
+    fn what_is_no_page_is_an_error_and_not_an_empty_page() {
+        let refused = |body: &str, what: &str| {
+            check_error(body, Kind::NotAPage, &format!("the service answered 200 with {what}"));
+        };
+        refused("[]", "no JSON object");
+        refused("null", "no JSON object");
+        refused("{}", "JSON without rows");
+        refused(r#"{"value":null}"#, "JSON without rows");
+        refused(r#"{"d":1}"#, "JSON without rows");
+        refused(r#"{"d":null}"#, "JSON without rows");
+        refused(r#"{"d":{}}"#, "JSON of another shape at line 1, column 2");
+        refused(r#"{"value":"secret subject"}"#, "JSON of another shape at line 1, column 25");
+        refused(r#"{"value":[{},null]}"#, "JSON with a row that is no object");
+        refused(r#"{"d":["a"]}"#, "JSON with a row that is no object");
+        refused(r#"{"value":[],"value":[]}"#, "JSON of another shape at line 1, column 19");
+        refused(r#"{"d":[],"value":[]}"#, "JSON with rows in two shapes");
+        refused(
+            r#"{"value":[],"odata.nextLink":"a","@odata.nextLink":"b"}"#,
+            "JSON with two different links to the next page",
+        );
+        refused(r#"{"value":[],"odata.nextLink":7}"#, "JSON of another shape at line 1, column 30");
+        refused(r#"{"value":[{}]} {"value":[]}"#, "broken JSON at line 1, column 16");
+        refused(r#"{"value":[{"a":tru}]}"#, "broken JSON at line 1, column 19");
+        check_error(
+            *b"{\"value\":[{\"a\":\"\xff\"}]}",
+            Kind::NotAPage,
+            "the service answered 200 with broken JSON at line 1, column 19",
+        );
+    }
+
+    #[test]
+    fn what_ends_early_is_cut_short() {
+        check_error("", Kind::CutShort, "the answer is empty");
+        check_error("\u{feff} ", Kind::CutShort, "the answer is empty");
+        let whole = r#"{"value":[{"a":"b"}],"odata.nextLink":"c"}"#;
+        for end in 1..whole.len() {
+            let error = Page::parse(whole[..end].into()).expect_err(whole);
+            assert_eq!(error.kind(), Kind::CutShort, "{}: {error}", &whole[..end]);
+        }
+    }
+
+    #[test]
+    fn shows_the_message_of_an_error_that_came_with_200() {
+        check_error(
+            r#"{"odata.error":{"code":"x","message":{"lang":"en-US","value":"It\r\nbroke."}}}"#,
+            Kind::NotAPage,
+            "the service answered 200 with an error message: It broke.",
+        );
+        check_error(
+            r#"{"value":[{"a":1}],"error":{"code":"x","message":"Half way."}}"#,
+            Kind::NotAPage,
+            "the service answered 200 with an error message: Half way.",
+        );
+        check_error(
+            r#"{"ErrorCode":"","Message":"No permission."}"#,
+            Kind::NotAPage,
+            "the service answered 200 with JSON without rows: No permission.",
+        );
+        check_error(
+            "<!DOCTYPE html><html><head><title>Sign in to your account</title></head></html>",
+            Kind::NotAPage,
+            "the service answered 200 with a document instead of JSON: Sign in to your account",
+        );
+        check_error(
+            "<ServiceFault xmlns='x'><Message>We cannot currently process your request, please wait a few minutes</Message></ServiceFault>",
+            Kind::Busy,
+            "the service answered 200 with a document instead of JSON: We cannot currently process your request, please wait a few minutes",
+        );
+    }
+}
