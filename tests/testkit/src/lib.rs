@@ -1,1 +1,26 @@
-//! To be written.
+//! The other side of the wire, for tests, benches and the demo: Microsoft's reporting service and a Devo relay, simulated.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`report`] | the eight reports, as the service knows them |
+//! | [`service`] | the reporting service: rows, paging, sign-in, faults on demand, a ledger of what was served |
+//! | [`relay`] | the relay: mutual TLS, strict about the format, faults on demand, a count of what was read |
+//! | [`proxy`] | a TCP proxy: delay, cut, black hole, reset |
+//! | [`pki`] | certificates and keys, made at run time, good and bad ones |
+//! | [`collector`] | runs the real collector: configuration, process, log, signals |
+//! | [`records`] | what identifies a record, and the comparison of what was served with what was read |
+//!
+//! It does not depend on the collector's crate and is written from the descriptions of the two peers alone, so that a
+//! misread field cannot be wrong on both sides. All of it listens on loopback unless told otherwise.
+
+pub mod collector;
+pub mod pki;
+pub mod proxy;
+pub mod records;
+pub mod relay;
+pub mod report;
+pub mod service;
+
+mod json;
+mod socket;
+mod sync;

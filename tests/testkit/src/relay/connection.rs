@@ -1,0 +1,214 @@
+//! One connection of a relay, from the handshake to its end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::behaviour::Behaviour;
+use super::reading::End;
+use crate::socket::Handle;
+use crate::sync::lock;
+
+/// A client that neither speaks nor closes is given up after this.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// How long an orderly end discards what still comes.
+const DISCARD: Duration = Duration::from_secs(2);
+/// A fatal alert, `handshake_failure`, in a record of TLS 1.2.
+const ALERT: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x28];
+
+/// Serves one connection as the relay was told.
+pub(super) async fn serve(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+    let behaviour = shared.behaviour();
+    let close = lock(&shared.close).clone();
+    let number = lock(&shared.reading).begin(behaviour.clone());
+    let mut tail = Vec::new();
+    let end = match Handle::of(stream) {
+        Err(error) => End::NoHandshake(error.to_string()),
+        Ok((stream, handle)) => match handshake(stream, acceptor, &behaviour, &handle).await {
+            Err(error) => End::NoHandshake(error.to_string()),
+            Ok(stream) => {
+                let (_, session) = stream.get_ref();
+                let version = session
+                    .protocol_version()
+                    .and_then(|version| version.as_str());
+                lock(&shared.reading).handshake(number, version, session.server_name());
+                Session {
+                    stream,
+                    handle,
+                    behaviour,
+                    shared: &shared,
+                    number,
+                    close,
+                    tail: &mut tail,
+                    bytes: 0,
+                }
+                .run()
+                .await
+            }
+        },
+    };
+    lock(&shared.reading).end(number, tail.len(), end);
+}
+
+async fn handshake(
+    mut stream: TcpStream,
+    acceptor: TlsAcceptor,
+    behaviour: &Behaviour,
+    handle: &Handle,
+) -> io::Result<TlsStream<TcpStream>> {
+    match behaviour {
+        Behaviour::Refuse => {
+            handle.reset_on_close();
+            Err(io::Error::other("refused by order"))
+        }
+        Behaviour::FailHandshake => {
+            let mut hello = [0; 4_096];
+            let _ = stream.read(&mut hello).await?;
+            stream.write_all(&ALERT).await?;
+            stream.shutdown().await?;
+            Err(io::Error::other("failed by order"))
+        }
+        _ => timeout(PATIENCE, acceptor.accept(stream)).await?,
+    }
+}
+
+struct Session<'a> {
+    stream: TlsStream<TcpStream>,
+    handle: Handle,
+    behaviour: Behaviour,
+    shared: &'a Shared,
+    number: usize,
+    close: CancellationToken,
+    tail: &'a mut Vec<u8>,
+    bytes: u64,
+}
+
+impl Session<'_> {
+    async fn run(mut self) -> End {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            if self.bytes >= self.behaviour.turning_point()
+                && let Some(end) = self.turn().await
+            {
+                return end;
+            }
+            let most = self.most(buffer.len());
+            let idle = match self.behaviour {
+                Behaviour::CloseIdle(time) => time,
+                _ => PATIENCE,
+            };
+            let close = self.close.clone();
+            let length = tokio::select! {
+                biased;
+                () = close.cancelled() => return self.close_unread_in_order().await,
+                () = sleep(idle) => return self.close_in_order().await,
+                length = self.stream.read(&mut buffer[..most]) => length,
+            };
+            match length {
+                Ok(0) => return self.answer(End::ClientClosed).await,
+                Ok(length) => self.note(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return self.answer(End::ClientCut).await;
+                }
+                Err(error) => return End::Failed(error.to_string()),
+            }
+            if let Behaviour::Slow { .. } = self.behaviour {
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+
+    /// How much to read at once, so that a turning point is met to the byte.
+    fn most(&self, buffer: usize) -> usize {
+        let left = usize::try_from(self.behaviour.turning_point().saturating_sub(self.bytes))
+            .unwrap_or(usize::MAX);
+        match self.behaviour {
+            Behaviour::Slow { bytes_per_second } => {
+                (bytes_per_second as usize / 10).clamp(1, buffer)
+            }
+            _ => left.clamp(1, buffer),
+        }
+    }
+
+    fn note(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        lock(&self.shared.reading).read(self.number, bytes, self.tail);
+    }
+
+    /// What the behaviour does at its turning point; none means that reading goes on, as normal.
+    async fn turn(&mut self) -> Option<End> {
+        match self.behaviour {
+            Behaviour::Stall { .. } => {
+                let mut released = self.shared.released.subscribe();
+                let close = self.close.clone();
+                tokio::select! {
+                    () = close.cancelled() => return Some(self.close_unread_in_order().await),
+                    // An error is the relay's end, which ends this task as well.
+                    _ = released.changed() => {}
+                }
+            }
+            Behaviour::Pause { time, .. } => sleep(time).await,
+            Behaviour::ResetAfter(_) => {
+                self.handle.reset_on_close();
+                return Some(End::RelayClosed);
+            }
+            Behaviour::CloseUnread { .. } => {
+                let (socket, _) = self.stream.get_ref();
+                // Nothing more may come; then this is an ordinary close.
+                let _ = timeout(PATIENCE, socket.peek(&mut [0; 1])).await;
+                return Some(End::RelayClosed);
+            }
+            Behaviour::CloseAfter(_) => return Some(self.close_in_order().await),
+            _ => {}
+        }
+        self.behaviour = Behaviour::Normal;
+        None
+    }
+
+    /// The client has ended its side.
+    async fn answer(mut self, end: End) -> End {
+        match self.behaviour {
+            Behaviour::NeverAnswer => {
+                // Nobody can see from here whether the client closes the other direction too.
+                sleep(PATIENCE).await;
+                return end;
+            }
+            Behaviour::AnswerLate(time) => sleep(time).await,
+            Behaviour::ResetOnEnd => {
+                self.handle.reset_on_close();
+                return end;
+            }
+            _ => {}
+        }
+        // A client that is gone already needs no answer.
+        let _ = self.stream.shutdown().await;
+        end
+    }
+
+    /// close_notify and FIN; what still comes is read and thrown away, so that the system does not reset.
+    async fn close_in_order(&mut self) -> End {
+        if self.stream.shutdown().await.is_ok() {
+            let discard = async {
+                let mut buffer = vec![0; 64 * 1024];
+                while matches!(self.stream.read(&mut buffer).await, Ok(1..)) {}
+            };
+            let _ = timeout(DISCARD, discard).await;
+        }
+        End::RelayClosed
+    }
+
+    /// close_notify and FIN, and the socket is closed a little later with whatever came in between.
+    async fn close_unread_in_order(&mut self) -> End {
+        let _ = self.stream.shutdown().await;
+        sleep(DISCARD).await;
+        End::RelayClosed
+    }
+}

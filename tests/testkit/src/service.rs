@@ -1,0 +1,232 @@
+//! The reporting service, simulated: rows, paging, sign-in, faults on demand, and a ledger of what was served.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use testkit::report::Report;
+//! use testkit::service::{Backlog, Fault, Options, Service, When};
+//!
+//! let service = Service::start(Options::default()).await?;
+//! let now = chrono::Utc::now();
+//! service.generate(&Backlog::new(Report::MessageTrace, now - chrono::TimeDelta::days(3), now, 5_000));
+//! service.fault(Report::MessageTrace, When::Page { page: 2, times: 1 }, Fault::ServerError);
+//! // … a collector walks `service.base_url()` …
+//! assert!(service.served().total() > 0);
+//! # Ok(()) }
+//! ```
+
+mod answer;
+mod body;
+mod faults;
+mod generator;
+mod ledger;
+mod options;
+mod query;
+mod server;
+mod signin;
+mod store;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use anyhow::Result;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+pub use faults::{Fault, RetryAfter, Target, When};
+pub use generator::Backlog;
+pub use ledger::{Request, busiest_second};
+pub use options::{Access, App, LinkForm, Options, Shape, TooOld};
+pub use store::{Row, RowId};
+
+use crate::records::Records;
+use crate::report::{Aggregate, Report};
+use crate::sync::lock;
+use faults::Script;
+use ledger::Ledger;
+use signin::Tokens;
+use store::Store;
+
+/// A running simulator of the reporting service; it ends when dropped.
+pub struct Service {
+    inner: Arc<Inner>,
+    address: SocketAddr,
+    authority_address: SocketAddr,
+    https: bool,
+    stop: CancellationToken,
+}
+
+/// What all connections share.
+pub(crate) struct Inner {
+    options: Mutex<Options>,
+    store: Mutex<Store>,
+    script: Mutex<Script>,
+    ledger: Mutex<Ledger>,
+    tokens: Mutex<Tokens>,
+}
+
+impl Inner {
+    fn options(&self) -> Options {
+        lock(&self.options).clone()
+    }
+
+    /// The service's own idea of the time.
+    fn now(&self) -> DateTime<Utc> {
+        Utc::now() + lock(&self.options).clock_offset
+    }
+}
+
+impl Service {
+    /// Binds and starts to answer.
+    pub async fn start(options: Options) -> Result<Service> {
+        let (bind, tls) = (options.bind, options.tls()?);
+        let authority_elsewhere = options.authority_elsewhere;
+        let inner = Arc::new(Inner {
+            options: Mutex::new(options),
+            store: Mutex::default(),
+            script: Mutex::default(),
+            ledger: Mutex::default(),
+            tokens: Mutex::default(),
+        });
+        let (stop, https) = (CancellationToken::new(), tls.is_some());
+        let address = server::listen(bind, tls.clone(), Arc::clone(&inner), stop.clone()).await?;
+        let authority_address = if authority_elsewhere {
+            server::listen(
+                SocketAddr::new(bind.ip(), 0),
+                tls,
+                Arc::clone(&inner),
+                stop.clone(),
+            )
+            .await?
+        } else {
+            address
+        };
+        Ok(Service {
+            inner,
+            address,
+            authority_address,
+            https,
+            stop,
+        })
+    }
+
+    /// The service's address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The root of the reports, as a collector's `base_url` wants it.
+    pub fn base_url(&self) -> String {
+        format!(
+            "{}/ecp/reportingwebservice/reporting.svc/",
+            self.origin(self.address)
+        )
+    }
+
+    /// Where tokens are had, as a collector's `authority_url` wants it.
+    pub fn authority_url(&self) -> String {
+        self.origin(self.authority_address)
+    }
+
+    fn origin(&self, address: SocketAddr) -> String {
+        format!("{}://{address}", if self.https { "https" } else { "http" })
+    }
+
+    /// The same as [`base_url`](Self::base_url) but through another port on loopback, a proxy's.
+    pub fn base_url_through(&self, port: u16) -> Result<String> {
+        let mut url = Url::parse(&self.base_url())?;
+        url.set_port(Some(port))
+            .map_err(|()| anyhow::anyhow!("no port in {url}"))?;
+        Ok(url.into())
+    }
+
+    /// How the service behaves now.
+    pub fn options(&self) -> Options {
+        self.inner.options()
+    }
+
+    /// Changes how the service behaves from now on; `bind` and `https` have had their effect already.
+    pub fn adjust(&self, change: impl FnOnce(&mut Options)) {
+        change(&mut lock(&self.inner.options));
+    }
+
+    /// Puts the service's clock forwards or back, against the machine's.
+    pub fn clock_offset(&self, offset: TimeDelta) {
+        self.adjust(|options| options.clock_offset = offset);
+    }
+
+    /// Adds rows made by rule; how many there were is what the backlog says.
+    pub fn generate(&self, backlog: &Backlog) {
+        lock(&self.inner.store).generate(backlog);
+    }
+
+    /// Adds a row as of now, wherever in time it lies.
+    pub fn insert(&self, report: Report, row: Row) -> RowId {
+        lock(&self.inner.store).insert(report, row)
+    }
+
+    /// Takes a row out; whether it was there.
+    pub fn remove(&self, row: RowId) -> bool {
+        lock(&self.inner.store).remove(row)
+    }
+
+    /// Orders a fault. The first rule that fits a request is used for it.
+    pub fn fault(&self, target: impl Into<Target>, when: When, fault: Fault) {
+        lock(&self.inner.script).add(target.into(), when, fault);
+    }
+
+    /// Ends all orders of faults.
+    pub fn heal(&self) {
+        lock(&self.inner.script).clear();
+    }
+
+    /// Rejects all tokens issued so far.
+    pub fn revoke_tokens(&self) {
+        lock(&self.inner.tokens).revoke();
+    }
+
+    /// How many tokens were issued.
+    pub fn tokens_issued(&self) -> u64 {
+        lock(&self.inner.tokens).issued()
+    }
+
+    /// Every request so far, in the order of their coming.
+    pub fn requests(&self) -> Vec<Request> {
+        lock(&self.inner.ledger).requests()
+    }
+
+    /// The requests for one report so far.
+    pub fn requests_for(&self, report: Report) -> Vec<Request> {
+        self.requests()
+            .into_iter()
+            .filter(|request| request.report == Some(report))
+            .collect()
+    }
+
+    /// The records of all pages that went out whole. A row that went out several times counts once.
+    pub fn served(&self) -> Records {
+        let served = lock(&self.inner.ledger).rows_sent();
+        lock(&self.inner.store).records(served)
+    }
+
+    /// The records that there are, whether served or not, with a time in `[from, to)`; traffic reports by `aggregate`,
+    /// which is ignored for the others.
+    pub fn existing(
+        &self,
+        report: Report,
+        aggregate: Aggregate,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> Records {
+        let aggregate = report.is_traffic().then_some(aggregate);
+        let store = lock(&self.inner.store);
+        let rows = store.between(report, aggregate, from, to);
+        store.records(rows)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

@@ -1,0 +1,394 @@
+//! The rows that the service has, by report, in the order of their time; rendered only when they are asked for.
+//!
+//! A row keeps its number for ever, also when it is taken out, so that what was served can be told afterwards.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::generator::{Backlog, Fields, Generator, Ticks, iso, sample, ticks};
+use crate::json;
+use crate::records::{Identity, Records};
+use crate::report::{Aggregate, Report};
+
+/// Above this many records, their texts are not kept beside their identities.
+const TEXTS_MAX: usize = 100_000;
+
+/// Which rows a query chooses from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct TableKey {
+    pub(crate) report: Report,
+    pub(crate) aggregate: Option<Aggregate>,
+}
+
+/// One row of the service, for as long as the service lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowId {
+    pub(crate) table: TableKey,
+    pub(crate) number: u32,
+}
+
+/// A row of a test's own making.
+#[derive(Clone, Debug)]
+pub struct Row {
+    time: DateTime<Utc>,
+    aggregate: Aggregate,
+    text: String,
+    verbatim: bool,
+}
+
+impl Row {
+    /// A row whose JSON object is `text`, filtered by `time`. `StartDate`, `EndDate` and `Index` are added to it.
+    pub fn new(time: DateTime<Utc>, text: impl Into<String>) -> Row {
+        Row {
+            time,
+            aggregate: Aggregate::Hour,
+            text: text.into(),
+            verbatim: false,
+        }
+    }
+
+    /// A row with all documented fields of a report; `number` tells it from others at the same time.
+    pub fn sample(report: Report, time: DateTime<Utc>, number: u64) -> Row {
+        Row::new(time, sample(report, time, number))
+    }
+
+    /// The row as it stands, with nothing added, in either JSON shape.
+    #[must_use]
+    pub fn verbatim(self) -> Row {
+        Row {
+            verbatim: true,
+            ..self
+        }
+    }
+
+    /// For a traffic report: answers queries by this bucket; by hour, if nothing is said.
+    #[must_use]
+    pub fn aggregate(self, aggregate: Aggregate) -> Row {
+        Row { aggregate, ..self }
+    }
+}
+
+/// What a row says.
+#[derive(Clone)]
+pub(crate) enum Content {
+    /// Made by rule.
+    Generated(Arc<Generator>, u32),
+    /// A test's own.
+    Own(Arc<Row>),
+}
+
+/// What is added to a row by the query that returns it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Echo {
+    /// `StartDate` and `EndDate` in seconds since 1970, for reports that repeat them.
+    pub(crate) range: Option<(i64, i64)>,
+    /// The row's position in the result.
+    pub(crate) index: u64,
+}
+
+impl Content {
+    /// Appends the row as one JSON object.
+    pub(crate) fn write(&self, report: Report, echo: &Echo, verbose: bool, out: &mut Vec<u8>) {
+        let own = match self {
+            Content::Own(row) if row.verbatim => return out.extend_from_slice(row.text.as_bytes()),
+            Content::Own(row) => Some(row),
+            Content::Generated(..) => None,
+        };
+        let mut fields = Fields::open(out, verbose);
+        if verbose {
+            let kind = format!(r#"{{"type":"TenantReporting.{}"}}"#, report.path());
+            fields.raw("__metadata", &kind);
+        }
+        match (self, own) {
+            (Content::Generated(generator, number), _) => generator.write(*number, &mut fields),
+            (_, Some(row)) => fields.splice(&row.text),
+            (Content::Own(_), None) => {}
+        }
+        let (start, end) = echo.range.unwrap_or((BEFORE_TIME, BEFORE_TIME));
+        fields.moment("StartDate", start, echo.range.is_some());
+        fields.moment("EndDate", end, echo.range.is_some());
+        fields.number("Index", echo.index);
+        fields.close();
+    }
+
+    /// The row as light JSON, for its identity.
+    fn text(&self, report: Report, verbose: bool) -> String {
+        let mut out = Vec::with_capacity(1_024);
+        self.write(report, &Echo::default(), false, &mut out);
+        let text = String::from_utf8_lossy(&out).into_owned();
+        if verbose { milliseconds(&text) } else { text }
+    }
+}
+
+/// `0001-01-01T00:00:00` in seconds since 1970: what seven of the reports say instead of the range.
+const BEFORE_TIME: i64 = -62_135_596_800;
+
+/// The row with its dates cut to milliseconds, which is all that the verbose shape tells.
+fn milliseconds(text: &str) -> String {
+    let Ok(fields) = json::fields(text) else {
+        return text.to_owned();
+    };
+    let cut = |(key, value): &(&str, &str)| match iso(value.trim_matches('"')) {
+        Some(_) if value.contains('.') => {
+            let keep = value.find('.').map_or(value.len(), |dot| {
+                (dot + 4).min(value.trim_end_matches('"').len())
+            });
+            format!("{key}:{}\"", &value[..keep])
+        }
+        _ => format!("{key}:{value}"),
+    };
+    format!(
+        "{{{}}}",
+        fields.iter().map(cut).collect::<Vec<_>>().join(",")
+    )
+}
+
+/// The rows of one report (and, for traffic reports, one bucket).
+#[derive(Default)]
+struct Table {
+    /// What each row says, by its number.
+    contents: Vec<Content>,
+    /// Time and number of the rows that are there, oldest first.
+    order: Vec<(Ticks, u32)>,
+    generators: u64,
+}
+
+/// All rows.
+#[derive(Default)]
+pub(crate) struct Store {
+    tables: BTreeMap<TableKey, Table>,
+}
+
+/// One page of a result.
+pub(crate) struct Slice {
+    /// Numbers and contents, newest first.
+    pub(crate) rows: Vec<(u32, Content)>,
+    /// The first row's position in the result.
+    pub(crate) first: u64,
+}
+
+impl Store {
+    pub(crate) fn generate(&mut self, backlog: &Backlog) {
+        let table = self.tables.entry(backlog.table()).or_default();
+        let generator = Arc::new(Generator::new(backlog, table.generators));
+        table.generators += 1;
+        table.contents.reserve(backlog.rows as usize);
+        table.order.reserve(backlog.rows as usize);
+        for index in 0..backlog.rows {
+            let number = table.next_number();
+            table.order.push((generator.time(index), number));
+            table
+                .contents
+                .push(Content::Generated(Arc::clone(&generator), index));
+        }
+        table.order.sort();
+    }
+
+    pub(crate) fn insert(&mut self, report: Report, row: Row) -> RowId {
+        let key = TableKey {
+            report,
+            aggregate: report.is_traffic().then_some(row.aggregate),
+        };
+        let table = self.tables.entry(key).or_default();
+        let (time, number) = (ticks(row.time), table.next_number());
+        let position = table.order.partition_point(|entry| *entry < (time, number));
+        table.order.insert(position, (time, number));
+        table.contents.push(Content::Own(Arc::new(row)));
+        RowId { table: key, number }
+    }
+
+    pub(crate) fn remove(&mut self, row: RowId) -> bool {
+        let Some(table) = self.tables.get_mut(&row.table) else {
+            return false;
+        };
+        let Some(position) = table
+            .order
+            .iter()
+            .position(|(_, number)| *number == row.number)
+        else {
+            return false;
+        };
+        table.order.remove(position);
+        true
+    }
+
+    /// Rows `[first, first + length)` of those with a time in `[from, to)`, newest first.
+    pub(crate) fn slice(
+        &self,
+        key: TableKey,
+        range: (Ticks, Ticks),
+        first: u64,
+        length: usize,
+    ) -> Slice {
+        let rows = self.tables.get(&key).map_or_else(Vec::new, |table| {
+            table
+                .within(range)
+                .iter()
+                .rev()
+                .skip(usize::try_from(first).unwrap_or(usize::MAX))
+                .take(length)
+                .map(|(_, number)| (*number, table.contents[*number as usize].clone()))
+                .collect()
+        });
+        Slice { rows, first }
+    }
+
+    /// The row at a position of a result, and its time.
+    pub(crate) fn at(
+        &self,
+        key: TableKey,
+        range: (Ticks, Ticks),
+        position: u64,
+    ) -> Option<(RowId, Ticks)> {
+        let entries = self.tables.get(&key)?.within(range);
+        let (time, number) = entries.iter().rev().nth(usize::try_from(position).ok()?)?;
+        Some((
+            RowId {
+                table: key,
+                number: *number,
+            },
+            *time,
+        ))
+    }
+
+    pub(crate) fn between(
+        &self,
+        report: Report,
+        aggregate: Option<Aggregate>,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> HashMap<RowId, bool> {
+        let key = TableKey { report, aggregate };
+        let Some(table) = self.tables.get(&key) else {
+            return HashMap::new();
+        };
+        let within = table.within((ticks(from), ticks(to)));
+        within
+            .iter()
+            .map(|(_, number)| {
+                (
+                    RowId {
+                        table: key,
+                        number: *number,
+                    },
+                    false,
+                )
+            })
+            .collect()
+    }
+
+    /// The records that rows are; a row's flag says that only the verbose shape of it was served.
+    pub(crate) fn records(&self, rows: HashMap<RowId, bool>) -> Records {
+        let mut records = Records::default();
+        let keep_texts = rows.len() <= TEXTS_MAX;
+        for (row, verbose) in rows {
+            let Some(content) = self
+                .tables
+                .get(&row.table)
+                .and_then(|t| t.contents.get(row.number as usize))
+            else {
+                continue;
+            };
+            let text = content.text(row.table.report, verbose);
+            // A test's own row may be no JSON at all; no collector can deliver that.
+            if let Ok(identity) = Identity::of(&text) {
+                records.add(row.table.report, identity, keep_texts.then_some(&text));
+            }
+        }
+        records
+    }
+}
+
+impl Table {
+    fn next_number(&self) -> u32 {
+        u32::try_from(self.contents.len()).unwrap_or(u32::MAX)
+    }
+
+    fn within(&self, (from, to): (Ticks, Ticks)) -> &[(Ticks, u32)] {
+        let first = self.order.partition_point(|(time, _)| *time < from);
+        let last = self.order.partition_point(|(time, _)| *time < to);
+        &self.order[first..last.max(first)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    fn start() -> DateTime<Utc> {
+        "2026-01-02T00:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn generated_rows_are_unique_and_the_same_for_the_same_seed() {
+        for report in Report::ALL {
+            let mut store = Store::default();
+            let backlog = Backlog::new(report, start(), start() + TimeDelta::days(2), 5_000);
+            store.generate(&backlog);
+            store.generate(&backlog);
+            let rows = store.between(
+                report,
+                backlog.table().aggregate,
+                start(),
+                start() + TimeDelta::days(2),
+            );
+            assert_eq!(rows.len(), 10_000, "{report}");
+            let records = store.records(rows);
+            assert!(
+                records.iter().all(|(_, _, count)| count.times == 1),
+                "{report}"
+            );
+
+            let mut again = Store::default();
+            again.generate(&backlog);
+            let key = backlog.table();
+            for number in 0..5_000 {
+                let text = |store: &Store| store.tables[&key].contents[number].text(report, false);
+                assert_eq!(text(&store), text(&again), "{report}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_verbose_shape_tells_of_a_row_is_known() {
+        let row = r#"{"Received":"2022-11-29T05:35:08.2652371","A":"x"}"#;
+        assert_eq!(
+            milliseconds(row),
+            r#"{"Received":"2022-11-29T05:35:08.265","A":"x"}"#
+        );
+        let row = r#"{"Received":"2022-11-29T05:35:08.2","Size":1.25}"#;
+        assert_eq!(milliseconds(row), row);
+    }
+
+    #[test]
+    fn slices_are_newest_first() {
+        let mut store = Store::default();
+        for second in [3, 1, 2] {
+            let time = start() + TimeDelta::seconds(second);
+            store.insert(
+                Report::MessageTrace,
+                Row::new(time, format!(r#"{{"n":{second}}}"#)),
+            );
+        }
+        let key = TableKey {
+            report: Report::MessageTrace,
+            aggregate: None,
+        };
+        let range = (ticks(start()), ticks(start() + TimeDelta::seconds(9)));
+        let numbers = |first| {
+            store
+                .slice(key, range, first, 2)
+                .rows
+                .iter()
+                .map(|row| row.0)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(0), [0, 2]);
+        assert_eq!(numbers(2), [1]);
+        assert_eq!(numbers(4), [0_u32; 0]);
+    }
+}
