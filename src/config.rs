@@ -99,6 +99,26 @@ pub struct Config {
     pub inputs: Vec<Input>,
 }
 
+impl Config {
+    /// The files that are read again and again while the collector runs: certificates and keys.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let relays = self.outputs.iter().flat_map(|output| match &output.kind {
+            OutputKind::Relay(relay) => vec![relay.chain.clone(), relay.cert.clone(), relay.key.clone()],
+            OutputKind::Console => vec![],
+        });
+        let tenants = self.inputs.iter().flat_map(|input| {
+            let own = match &input.credentials {
+                Credentials::Certificate { client_certificate, client_key, .. } => {
+                    vec![client_certificate.clone(), client_key.clone()]
+                }
+                Credentials::Basic { .. } | Credentials::Secret { .. } => vec![],
+            };
+            own.into_iter().chain(input.ca_bundle.clone())
+        });
+        relays.chain(tenants).collect()
+    }
+}
+
 /// What concerns the process as a whole.
 #[derive(Debug)]
 pub struct Globals {

@@ -173,9 +173,9 @@ impl Ledger {
         self.unfinished
     }
 
-    /// What is confirmed at or after the cursor, for each output in the order in which they were asked for.
-    pub fn confirmed(&self) -> &[Vec<Fingerprint>] {
-        &self.confirmed
+    /// Hands out what is confirmed at or after the cursor, for each output in the order in which they were asked for.
+    pub fn take_confirmed(&mut self) -> Vec<Vec<Fingerprint>> {
+        std::mem::take(&mut self.confirmed)
     }
 
     /// Makes fingerprints with the secret of this state folder.
@@ -213,7 +213,7 @@ impl Ledger {
         next.store(&self.folder, self.key.id())?;
         // What these held is the service's own by now, and stale here.
         self.unfinished = None;
-        self.confirmed.clear();
+        self.confirmed.iter_mut().for_each(Vec::clear);
         next.carried.clear();
         self.cursor = Some(next);
         Ok(())

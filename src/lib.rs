@@ -1,4 +1,35 @@
-//! To be written.
+//! Collects the eight Microsoft 365 Exchange reports and delivers them to Devo over mutual-TLS syslog: every record arrives, the
+//! collector knows that it did, and an operator can see it.
+//!
+//! # The map
+//!
+//! ```text
+//! config ─▶ Config ─▶ one Service for each enabled report ─┐        (Client: sign-in and limiter, shared by an input's services)
+//! ledger.cursor ─▶ window::Schedule::next ─▶ wait ↺        │
+//!                                         └─▶ collect(window)
+//!    window ─▶ client::Walk ─▶ [turn → GET → Page] ↺                 the next page is fetched while this one is delivered
+//!    page   ─▶ record: fingerprints ─▶ what is new ─▶ lines ─▶ relay::Delivery
+//!    delivery full, or walk ended ─▶ finish ─▶ Receipt ─▶ ledger: journal
+//!    walk ended, all confirmed ─▶ ledger: commit(window.end) ─▶ Schedule::next …
+//! ```
+//!
+//! - [`config`]: the file as a model that can be run · [`report`]: the eight reports as data
+//! - [`service`]: one task a report; it alone knows all parts, sleeps and retries
+//! - [`window`], [`backoff`], [`record`]: pure decisions on time, waits and rows
+//! - [`client`]: Microsoft's side: sign-in, walks, pages, errors with their remedy · [`limiter`]: the tenant's budget of requests
+//! - [`relay`]: Devo's side: deliveries and receipts
+//! - [`ledger`]: what is confirmed, on disk
+//! - [`privileges`]: giving up root · [`signal`]: what stops the collector
+//!
+//! # The invariants
+//!
+//! 1. `client`, `relay` and `ledger` do not know one another; only `service` does.
+//! 2. `window`, `backoff`, `record` and `report` do no I/O, read no clock and log nothing.
+//! 3. Nothing below `service` sleeps on an error or looks at the stop signal.
+//! 4. Nothing but the limiter and the sign-in is shared between services.
+//! 5. Only `config` knows that it is YAML; only `relay::tls` and `client` name TLS types; only `ledger` writes under `state/`.
+//! 6. A secret's type cannot be printed.
+//! 7. The cursor passes a window only when every output has confirmed all its records, and never moves back.
 
 pub mod backoff;
 pub mod client;
@@ -12,3 +43,65 @@ pub mod report;
 pub mod service;
 pub mod signal;
 pub mod window;
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error, info, warn};
+
+use crate::client::Client;
+use crate::config::Config;
+use crate::ledger::StateDirectory;
+use crate::service::Service;
+
+/// How long services have to confirm what is written after the stop signal; the process is gone within 8 s.
+const GRACE: Duration = Duration::from_secs(7);
+
+/// Collects until `stop` resolves, then confirms what is written.
+///
+/// # Errors
+///
+/// If the state folder cannot be used, no service can be started, or a service ends uninvited.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let state = StateDirectory::open(&config.globals.state_directory)?;
+    let host = nix::unistd::gethostname().context("cannot read this machine's host name")?;
+    let token = CancellationToken::new();
+    let mut services = JoinSet::new();
+    for input in &config.inputs {
+        let client = Client::new(input).with_context(|| format!("input {}", input.name))?;
+        for service in &input.services {
+            let name = service.report.service;
+            let (client, host) = (client.clone(), host.to_string_lossy());
+            match Service::open(&state, input, service, client, &config.outputs, &host, token.clone()) {
+                Ok(opened) => {
+                    let span = tracing::info_span!("service", input = input.name, name);
+                    services.spawn(opened.run().instrument(span));
+                }
+                Err(failure) => {
+                    error!(input = input.name, service = name, error = service::chain(&failure), "this service does not run");
+                }
+            }
+        }
+    }
+    if services.is_empty() {
+        bail!("no service can run; the log says why");
+    }
+    info!(services = services.len(), outputs = config.outputs.len(), "collecting");
+    tokio::select! {
+        () = stop => {}
+        ended = services.join_next() => {
+            token.cancel();
+            bail!("a service has ended uninvited: {ended:?}");
+        }
+    }
+    info!("stopping: what is written is confirmed");
+    token.cancel();
+    let all_stopped = async { while services.join_next().await.is_some() {} };
+    match tokio::time::timeout(GRACE, all_stopped).await {
+        Ok(()) => info!("stopped"),
+        Err(_) => warn!("stopped without the last receipts: what they would have confirmed is delivered again after the next start"),
+    }
+    Ok(())
+}

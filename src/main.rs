@@ -1,2 +1,112 @@
-//! To be written.
-fn main() {}
+//! Arguments, configuration, log, runtime, exit status.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use chrono::Utc;
+use clap::Parser;
+use exchange_reports_collector::config::{self, Config};
+use exchange_reports_collector::relay::Relay;
+use exchange_reports_collector::{privileges, run, signal};
+use tracing::{debug, error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+/// The exit status for a configuration that cannot be run (`EX_CONFIG` of sysexits).
+const BAD_CONFIGURATION: u8 = 78;
+
+/// Collects the Microsoft 365 Exchange reports and delivers them to Devo, every record confirmed.
+///
+/// Works in the current folder, with config/, certs/, credentials/ and state/ beside each other.
+#[derive(Parser)]
+#[command(version, about, long_about)]
+struct Arguments {
+    /// The configuration; a relative name is looked up under config/ [default: the variable CONFIG_FILE, else config.yaml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let path = config::locate(
+        arguments.config.as_deref(),
+        std::env::var("CONFIG_FILE").ok().as_deref(),
+    );
+    let loaded = match config::load(&path, Utc::now()) {
+        Ok(loaded) => loaded,
+        Err(mistakes) => {
+            log_to_stderr(false);
+            error!("the configuration cannot be run; nothing was started\n{mistakes}");
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    log_to_stderr(loaded.config.globals.debug);
+    info!(version = env!("CARGO_PKG_VERSION"), configuration = %path.display(), "starting");
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    for note in &loaded.notes {
+        debug!("{note}");
+    }
+    match collect(loaded.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Configuration(error)) => {
+            error!("{error:#}");
+            ExitCode::from(BAD_CONFIGURATION)
+        }
+        Err(Failure::Running(error)) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why the collector is not collecting.
+enum Failure {
+    /// What the configuration names cannot be used.
+    Configuration(anyhow::Error),
+    /// Anything else.
+    Running(anyhow::Error),
+}
+
+fn collect(config: Config) -> Result<(), Failure> {
+    // Before any thread starts: they take over what the first one has given up.
+    let outcome = privileges::drop_root(&config.globals.state_directory, &config.files());
+    info!("{}", outcome.map_err(Failure::Running)?);
+    for output in &config.outputs {
+        let check = Relay::new(output)
+            .check()
+            .with_context(|| format!("output {}", output.name));
+        check.map_err(Failure::Configuration)?;
+    }
+    let mut builder = if config.globals.multiprocessing {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let runtime = builder
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+        .map_err(Failure::Running)?;
+    let result = runtime
+        .block_on(async { run(config, signal::stop().context("cannot catch signals")?).await });
+    // A disk or a name server that hangs must not hold up the end.
+    runtime.shutdown_background();
+    result.map_err(Failure::Running)
+}
+
+fn log_to_stderr(debug: bool) {
+    let default = if debug {
+        "info,exchange_reports_collector=debug"
+    } else {
+        "info"
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    log.with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(86_400);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 
 /// One of the reports that the reporting service offers.
 #[derive(Debug, PartialEq, Eq)]

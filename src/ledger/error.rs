@@ -42,6 +42,20 @@ pub enum LedgerError {
         /// What is wrong with it.
         what: String,
     },
+    /// The state is of another tenant.
+    #[error(
+        "the state in {} is of another tenant ({known}, and this input signs in to {now}): give this input an id of its own, or \
+         clear the state by a new value of reset_persistence_auth",
+        folder.display()
+    )]
+    OtherTenant {
+        /// The folder of the service.
+        folder: PathBuf,
+        /// Whose state it is.
+        known: String,
+        /// Who signs in.
+        now: String,
+    },
     /// The fingerprints on disk were made with a key that is gone.
     #[error(
         "the key {} is missing or is not the one that the records in {} were written with; either put the key back from a \

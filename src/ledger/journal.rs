@@ -22,6 +22,9 @@ const UNIT: usize = 16;
 /// A journal that has grown beyond this many bytes is begun anew with the next window.
 const LENGTH_MAX: u64 = 1 << 20;
 
+/// Space is reserved in steps of this many bytes.
+const RESERVE: u64 = 64 << 10;
+
 /// The records of which window are journalled, and since which commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
@@ -105,17 +108,21 @@ impl Journal {
         self.receipts_from.as_deref()
     }
 
+    /// Whether space for `records` records is reserved.
+    pub fn has_room(&self, records: usize) -> bool {
+        self.length + room(records) <= self.reserved
+    }
+
     /// Reserves space for what `records` records take, so that a full disk is met before they are delivered.
     ///
     /// # Errors
     ///
     /// If there is no room; nothing is changed then.
     pub fn reserve(&mut self, records: usize) -> Result<(), LedgerError> {
-        let bytes = (records * UNIT + 8 * UNIT) as u64;
-        if self.length + bytes <= self.reserved {
+        if self.has_room(records) {
             return Ok(());
         }
-        let most = bytes.max(64 << 10);
+        let most = room(records).next_multiple_of(RESERVE);
         self.allocate(most)
             .map_err(|cause| LedgerError::io("reserve space in", &self.path(), cause))?;
         self.reserved = self.length + most;
@@ -292,6 +299,11 @@ impl Journal {
             what: what.to_owned(),
         }
     }
+}
+
+/// What `records` records take, with the frame of their window.
+fn room(records: usize) -> u64 {
+    (records * UNIT + 8 * UNIT) as u64
 }
 
 /// Appends a frame: magic, kind, length of the payload, checksum of all others, payload, padding.

@@ -1,0 +1,169 @@
+//! Asking for the next page until there is one, whatever the service answers: the only place that waits on its errors.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{Stopped, chain};
+use crate::backoff::Backoff;
+use crate::client::{FetchError, Page, Remedy, Walk};
+use crate::window::{Schedule, Window};
+
+/// Waits after an error that may pass, at first and at most.
+const TRANSIENT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
+
+/// Waits between tries of what only a person can mend, at first and at most.
+const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(15));
+
+/// After so many failures in a row that a shorter window may cure, the window is halved.
+const FAILURES_BEFORE_HALVING: u32 = 2;
+
+/// After so many failures in a row an operator is told: a retired report may fail for good.
+const FAILURES_BEFORE_ERROR: u32 = 8;
+
+/// What came of asking.
+pub(super) enum Answer {
+    /// The next page.
+    Page(Page),
+    /// The walk is at its end.
+    End,
+    /// A shorter window is to be asked for.
+    TooMuch,
+    /// The walk has to begin again.
+    Again,
+    /// The window has passed out of reach.
+    Aged,
+}
+
+/// How patient the service is with what it asks: it remembers failures over pages and windows.
+pub(super) struct Asking {
+    transient: Backoff,
+    refused: Backoff,
+    failures: u32,
+    /// The refusal that an operator has been told of.
+    told: Option<String>,
+    stop: CancellationToken,
+}
+
+impl Asking {
+    pub(super) fn new(stop: CancellationToken) -> Self {
+        Asking {
+            transient: Backoff::new(TRANSIENT.0, TRANSIENT.1),
+            refused: Backoff::new(REFUSED.0, REFUSED.1),
+            failures: 0,
+            told: None,
+            stop,
+        }
+    }
+
+    /// The walk's next page, asked for until there is one or the walk cannot go on.
+    pub(super) async fn next(
+        &mut self,
+        walk: &mut Walk,
+        schedule: &Schedule,
+        window: Window,
+        may_halve: bool,
+    ) -> Result<Answer, Stopped> {
+        loop {
+            if schedule.deleted(window.start) < Utc::now() {
+                return Ok(Answer::Aged);
+            }
+            let stop = self.stop.clone();
+            match stop.run_until_cancelled(walk.next()).await.ok_or(Stopped)? {
+                Ok(page) => {
+                    self.succeeded();
+                    return Ok(page.map_or(Answer::End, Answer::Page));
+                }
+                Err(failure) => {
+                    if let Some(answer) = self.failed(&failure, window, may_halve).await? {
+                        return Ok(answer);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits before a walk that was refused half-way begins again.
+    pub(super) async fn pause_before_walking_again(&mut self) -> Result<(), Stopped> {
+        let wait = self.transient.next(rand::random());
+        self.sleep(wait).await
+    }
+
+    /// Waits before something is tried again that only a person can mend.
+    pub(super) async fn pause_for_an_operator(&mut self) -> Result<(), Stopped> {
+        let wait = self.refused.next(rand::random());
+        self.sleep(wait).await
+    }
+
+    /// Says what happened, and waits as the error asks; `None` means that the same page is asked for again.
+    async fn failed(
+        &mut self,
+        failure: &FetchError,
+        window: Window,
+        may_halve: bool,
+    ) -> Result<Option<Answer>, Stopped> {
+        let request_id = failure.request_id();
+        let error = chain(failure);
+        match failure.remedy() {
+            Remedy::Throttled => {
+                warn!(error, request_id, %window, "throttled: all services of this input wait; nothing is lost");
+                Ok(None)
+            }
+            Remedy::WalkAgain => {
+                warn!(error, request_id, %window, "the window is walked again from its beginning; nothing is lost");
+                Ok(Some(Answer::Again))
+            }
+            Remedy::Narrow if may_halve => {
+                warn!(error, request_id, %window, "the window is halved; nothing is lost");
+                Ok(Some(Answer::TooMuch))
+            }
+            Remedy::Narrow => {
+                self.tell(&error, request_id, window, "the window cannot be shorter: raise this with Microsoft's support");
+                self.pause_for_an_operator().await.map(|()| None)
+            }
+            Remedy::AskOperator => {
+                let action = failure.action().unwrap_or_default();
+                self.tell(&error, request_id, window, &action);
+                self.pause_for_an_operator().await.map(|()| None)
+            }
+            Remedy::BackOff => {
+                self.failures += 1;
+                let wait = self.transient.next(rand::random());
+                if self.failures >= FAILURES_BEFORE_ERROR {
+                    let action = "if it does not pass, the report may be retired: see Microsoft's notices, and take the service out of \
+                                  the configuration if it is";
+                    self.tell(&error, request_id, window, action);
+                } else {
+                    warn!(error, request_id, %window, retry_in = ?wait, "asking failed; nothing is lost, it is tried again");
+                }
+                self.sleep(wait).await?;
+                let halve = failure.shorter_window_may_help() && may_halve;
+                Ok((halve && self.failures.is_multiple_of(FAILURES_BEFORE_HALVING)).then_some(Answer::TooMuch))
+            }
+        }
+    }
+
+    fn succeeded(&mut self) {
+        if self.told.take().is_some() {
+            info!("the reporting service answers again");
+        }
+        self.failures = 0;
+        self.transient.reset();
+        self.refused.reset();
+    }
+
+    /// Tells an operator what to do, once for each refusal.
+    fn tell(&mut self, refusal: &str, request_id: Option<&str>, window: Window, action: &str) {
+        // A request's id differs each time; the text in front of it is what the refusal is known by.
+        if self.told.as_deref() != Some(action) {
+            error!(error = refusal, request_id, %window, action, "refused; it is tried again every so often, nothing is lost");
+            self.told = Some(action.to_owned());
+        }
+    }
+
+    async fn sleep(&self, time: Duration) -> Result<(), Stopped> {
+        self.stop.run_until_cancelled(tokio::time::sleep(time)).await.ok_or(Stopped)
+    }
+}
