@@ -1,3 +1,5 @@
 //! The integration tests, a module per feature.
 
+mod collecting;
 mod configuration;
+mod setting;

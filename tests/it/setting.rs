@@ -1,0 +1,187 @@
+//! The setting of a test: a reporting service, a relay, a folder for the collector, and the collector itself.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use testkit::collector::{Collector, Config, Folder, Input, Output};
+use testkit::pki::Pki;
+use testkit::records::{Records, Verdict, compare};
+use testkit::relay::{self, Relay};
+use testkit::report::{Aggregate, Report};
+use testkit::service::{self, Backlog, Service};
+
+/// Long enough for a busy machine; a test that is right never waits so long.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The two peers, and the folder that the collector works in.
+pub(crate) struct Setting {
+    pub(crate) service: Service,
+    pub(crate) relay: Relay,
+    pub(crate) folder: Folder,
+    pub(crate) pki: Pki,
+    /// The present when the setting was made, at the beginning of its minute.
+    pub(crate) now: DateTime<Utc>,
+}
+
+impl Setting {
+    pub(crate) async fn new() -> Self {
+        Setting::with(service::Options::default(), |_| {}).await
+    }
+
+    pub(crate) async fn with(
+        options: service::Options,
+        relay: impl FnOnce(&mut relay::Options),
+    ) -> Self {
+        let pki = Pki::new().unwrap();
+        let mut relay_options = relay::Options::new(&pki);
+        relay(&mut relay_options);
+        Setting {
+            service: Service::start(options).await.unwrap(),
+            relay: Relay::start_with(relay_options).await.unwrap(),
+            folder: Folder::new(&pki).unwrap(),
+            pki,
+            now: Utc::now().duration_trunc(TimeDelta::minutes(1)).unwrap(),
+        }
+    }
+
+    /// An instant so many hours before the setting was made.
+    pub(crate) fn ago(&self, hours: i64) -> DateTime<Utc> {
+        self.now - TimeDelta::hours(hours)
+    }
+
+    /// Rows of one report, spread evenly.
+    pub(crate) fn rows(&self, report: Report, from: DateTime<Utc>, to: DateTime<Utc>, rows: u32) {
+        self.service.generate(&Backlog::new(report, from, to, rows));
+    }
+
+    /// An input without services yet.
+    pub(crate) fn input(&self) -> Input {
+        Input::for_service(&self.service)
+    }
+
+    /// Writes the configuration, with the relay as the only output.
+    pub(crate) fn configure(&self, input: Input) {
+        self.configure_with(input, Output::relay(self.relay.port()));
+    }
+
+    pub(crate) fn configure_with(&self, input: Input, output: Output) {
+        self.folder.configure(&Config::new(input, output)).unwrap();
+    }
+
+    /// A configuration of one service that begins at `start`, with the other keys as given.
+    pub(crate) fn configure_one(
+        &self,
+        report: Report,
+        start: DateTime<Utc>,
+        options: &[(&str, &str)],
+    ) {
+        let start = start.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let mut keys = vec![
+            ("start_time", start.as_str()),
+            ("request_period_in_seconds", "1"),
+        ];
+        keys.extend(options);
+        self.configure(self.input().service(report, &keys));
+    }
+
+    pub(crate) fn start(&self) -> Collector {
+        Collector::start(program(), &self.folder).unwrap()
+    }
+
+    /// What there is of a report between two instants.
+    pub(crate) fn existing(
+        &self,
+        report: Report,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> Records {
+        self.service.existing(report, Aggregate::Hour, from, to)
+    }
+
+    /// Waits until the relay has read all of `expected`; the collector's log if it never does.
+    pub(crate) async fn until_read(&self, expected: &Records, collector: &Collector) {
+        let begun = Instant::now();
+        loop {
+            let verdict = compare(expected, &self.relay.records());
+            if verdict.missing == 0 {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{verdict}\n{}", log(collector));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until the collector has committed everything before `instant` in `services`.
+    pub(crate) async fn until_committed(
+        &self,
+        collector: &Collector,
+        services: &[Report],
+        instant: DateTime<Utc>,
+    ) {
+        let begun = Instant::now();
+        loop {
+            let behind = services
+                .iter()
+                .find(|report| self.cursor(**report).is_none_or(|cursor| cursor < instant));
+            let Some(behind) = behind else { return };
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{behind} is at {:?}\n{}",
+                self.cursor(*behind),
+                log(collector)
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The folder of a service's state.
+    pub(crate) fn state_of(&self, report: Report) -> std::path::PathBuf {
+        self.folder.state().join(format!(
+            "office365_reporting_message.12345.{}",
+            report.service()
+        ))
+    }
+
+    /// The cursor of a service, read as a person would: from the line of JSON in its file.
+    pub(crate) fn cursor(&self, report: Report) -> Option<DateTime<Utc>> {
+        let bytes = std::fs::read(self.state_of(report).join("cursor")).ok()?;
+        let line = bytes.split(|byte| *byte == b'\n').nth(1)?;
+        let value: serde_json::Value = serde_json::from_slice(line).unwrap();
+        Some(value["state"]["cursor"].as_str().unwrap().parse().unwrap())
+    }
+
+    /// What was served against what was read.
+    pub(crate) fn verdict(&self, expected: &Records) -> Verdict {
+        assert_eq!(self.relay.violations(), Vec::<String>::new());
+        compare(expected, &self.relay.records())
+    }
+
+    /// Asserts that each expected record came once and nothing else did.
+    pub(crate) fn expect_exactly(&self, expected: &Records, collector: &Collector) {
+        let verdict = self.verdict(expected);
+        assert!(verdict.is_exact(), "{verdict}\n{}", log(collector));
+    }
+}
+
+/// Stops the collector as an operator does, and expects it to end well in time.
+pub(crate) async fn stop(collector: &mut Collector) {
+    let ended = collector.stop(Duration::from_secs(30)).await.unwrap();
+    assert_eq!(ended.code, Some(0), "{}", log(collector));
+    assert!(
+        ended.took < Duration::from_secs(8),
+        "{ended:?}\n{}",
+        log(collector)
+    );
+}
+
+/// The end of the collector's log.
+pub(crate) fn log(collector: &Collector) -> String {
+    let lines = collector.log();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}
+
+/// The program under test.
+pub(crate) fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_exchange-reports-collector"))
+}
