@@ -15,7 +15,7 @@ use crate::window::{Schedule, Window};
 const TRANSIENT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
 
 /// Waits between tries of what only a person can mend, at first and at most.
-const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(15));
+const REFUSED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(15));
 
 /// After so many failures in a row that a shorter window may cure, the window is halved.
 const FAILURES_BEFORE_HALVING: u32 = 2;

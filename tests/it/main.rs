@@ -1,5 +1,6 @@
 //! The integration tests, a module per feature.
 
+mod answers;
 mod collecting;
 mod configuration;
 mod setting;
