@@ -26,7 +26,12 @@ impl Backoff {
     pub fn next(&mut self, random: f64) -> Duration {
         let step = self.step;
         self.step = step.saturating_mul(2).min(self.most);
-        let share = 1.0 - random.max(0.0).min(1.0) / 2.0; // `max` comes first: it turns a NaN into 0
+        let random = if random.is_nan() {
+            0.0
+        } else {
+            random.clamp(0.0, 1.0)
+        };
+        let share = 1.0 - random / 2.0;
         Duration::try_from_secs_f64(step.as_secs_f64() * share).map_or(step, |wait| wait.min(step))
     }
 

@@ -45,7 +45,7 @@ use crate::report::Report;
 /// The longest that a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest that a request may take, body included: the service computes for minutes.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(10);
 /// The largest body of an answer, decompressed.
 const BODY_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// The most pages that a query has; the service cuts off what is beyond.
@@ -167,7 +167,12 @@ impl Client {
         let headers = response.headers().clone();
         let body = answer::fault_body(response).await;
         let basic = self.0.sign_in.is_basic();
-        let refusal = Refusal { status, headers: &headers, followed, basic };
+        let refusal = Refusal {
+            status,
+            headers: &headers,
+            followed,
+            basic,
+        };
         Err(answer::refused(refusal, &body).with_request_id(request_id))
     }
 }
@@ -194,7 +199,11 @@ fn http(input: &Input) -> anyhow::Result<reqwest::Client> {
     ]);
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls::config(input.ca_bundle.as_deref(), https)?)
-        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+        .user_agent(concat!(
+            env!("CARGO_PKG_NAME"),
+            "/",
+            env!("CARGO_PKG_VERSION")
+        ))
         .default_headers(headers)
         .http1_only()
         .gzip(true)

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::config::RequestsLimit;
 
 /// The longest pause that is obeyed: a `Retry-After` beyond it is taken for a mistake.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+pub const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// A budget of requests, and the pause that the service asked for.
 #[derive(Debug)]

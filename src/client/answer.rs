@@ -12,7 +12,7 @@ use super::error::{FetchError, Kind, shown};
 use super::{clock, fault};
 
 /// How long the service is left alone when it is overrun and does not say for how long.
-const PAUSE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_mins(1);
 /// The shortest pause: a `Retry-After` of zero would have us ask again without end.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// How long the body of an error is waited for; what it says is a courtesy.
@@ -64,7 +64,10 @@ pub(super) async fn body(
         let message = format!("the answer is larger than {bytes_max} bytes");
         FetchError::new(Kind::TooLarge, message)
     };
-    if response.content_length().is_some_and(|length| length > bytes_max as u64) {
+    if response
+        .content_length()
+        .is_some_and(|length| length > bytes_max as u64)
+    {
         return Err(too_large());
     }
     let mut body = Vec::with_capacity(size_hint.min(bytes_max));
@@ -95,7 +98,12 @@ pub(super) async fn fault_body(mut response: Response) -> Vec<u8> {
 
 /// What a refusal by the reporting service means.
 pub(super) fn refused(refusal: Refusal<'_>, body: &[u8]) -> FetchError {
-    let Refusal { status, headers, followed, basic } = refusal;
+    let Refusal {
+        status,
+        headers,
+        followed,
+        basic,
+    } = refusal;
     let message = fault::message(body);
     let kind = match status.as_u16() {
         _ if pause(status, headers).is_some() => Kind::Throttled,
@@ -115,11 +123,13 @@ pub(super) fn refused(refusal: Refusal<'_>, body: &[u8]) -> FetchError {
     if followed && kind == Kind::LinkRejected {
         text.push_str(" to a link that it gave itself");
     }
-    if kind == Kind::Throttled && let Some(pause) = pause(status, headers) {
-        text.push_str(&format!(", asking for a pause of {} s", pause.as_secs()));
+    if kind == Kind::Throttled
+        && let Some(pause) = pause(status, headers)
+    {
+        text += &format!(", asking for a pause of {} s", pause.as_secs());
     }
     if let Some(message) = message {
-        text.push_str(&format!(": {message}"));
+        text += &format!(": {message}");
     }
     let error = FetchError::new(kind, text);
     match status {
@@ -147,7 +157,15 @@ fn redirected(status: StatusCode, headers: &HeaderMap) -> FetchError {
     // Its query may hold all kinds of things, and is not needed.
     let place = location.split(['?', '#']).next().unwrap_or_default();
     let lower = place.to_ascii_lowercase();
-    let sign_in = ["login", "logon", "signin", "sign-in", "oauth", "/adfs/", "/owa/auth"];
+    let sign_in = [
+        "login",
+        "logon",
+        "signin",
+        "sign-in",
+        "oauth",
+        "/adfs/",
+        "/owa/auth",
+    ];
     let kind = if sign_in.iter().any(|part| lower.contains(part)) {
         Kind::SignInPage
     } else {
@@ -156,7 +174,11 @@ fn redirected(status: StatusCode, headers: &HeaderMap) -> FetchError {
     let message = format!(
         "the service answered {} and points to {}, which is not followed",
         status_text(status),
-        if place.is_empty() { "nowhere".to_owned() } else { shown(place) },
+        if place.is_empty() {
+            "nowhere".to_owned()
+        } else {
+            shown(place)
+        },
     );
     FetchError::new(kind, message)
 }
@@ -196,7 +218,8 @@ pub(super) fn unanswered(error: reqwest::Error, url: &Url) -> FetchError {
 fn cut_short(error: reqwest::Error) -> FetchError {
     let error = error.without_url();
     if error.is_timeout() {
-        return FetchError::new(Kind::TimedOut, "the answer did not end in time").with_source(error);
+        return FetchError::new(Kind::TimedOut, "the answer did not end in time")
+            .with_source(error);
     }
     FetchError::new(Kind::CutShort, "the answer was cut short").with_source(error)
 }
@@ -210,11 +233,15 @@ fn tls_hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
         );
     };
     Some(match reason {
-        Reason::UnknownIssuer => {
+        // A bad signature: an authority of the same name is trusted, and another made the certificate.
+        Reason::UnknownIssuer | Reason::BadSignature => {
             "the certificate's authority is not trusted here: if a proxy inspects TLS, or the service is your own, name \
              the authority's certificate in `ca_bundle`"
         }
-        Reason::Expired | Reason::ExpiredContext { .. } | Reason::NotValidYet | Reason::NotValidYetContext { .. } => {
+        Reason::Expired
+        | Reason::ExpiredContext { .. }
+        | Reason::NotValidYet
+        | Reason::NotValidYetContext { .. } => {
             "the certificate is not valid at this time: check this machine's clock, and renew the certificate if it has \
              expired"
         }
@@ -232,10 +259,216 @@ fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Erro
         if let Some(tls) = error.downcast_ref() {
             return Some(tls);
         }
-        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        next = match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
             Some(wrapped) => Some(wrapped),
             None => error.source(),
         };
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::error::Remedy;
+
+    const ODATA: &str =
+        r#"{"error":{"code":"","message":{"lang":"en-US","value":"The range is wrong."}}}"#;
+    const PERMISSION: &str =
+        r#"{"ErrorCode":"","Message":"No permission to access the report for the organization ."}"#;
+    const IIS: &str =
+        "<html><head><title>401 - Unauthorized: Access is denied</title></head></html>";
+    const WAIT: &str = "<ServiceFault><Message>We cannot currently process your request, please wait a few minutes</Message></ServiceFault>";
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let parsed = lines
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        HeaderMap::from_iter(parsed)
+    }
+
+    fn refusal(
+        status: u16,
+        lines: &[(&'static str, &str)],
+        body: &str,
+        followed: bool,
+    ) -> FetchError {
+        let refusal = Refusal {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: &headers(lines),
+            followed,
+            basic: false,
+        };
+        refused(refusal, body.as_bytes())
+    }
+
+    #[test]
+    fn every_row_of_the_error_table_has_its_remedy() {
+        use Kind::*;
+        const AFTER: &[(&str, &str)] = &[("retry-after", "30")];
+        for (status, lines, body, kind, remedy) in [
+            (400, &[][..], ODATA, Rejected, Remedy::AskOperator),
+            (400, &[], WAIT, Busy, Remedy::BackOff),
+            (401, &[], IIS, Unauthorized, Remedy::AskOperator),
+            (403, &[], PERMISSION, Forbidden, Remedy::AskOperator),
+            (404, &[], "", NotFound, Remedy::AskOperator),
+            (410, &[], "", NotFound, Remedy::AskOperator),
+            (407, &[], "", Rejected, Remedy::AskOperator),
+            (408, &[], "", TimedOut, Remedy::BackOff),
+            (429, &[], "", Throttled, Remedy::Throttled),
+            (429, AFTER, "", Throttled, Remedy::Throttled),
+            (503, AFTER, "", Throttled, Remedy::Throttled),
+            (500, AFTER, ODATA, Throttled, Remedy::Throttled),
+            (401, AFTER, IIS, Throttled, Remedy::Throttled),
+            (500, &[], ODATA, ServerError, Remedy::BackOff),
+            (502, &[], "", Busy, Remedy::BackOff),
+            (503, &[], "", Busy, Remedy::BackOff),
+            (503, &[], WAIT, Busy, Remedy::BackOff),
+            (504, &[], "", TimedOut, Remedy::BackOff),
+            (204, &[], "", NotAPage, Remedy::BackOff),
+        ] {
+            let error = refusal(status, lines, body, false);
+            assert_eq!(
+                (error.kind(), error.remedy()),
+                (kind, remedy),
+                "{status} {lines:?}"
+            );
+            assert_eq!(
+                error.action().is_some(),
+                !matches!(kind, Busy | TimedOut | Throttled)
+            );
+        }
+    }
+
+    #[test]
+    fn a_link_that_is_refused_restarts_the_walk() {
+        for status in [400, 404, 410] {
+            let error = refusal(status, &[], ODATA, true);
+            assert_eq!(error.remedy(), Remedy::WalkAgain, "{status}");
+        }
+        assert_eq!(
+            refusal(403, &[], PERMISSION, true).remedy(),
+            Remedy::AskOperator
+        );
+        assert_eq!(refusal(400, &[], WAIT, true).remedy(), Remedy::BackOff);
+    }
+
+    #[test]
+    fn says_what_the_service_said() {
+        for (error, expected) in [
+            (
+                refusal(400, &[], ODATA, false),
+                "the service answered 400 Bad Request: The range is wrong.",
+            ),
+            (
+                refusal(400, &[], ODATA, true),
+                "the service answered 400 Bad Request to a link that it gave itself: The range is wrong.",
+            ),
+            (
+                refusal(429, &[("retry-after", "30")], "", false),
+                "the service answered 429 Too Many Requests, asking for a pause of 30 s",
+            ),
+            (
+                refusal(503, &[], "busy", false),
+                "the service answered 503 Service Unavailable",
+            ),
+            (refusal(599, &[], "", false), "the service answered 599"),
+        ] {
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn basic_is_told_that_it_is_over() {
+        let refusal = Refusal {
+            status: StatusCode::UNAUTHORIZED,
+            headers: &HeaderMap::new(),
+            followed: false,
+            basic: true,
+        };
+        let action = refused(refusal, IIS.as_bytes()).action().unwrap();
+        assert!(
+            action.contains("turned Basic authentication off") && action.contains("`tenant_id`")
+        );
+    }
+
+    #[test]
+    fn redirects_are_told_apart() {
+        for (location, kind) in [
+            (
+                "https://login.microsoftonline.com/common/oauth2/authorize?client_id=x",
+                Kind::SignInPage,
+            ),
+            ("/owa/auth/logon.aspx?url=x", Kind::SignInPage),
+            ("https://reports.example.us/ecp/?token=hush", Kind::Moved),
+        ] {
+            let error = refusal(302, &[("location", location)], "", false);
+            assert_eq!(error.kind(), kind, "{location}");
+            assert!(
+                !error.to_string().contains('?') && !error.to_string().contains("hush"),
+                "{error}"
+            );
+        }
+        let nowhere = refusal(302, &[], "", false).to_string();
+        assert_eq!(
+            nowhere,
+            "the service answered 302 Found and points to nowhere, which is not followed"
+        );
+    }
+
+    #[test]
+    fn pauses_as_long_as_it_is_told() {
+        let date = ("date", "Tue, 07 May 2024 15:35:24 GMT");
+        for (status, lines, seconds) in [
+            (200, &[][..], None),
+            (503, &[], None),
+            (429, &[], Some(60)),
+            (429, &[("retry-after", "0")], Some(1)),
+            (429, &[("retry-after", " 120 ")], Some(120)),
+            (200, &[("retry-after", "5")], Some(5)),
+            (503, &[("retry-after", "5")], Some(5)),
+            (
+                429,
+                &[("retry-after", "18446744073709551615")],
+                Some(u64::MAX),
+            ),
+            (429, &[("retry-after", "99999999999999999999")], Some(60)),
+            (429, &[("retry-after", "-5")], Some(60)),
+            (429, &[("retry-after", "soon")], Some(60)),
+            (
+                503,
+                &[("retry-after", "Tue, 07 May 2024 15:40:24 GMT"), date],
+                Some(300),
+            ),
+            (
+                503,
+                &[("retry-after", "Tue, 07 May 2024 15:00:00 GMT"), date],
+                Some(1),
+            ),
+            (
+                503,
+                &[("retry-after", "Tue, 07 May 2024 15:40:24 GMT")],
+                Some(60),
+            ),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let pause = pause(status, &headers(lines));
+            assert_eq!(
+                pause,
+                seconds.map(Duration::from_secs),
+                "{status} {lines:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn finds_the_reason_of_a_failed_handshake_within_an_io_error() {
+        let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
+        assert!(tls_hint(&wrapped).unwrap().contains("`ca_bundle`"));
+        assert_eq!(tls_hint(&io::Error::other("reset")), None);
+    }
 }

@@ -56,9 +56,8 @@ impl Certificate {
         now: DateTime<Utc>,
     ) -> anyhow::Result<SecretString> {
         let (certificate, key) = self.load()?;
-        let thumbprint = |algorithm| {
-            BASE64_URL_SAFE_NO_PAD.encode(digest::digest(algorithm, &certificate))
-        };
+        let thumbprint =
+            |algorithm| BASE64_URL_SAFE_NO_PAD.encode(digest::digest(algorithm, &certificate));
         let header = Header {
             x5t: Some(thumbprint(&SHA1_FOR_LEGACY_USE_ONLY)),
             x5t_s256: Some(thumbprint(&SHA256)),
@@ -82,14 +81,17 @@ impl Certificate {
     fn load(&self) -> anyhow::Result<(CertificateDer<'static>, EncodingKey)> {
         let path = self.key.display();
         let pem = pem::read("client_key", &self.key)?;
-        if pem.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || pem.contains("Proc-Type: 4,ENCRYPTED") {
+        if pem.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+            || pem.contains("Proc-Type: 4,ENCRYPTED")
+        {
             bail!(
                 "`client_key`: the key in {path} is encrypted: decrypt it with `openssl pkey -in FILE -out FILE` and protect \
                  the file by its mode (0600)"
             );
         }
-        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
-            .map_err(|error| anyhow!("`client_key`: {path} holds no private key in PEM: {error}"))?;
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| {
+            anyhow!("`client_key`: {path} holds no private key in PEM: {error}")
+        })?;
         let public_key = rustls::crypto::aws_lc_rs::default_provider()
             .key_provider
             .load_private_key(key)

@@ -25,16 +25,16 @@ use super::refusal::refused;
 use crate::config::{Credentials, Input};
 
 /// The longest that a token request may take, body included.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// The largest answer to a token request.
 const BODY_MAX_BYTES: usize = 1024 * 1024;
 /// How long before its end a token is renewed, if it lives long enough.
-const RENEW_AHEAD: Duration = Duration::from_secs(5 * 60);
+const RENEW_AHEAD: Duration = Duration::from_mins(5);
 /// How long a failed renewal ahead of time is let be, while the token still holds.
-const RENEW_AGAIN: Duration = Duration::from_secs(60);
+const RENEW_AGAIN: Duration = Duration::from_mins(1);
 /// How long a token is believed to live that does not say it, and the longest that is believed.
-const LIFE_UNSAID: Duration = Duration::from_secs(10 * 60);
-const LIFE_MAX: Duration = Duration::from_secs(24 * 3_600);
+const LIFE_UNSAID: Duration = Duration::from_mins(10);
+const LIFE_MAX: Duration = Duration::from_hours(24);
 
 /// How the requests of an input are signed.
 pub(super) enum SignIn {
@@ -72,10 +72,17 @@ impl SignIn {
                 let value = format!("Basic {}", BASE64_STANDARD.encode(pair)).into();
                 return Ok(Self::Basic(Authorization { value, serial: 0 }));
             }
-            Credentials::Secret { tenant_id, client_id, client_secret } => {
-                (tenant_id, client_id, Proof::Secret(client_secret.clone()))
-            }
-            Credentials::Certificate { tenant_id, client_id, client_certificate, client_key } => {
+            Credentials::Secret {
+                tenant_id,
+                client_id,
+                client_secret,
+            } => (tenant_id, client_id, Proof::Secret(client_secret.clone())),
+            Credentials::Certificate {
+                tenant_id,
+                client_id,
+                client_certificate,
+                client_key,
+            } => {
                 let certificate = Certificate {
                     certificate: client_certificate.clone(),
                     key: client_key.clone(),
@@ -168,7 +175,10 @@ impl Directory {
         }
         match (self.renew(&mut tokens).await, &mut tokens.current) {
             (Err(error), Some(token)) if Instant::now() < token.end => {
-                warn!(error = &error as &dyn std::error::Error, "token not renewed ahead of its end; the old one still holds");
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "token not renewed ahead of its end; the old one still holds"
+                );
                 token.renew_at = Instant::now() + RENEW_AGAIN;
                 Ok(token.authorization.clone())
             }
@@ -191,7 +201,10 @@ impl Directory {
 
     async fn renew(&self, tokens: &mut Tokens) -> Result<Authorization, FetchError> {
         let asked = Instant::now();
-        let Grant { access_token, expires_in } = self.ask().await?;
+        let Grant {
+            access_token,
+            expires_in,
+        } = self.ask().await?;
         let life = expires_in.unwrap_or(LIFE_UNSAID).min(LIFE_MAX);
         tokens.count += 1;
         let authorization = Authorization {
@@ -217,7 +230,12 @@ impl Directory {
             .http
             .post(self.token_url.clone())
             .timeout(TIMEOUT)
-            .form(&form.iter().map(|(name, value)| (*name, value.expose_secret())).collect::<Vec<_>>())
+            .form(
+                &form
+                    .iter()
+                    .map(|(name, value)| (*name, value.expose_secret()))
+                    .collect::<Vec<_>>(),
+            )
             .send()
             .await
             .map_err(|error| {
@@ -227,15 +245,20 @@ impl Directory {
         let (status, request_id) = (response.status(), answer::request_id(response.headers()));
         let body = match answer::body(response, BODY_MAX_BYTES, 0).await {
             Err(error) if status.is_success() => {
-                return Err(FetchError::new(Kind::SignInFailed, "the directory's token did not arrive")
-                    .with_request_id(request_id)
-                    .with_source(error));
+                return Err(FetchError::new(
+                    Kind::SignInFailed,
+                    "the directory's token did not arrive",
+                )
+                .with_request_id(request_id)
+                .with_source(error));
             }
             body => body.unwrap_or_default(),
         };
-        let granted = status.is_success().then(|| serde_json::from_slice(&body).ok());
+        let granted = status
+            .is_success()
+            .then(|| serde_json::from_slice(&body).ok());
         granted.flatten().ok_or_else(|| {
-            refused(status, &body, |text| self.without_proof(text, &form)).with_request_id(request_id)
+            refused(status, &body, |text| without_proof(text, &form)).with_request_id(request_id)
         })
     }
 
@@ -267,15 +290,15 @@ impl Directory {
         }
         Ok(form)
     }
+}
 
-    /// `text` without our secret or proof, should the other side have sent it back to us.
-    fn without_proof(&self, text: &str, form: &[(&'static str, SecretString)]) -> String {
-        form.iter()
-            .filter(|(name, _)| matches!(*name, "client_secret" | "client_assertion"))
-            .fold(text.to_owned(), |text, (name, secret)| {
-                text.replace(secret.expose_secret(), &format!("<{name}>"))
-            })
-    }
+/// `text` without our secret or proof, should the other side have sent it back to us.
+fn without_proof(text: &str, form: &[(&'static str, SecretString)]) -> String {
+    form.iter()
+        .filter(|(name, _)| matches!(*name, "client_secret" | "client_assertion"))
+        .fold(text.to_owned(), |text, (name, secret)| {
+            text.replace(secret.expose_secret(), &format!("<{name}>"))
+        })
 }
 
 /// When a token is renewed: five minutes before its end, but not before three quarters of its life have passed.

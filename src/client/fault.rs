@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn finds_the_message_in_every_form() {
-        let odata = r#"{"error":{"code":"","message":{"lang":"en-US","value":"The range is wrong."}}}"#;
+        let odata =
+            r#"{"error":{"code":"","message":{"lang":"en-US","value":"The range is wrong."}}}"#;
         check(odata, Some("The range is wrong."));
         check(&format!("\u{feff}\r\n{odata}"), Some("The range is wrong."));
         check(
@@ -90,7 +91,10 @@ mod tests {
             r#"{"error":{"code":"BadRequest","message":"Malformed.","innerError":{}}}"#,
             Some("Malformed."),
         );
-        check(r#"{"error":{"code":"BadRequest","message":""}}"#, Some("BadRequest"));
+        check(
+            r#"{"error":{"code":"BadRequest","message":""}}"#,
+            Some("BadRequest"),
+        );
         check(
             r#"{"ErrorCode":"","Message":"No permission to access the report for the organization ."}"#,
             Some("No permission to access the report for the organization ."),

@@ -62,7 +62,8 @@ mod tests {
     use super::*;
     use crate::report::Report;
 
-    const PAGE: &str = "https://reports.example/ecp/reportingwebservice/reporting.svc/MessageTrace?$filter=x";
+    const PAGE: &str =
+        "https://reports.example/ecp/reportingwebservice/reporting.svc/MessageTrace?$filter=x";
 
     fn check(link: &str, expected: &str) {
         let page = Url::parse(PAGE).unwrap();

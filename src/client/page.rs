@@ -46,12 +46,21 @@ impl Page {
         match json.trim_ascii_start().first() {
             None => return Err(FetchError::new(Kind::CutShort, "the answer is empty")),
             Some(b'{') => {}
-            Some(b'<') => return Err(not_a_page("a document instead of JSON", fault::message(json))),
+            Some(b'<') => {
+                return Err(not_a_page(
+                    "a document instead of JSON",
+                    fault::message(json),
+                ));
+            }
             Some(_) => return Err(not_a_page("no JSON object", None)),
         }
-        let answer: Answer<'_> = serde_json::from_slice(json).map_err(|error| unreadable(&error))?;
+        let answer: Answer<'_> =
+            serde_json::from_slice(json).map_err(|error| unreadable(&error))?;
         if let Some(error) = answer.error.or(answer.odata_error) {
-            return Err(not_a_page("an error message", fault::error_object(error.get())));
+            return Err(not_a_page(
+                "an error message",
+                fault::error_object(error.get()),
+            ));
         }
         match (answer.value, answer.d) {
             (Some(rows), None) => {
@@ -133,9 +142,10 @@ struct Results<'a> {
 /// The one link that was given, under whichever name.
 fn one_link(links: [Option<Cow<'_, str>>; 2]) -> Result<Option<String>, FetchError> {
     match links {
-        [Some(one), Some(other)] if one != other => {
-            Err(not_a_page("JSON with two different links to the next page", None))
-        }
+        [Some(one), Some(other)] if one != other => Err(not_a_page(
+            "JSON with two different links to the next page",
+            None,
+        )),
         [one, other] => Ok(one.or(other).map(Cow::into_owned)),
     }
 }
@@ -159,9 +169,10 @@ fn span(whole: &[u8], part: &str) -> Range<usize> {
 fn unreadable(error: &serde_json::Error) -> FetchError {
     let place = format!("line {}, column {}", error.line(), error.column());
     match error.classify() {
-        Category::Eof | Category::Io => {
-            FetchError::new(Kind::CutShort, format!("the answer's JSON ends early, at {place}"))
-        }
+        Category::Eof | Category::Io => FetchError::new(
+            Kind::CutShort,
+            format!("the answer's JSON ends early, at {place}"),
+        ),
         Category::Syntax => not_a_page(&format!("broken JSON at {place}"), None),
         Category::Data => not_a_page(&format!("JSON of another shape at {place}"), None),
     }
@@ -200,7 +211,11 @@ mod tests {
         let body = body.into();
         let text = String::from_utf8_lossy(&body).into_owned();
         let error = Page::parse(body).expect_err(&text);
-        assert_eq!((error.kind(), error.to_string().as_str()), (kind, expected), "{text}");
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (kind, expected),
+            "{text}"
+        );
         assert_eq!(error.remedy(), Remedy::BackOff, "{text}");
     }
 
@@ -223,7 +238,11 @@ mod tests {
             &[],
             Some("a"),
         );
-        check("\u{feff}\r\n {\"value\":[{\"a\":1}], \"error\": null}\n", &[r#"{"a":1}"#], None);
+        check(
+            "\u{feff}\r\n {\"value\":[{\"a\":1}], \"error\": null}\n",
+            &[r#"{"a":1}"#],
+            None,
+        );
     }
 
     #[test]
@@ -254,13 +273,21 @@ mod tests {
             format!("{{\"deep\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000)),
         ];
         let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-        check(&format!(r#"{{"value":[{}]}}"#, rows.join(",\n")), &rows, None);
+        check(
+            &format!(r#"{{"value":[{}]}}"#, rows.join(",\n")),
+            &rows,
+            None,
+        );
     }
 
     #[test]
     fn what_is_no_page_is_an_error_and_not_an_empty_page() {
         let refused = |body: &str, what: &str| {
-            check_error(body, Kind::NotAPage, &format!("the service answered 200 with {what}"));
+            check_error(
+                body,
+                Kind::NotAPage,
+                &format!("the service answered 200 with {what}"),
+            );
         };
         refused("[]", "no JSON object");
         refused("null", "no JSON object");
@@ -269,22 +296,40 @@ mod tests {
         refused(r#"{"d":1}"#, "JSON without rows");
         refused(r#"{"d":null}"#, "JSON without rows");
         refused(r#"{"d":{}}"#, "JSON of another shape at line 1, column 2");
-        refused(r#"{"value":"secret subject"}"#, "JSON of another shape at line 1, column 25");
-        refused(r#"{"value":[{},null]}"#, "JSON with a row that is no object");
+        refused(
+            r#"{"value":"secret subject"}"#,
+            "JSON of another shape at line 1, column 25",
+        );
+        refused(
+            r#"{"value":[{},null]}"#,
+            "JSON with a row that is no object",
+        );
         refused(r#"{"d":["a"]}"#, "JSON with a row that is no object");
-        refused(r#"{"value":[],"value":[]}"#, "JSON of another shape at line 1, column 19");
+        refused(
+            r#"{"value":[],"value":[]}"#,
+            "JSON of another shape at line 1, column 19",
+        );
         refused(r#"{"d":[],"value":[]}"#, "JSON with rows in two shapes");
         refused(
             r#"{"value":[],"odata.nextLink":"a","@odata.nextLink":"b"}"#,
             "JSON with two different links to the next page",
         );
-        refused(r#"{"value":[],"odata.nextLink":7}"#, "JSON of another shape at line 1, column 30");
-        refused(r#"{"value":[{}]} {"value":[]}"#, "broken JSON at line 1, column 16");
-        refused(r#"{"value":[{"a":tru}]}"#, "broken JSON at line 1, column 19");
+        refused(
+            r#"{"value":[],"odata.nextLink":7}"#,
+            "JSON of another shape at line 1, column 30",
+        );
+        refused(
+            r#"{"value":[{}]} {"value":[]}"#,
+            "broken JSON at line 1, column 16",
+        );
+        refused(
+            r#"{"value":[{"a":tru}]}"#,
+            "broken JSON at line 1, column 19",
+        );
         check_error(
             *b"{\"value\":[{\"a\":\"\xff\"}]}",
             Kind::NotAPage,
-            "the service answered 200 with broken JSON at line 1, column 19",
+            "the service answered 200 with broken JSON at line 1, column 17",
         );
     }
 

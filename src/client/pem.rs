@@ -11,7 +11,10 @@ const FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 pub(super) fn read(parameter: &str, path: &Path) -> anyhow::Result<String> {
     let context = || format!("`{parameter}`: cannot read {}", path.display());
     if std::fs::metadata(path).with_context(context)?.len() > FILE_MAX_BYTES {
-        bail!("`{parameter}`: {} is no PEM file: it is too large", path.display());
+        bail!(
+            "`{parameter}`: {} is no PEM file: it is too large",
+            path.display()
+        );
     }
     let bytes = std::fs::read(path).with_context(context)?;
     let Ok(text) = String::from_utf8(bytes) else {

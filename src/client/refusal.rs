@@ -23,22 +23,46 @@ const ADVICE: [(&str, &str); 10] = [
         "AADSTS700016",
         "the tenant does not know the application: check `client_id` and `tenant_id`",
     ),
-    ("AADSTS7000112", "the application is disabled in the tenant: enable it"),
+    (
+        "AADSTS7000112",
+        "the application is disabled in the tenant: enable it",
+    ),
     (
         "AADSTS700027",
         "the directory does not accept the certificate: upload `client_certificate` to the application's registration, \
          and check that it has not expired",
     ),
-    ("AADSTS700023", "the assertion's audience is not accepted: check `authority_url` and `tenant_id`"),
-    ("AADSTS90002", "there is no such tenant: check `tenant_id`, and `authority_url` for national clouds"),
-    ("AADSTS900023", "`tenant_id` is neither a directory's id nor a domain"),
-    ("AADSTS70011", "the scope is not accepted: check the `base_url` and `authority_url` of your national cloud"),
-    ("AADSTS500011", "the tenant has no such service: check the scope, and that Exchange Online is licensed"),
+    (
+        "AADSTS700023",
+        "the assertion's audience is not accepted: check `authority_url` and `tenant_id`",
+    ),
+    (
+        "AADSTS90002",
+        "there is no such tenant: check `tenant_id`, and `authority_url` for national clouds",
+    ),
+    (
+        "AADSTS900023",
+        "`tenant_id` is neither a directory's id nor a domain",
+    ),
+    (
+        "AADSTS70011",
+        "the scope is not accepted: check the `base_url` and `authority_url` of your national cloud",
+    ),
+    (
+        "AADSTS500011",
+        "the tenant has no such service: check the scope, and that Exchange Online is licensed",
+    ),
 ];
 
 /// Codes of failures that pass by themselves, though the error may read as a refusal. 700024: the proof's times are off; the
 /// next one goes by the directory's clock.
-const PASSING: [&str; 5] = ["AADSTS700024", "AADSTS90033", "AADSTS90006", "AADSTS50196", "AADSTS90025"];
+const PASSING: [&str; 5] = [
+    "AADSTS700024",
+    "AADSTS90033",
+    "AADSTS90006",
+    "AADSTS50196",
+    "AADSTS90025",
+];
 
 /// An OAuth error, as far as it is looked at.
 #[derive(Default, Deserialize)]
@@ -59,22 +83,37 @@ pub(super) fn refused(
     let passing = status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::REQUEST_TIMEOUT
         || !status.is_client_error()
-        || matches!(fault.error.as_str(), "temporarily_unavailable" | "server_error")
+        || matches!(
+            fault.error.as_str(),
+            "temporarily_unavailable" | "server_error"
+        )
         || code.is_some_and(|code| PASSING.contains(&code));
-    let kind = if passing { Kind::SignInFailed } else { Kind::SignInRefused };
+    let kind = if passing {
+        Kind::SignInFailed
+    } else {
+        Kind::SignInRefused
+    };
 
     // What follows the first line is an id and a time stamp.
     let description = fault.error_description.split(['\r', '\n']).next();
-    let description = description.filter(|text| !text.trim().is_empty()).map(&redact).map(|text| shown(&text));
+    let description = description
+        .filter(|text| !text.trim().is_empty())
+        .map(&redact)
+        .map(|text| shown(&text));
     let reason = match (fault.error.is_empty(), description) {
-        (false, Some(description)) => Some(format!("{}: {description}", shown(&redact(&fault.error)))),
+        (false, Some(description)) => {
+            Some(format!("{}: {description}", shown(&redact(&fault.error))))
+        }
         (false, None) => Some(shown(&redact(&fault.error))),
         // A token or a page that could not be read is not shown: only what is certainly a message.
         (true, _) => fault::message(body).map(|text| shown(&redact(&text))),
     };
-    let mut message = format!("the directory gave no token and answered {}", status.as_u16());
+    let mut message = format!(
+        "the directory gave no token and answered {}",
+        status.as_u16()
+    );
     if let Some(reason) = reason {
-        message.push_str(&format!(" with {reason}"));
+        message += &format!(" with {reason}");
     }
     let error = FetchError::new(kind, message);
     let advice = ADVICE.iter().find(|(known, _)| code == Some(known));
@@ -90,7 +129,9 @@ pub(super) fn refused(
 fn code(description: &str) -> Option<&str> {
     let description = description.trim_start();
     let digits = description.strip_prefix("AADSTS")?;
-    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    let end = digits
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(digits.len());
     Some(&description[.."AADSTS".len() + end])
 }
 
@@ -158,7 +199,11 @@ mod tests {
             (503, "<html>", ""),
             (302, "", ""),
             (200, r#"{"access_token":7,"hush":"hush"}"#, ""),
-            (400, r#"{"error":"temporarily_unavailable"}"#, " with temporarily_unavailable"),
+            (
+                400,
+                r#"{"error":"temporarily_unavailable"}"#,
+                " with temporarily_unavailable",
+            ),
             (
                 401,
                 r#"{"error":"invalid_client","error_description":"AADSTS700024: Client assertion is not within its valid time range."}"#,

@@ -23,7 +23,11 @@ pub(super) fn config(ca_bundle: Option<&Path>, needed: bool) -> anyhow::Result<C
         bail!(
             "HTTPS needs a trust anchor, and this system has none ({}): install its CA certificates (package \
              `ca-certificates`), or name a PEM file of them in `ca_bundle`",
-            if reasons.is_empty() { "no store found".to_owned() } else { reasons.join("; ") },
+            if reasons.is_empty() {
+                "no store found".to_owned()
+            } else {
+                reasons.join("; ")
+            },
         );
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -41,7 +45,10 @@ fn add_bundle(roots: &mut RootCertStore, path: &Path) -> anyhow::Result<()> {
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         found += 1;
         let unusable = || {
-            format!("`ca_bundle`: certificate {found} in {} cannot be used", path.display())
+            format!(
+                "`ca_bundle`: certificate {found} in {} cannot be used",
+                path.display()
+            )
         };
         roots
             .add(certificate.with_context(unusable)?)

@@ -25,7 +25,9 @@ pub(super) fn normalise(row: &str, out: &mut Vec<u8>) -> Result<(), serde_json::
     let offset = |part: &RawValue| part.get().as_ptr().addr() - row.as_ptr().addr();
     let mut copy = |range: &str| out.extend_from_slice(range.as_bytes());
 
-    let first = members.first().map_or(row.len() - 1, |(key, _)| offset(key));
+    let first = members
+        .first()
+        .map_or(row.len() - 1, |(key, _)| offset(key));
     copy(&row[..first]);
     let mut end = first; // of the member before
     let mut kept_one = false;
@@ -85,7 +87,11 @@ fn date(name: &str, value: &RawValue) -> Option<String> {
         SecondsFormat::Millis
     };
     let written = instant.to_rfc3339_opts(precision, true);
-    let written = if *zoned { &written } else { written.trim_end_matches('Z') };
+    let written = if *zoned {
+        &written
+    } else {
+        written.trim_end_matches('Z')
+    };
     Some(format!("\"{written}\""))
 }
 
@@ -120,7 +126,11 @@ mod tests {
     fn check(verbose: &str, light: &str) {
         let mut out = b"before".to_vec();
         normalise(verbose, &mut out).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), format!("before{light}"), "{verbose}");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            format!("before{light}"),
+            "{verbose}"
+        );
     }
 
     #[test]
@@ -130,21 +140,54 @@ mod tests {
         check(r#"{"__metadata":{"id":"x"}}"#, "{}");
         check(r#"{"__metadata":1,"a":2}"#, r#"{"a":2}"#);
         check(r#"{"a":2,"__metadata":1}"#, r#"{"a":2}"#);
-        check(r#"{"a":1,"__metadata":{"b":[1,{}]},"c":3}"#, r#"{"a":1,"c":3}"#);
-        check(r#"{"__metadata":1,"__metadata":2,"a":1,"\u005f_metadata":3}"#, r#"{"a":1}"#);
-        check("{\r\n  \"__metadata\" : {},\n  \"a\" : 1 ,\n  \"b\":2\n}", "{\r\n  \"a\" : 1 ,\n  \"b\":2\n}");
+        check(
+            r#"{"a":1,"__metadata":{"b":[1,{}]},"c":3}"#,
+            r#"{"a":1,"c":3}"#,
+        );
+        check(
+            r#"{"__metadata":1,"__metadata":2,"a":1,"\u005f_metadata":3}"#,
+            r#"{"a":1}"#,
+        );
+        check(
+            "{\r\n  \"__metadata\" : {},\n  \"a\" : 1 ,\n  \"b\":2\n}",
+            "{\r\n  \"a\" : 1 ,\n  \"b\":2\n}",
+        );
     }
 
     #[test]
     fn writes_dates_as_the_light_shape_does() {
-        check(r#"{"Received":"/Date(1659020996164)/"}"#, r#"{"Received":"2022-07-28T15:09:56.164"}"#);
-        check(r#"{"Received":"\/Date(1659020996164)\/"}"#, r#"{"Received":"2022-07-28T15:09:56.164"}"#);
-        check(r#"{"Date":"/Date(1659020996000)/"}"#, r#"{"Date":"2022-07-28T15:09:56"}"#);
-        check(r#"{"Date":"/Date(1659020996010+0060)/"}"#, r#"{"Date":"2022-07-28T15:09:56.010"}"#);
-        check(r#"{"ClickTime":"/Date(-1-0060)/"}"#, r#"{"ClickTime":"1969-12-31T23:59:59.999"}"#);
-        check(r#"{"StartDate":"/Date(0)/"}"#, r#"{"StartDate":"1970-01-01T00:00:00Z"}"#);
-        check(r#"{"EndDate":"/Date(-62135596800000)/"}"#, r#"{"EndDate":"0001-01-01T00:00:00Z"}"#);
-        check(r#"{"Dat\u0065":"/Date(0)/"}"#, r#"{"Dat\u0065":"1970-01-01T00:00:00"}"#);
+        check(
+            r#"{"Received":"/Date(1659020996164)/"}"#,
+            r#"{"Received":"2022-07-28T15:09:56.164"}"#,
+        );
+        check(
+            r#"{"Received":"\/Date(1659020996164)\/"}"#,
+            r#"{"Received":"2022-07-28T15:09:56.164"}"#,
+        );
+        check(
+            r#"{"Date":"/Date(1659020996000)/"}"#,
+            r#"{"Date":"2022-07-28T15:09:56"}"#,
+        );
+        check(
+            r#"{"Date":"/Date(1659020996010+0060)/"}"#,
+            r#"{"Date":"2022-07-28T15:09:56.010"}"#,
+        );
+        check(
+            r#"{"ClickTime":"/Date(-1-0060)/"}"#,
+            r#"{"ClickTime":"1969-12-31T23:59:59.999"}"#,
+        );
+        check(
+            r#"{"StartDate":"/Date(0)/"}"#,
+            r#"{"StartDate":"1970-01-01T00:00:00Z"}"#,
+        );
+        check(
+            r#"{"EndDate":"/Date(-62135596800000)/"}"#,
+            r#"{"EndDate":"0001-01-01T00:00:00Z"}"#,
+        );
+        check(
+            r#"{"Dat\u0065":"/Date(0)/"}"#,
+            r#"{"Dat\u0065":"1970-01-01T00:00:00"}"#,
+        );
     }
 
     #[test]
@@ -166,7 +209,10 @@ mod tests {
 
     /// A row in both shapes: any fields, among them dates and metadata, in any order.
     fn both_shapes() -> impl Strategy<Value = (String, Value)> {
-        let date = (prop::sample::select(DATE_FIELDS.to_vec()), 0..4_102_444_800_000_i64);
+        let date = (
+            prop::sample::select(DATE_FIELDS.to_vec()),
+            0..4_102_444_800_000_i64,
+        );
         let field = prop_oneof![
             3 => ("[A-Za-z_]{1,8}", any::<String>()).prop_map(|(name, text)| (name, json!(text), Some(json!(text)))),
             1 => ("[A-Za-z_]{1,8}", any::<i64>()).prop_map(|(name, n)| (name, json!(n), Some(json!(n)))),
