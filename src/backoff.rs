@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn starts_again_after_a_reset() {
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
         backoff.next(0.0);
         backoff.next(0.0);
         backoff.reset();

@@ -64,7 +64,7 @@ struct Shared {
 }
 
 /// What is asked for: a report's rows from `first` to `last`, both inclusive and in whole seconds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Query {
     /// The report.
     pub report: &'static Report,

@@ -159,7 +159,7 @@ mod tests {
             let limiter = limiter(per_second, &[]);
             let turns = turns(&limiter, 600).await;
             for window in turns.windows(per_second as usize + 1) {
-                let spread = window[per_second as usize] - window[0];
+                let spread = window[per_second as usize].saturating_sub(window[0]);
                 assert!(spread >= Duration::from_secs(1), "{per_second}: {spread:?}");
             }
         }
@@ -170,7 +170,7 @@ mod tests {
         let limiter = limiter(100, &[(300, 100), (60, 60)]);
         let turns = turns(&limiter, 201).await;
         assert!(turns[0].is_zero());
-        assert!(turns[100] >= Duration::from_secs(300), "{:?}", turns[100]);
+        assert!(turns[100] >= Duration::from_mins(5), "{:?}", turns[100]);
         assert!(turns[200] < Duration::from_secs(601), "{:?}", turns[200]);
     }
 
@@ -178,7 +178,7 @@ mod tests {
     async fn time_without_requests_is_not_saved_up() {
         let limiter = limiter(1, &[]);
         limiter.turn().await;
-        sleep(Duration::from_secs(3_600)).await;
+        sleep(Duration::from_hours(1)).await;
         let turns = turns(&limiter, 3).await;
         assert!(turns[2] >= Duration::from_secs(2), "{turns:?}");
     }

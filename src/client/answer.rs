@@ -105,8 +105,9 @@ pub(super) fn refused(refusal: Refusal<'_>, body: &[u8]) -> FetchError {
         basic,
     } = refusal;
     let message = fault::message(body);
+    let pause = pause(status, headers);
     let kind = match status.as_u16() {
-        _ if pause(status, headers).is_some() => Kind::Throttled,
+        _ if pause.is_some() => Kind::Throttled,
         _ if message.as_deref().is_some_and(fault::asks_to_wait) => Kind::Busy,
         300..=399 => return redirected(status, headers),
         400 | 404 | 410 if followed => Kind::LinkRejected,
@@ -119,18 +120,18 @@ pub(super) fn refused(refusal: Refusal<'_>, body: &[u8]) -> FetchError {
         501..=599 => Kind::Busy,
         _ => Kind::NotAPage,
     };
-    let mut text = format!("the service answered {}", status_text(status));
-    if followed && kind == Kind::LinkRejected {
-        text.push_str(" to a link that it gave itself");
-    }
-    if kind == Kind::Throttled
-        && let Some(pause) = pause(status, headers)
-    {
-        text += &format!(", asking for a pause of {} s", pause.as_secs());
-    }
-    if let Some(message) = message {
-        text += &format!(": {message}");
-    }
+    let link = match kind {
+        Kind::LinkRejected => " to a link that it gave itself",
+        _ => "",
+    };
+    let pause = pause.map(|pause| format!(", asking for a pause of {} s", pause.as_secs()));
+    let message = message.map(|message| format!(": {message}"));
+    let text = format!(
+        "the service answered {}{link}{}{}",
+        status_text(status),
+        pause.unwrap_or_default(),
+        message.unwrap_or_default(),
+    );
     let error = FetchError::new(kind, text);
     match status {
         StatusCode::UNAUTHORIZED if basic && kind == Kind::Unauthorized => {
@@ -287,7 +288,7 @@ mod tests {
         let parsed = lines
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        HeaderMap::from_iter(parsed)
+        parsed.collect()
     }
 
     fn refusal(

@@ -179,7 +179,7 @@ impl Directory {
                     error = &error as &dyn std::error::Error,
                     "token not renewed ahead of its end; the old one still holds"
                 );
-                token.renew_at = Instant::now() + RENEW_AGAIN;
+                token.renew_at = (Instant::now() + RENEW_AGAIN).min(token.end);
                 Ok(token.authorization.clone())
             }
             (renewed, _) => renewed,
@@ -326,4 +326,34 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration
         .as_u64()
         .or_else(|| value.as_str()?.trim().parse().ok());
     Ok(seconds.map(Duration::from_secs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_renewed_five_minutes_ahead_or_after_three_quarters_of_a_short_life() {
+        for (life, after) in [(3_600, 3_300), (1_200, 900), (600, 450), (4, 3), (0, 0)] {
+            let renewed = renewed_after(Duration::from_secs(life));
+            assert_eq!(renewed, Duration::from_secs(after), "{life}");
+        }
+    }
+
+    #[test]
+    fn a_life_may_be_written_in_any_way() {
+        for (written, life) in [
+            ("3599", Some(3_599)),
+            ("\"3599\"", Some(3_599)),
+            ("\"soon\"", None),
+            ("-1", None),
+            ("null", None),
+        ] {
+            let body = format!(r#"{{"access_token":"x","expires_in":{written}}}"#);
+            let grant: Grant = serde_json::from_str(&body).unwrap();
+            assert_eq!(grant.expires_in, life.map(Duration::from_secs), "{written}");
+        }
+        let grant: Grant = serde_json::from_str(r#"{"access_token":"x"}"#).unwrap();
+        assert_eq!(grant.expires_in, None);
+    }
 }

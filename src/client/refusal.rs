@@ -108,13 +108,13 @@ pub(super) fn refused(
         // A token or a page that could not be read is not shown: only what is certainly a message.
         (true, _) => fault::message(body).map(|text| shown(&redact(&text))),
     };
-    let mut message = format!(
-        "the directory gave no token and answered {}",
-        status.as_u16()
+    let message = format!(
+        "the directory gave no token and answered {}{}",
+        status.as_u16(),
+        reason
+            .map(|reason| format!(" with {reason}"))
+            .unwrap_or_default(),
     );
-    if let Some(reason) = reason {
-        message += &format!(" with {reason}");
-    }
     let error = FetchError::new(kind, message);
     let advice = ADVICE.iter().find(|(known, _)| code == Some(known));
     match (advice, status) {

@@ -113,22 +113,31 @@ async fn basic_has_nothing_to_renew() {
 #[tokio::test]
 async fn a_token_is_renewed_ahead_of_its_end_and_used_till_then_if_it_cannot_be() {
     let server = Server::start(|request, n| match (request.contains(TOKEN_PATH), n) {
-        (true, 0) => token(2, "\"4\""),
+        (true, 0) => token(2, "\"3600\""),
         (true, _) => answer(503, "", ""),
         (false, _) => page("{}", None),
     })
     .await;
     let client = server.client(secret());
-    row(&mut client.walk(query())).await;
-    row(&mut client.walk(query())).await;
-    assert_eq!(server.count(TOKEN_PATH), 1);
-    tokio::time::sleep(Duration::from_millis(3_100)).await;
-    row(&mut client.walk(query())).await;
-    assert_eq!(server.count(TOKEN_PATH), 2);
-    assert_eq!(server.count("Bearer token2"), 3);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    // Ended: the failure to get another shows, once the next renewal is due.
-    row(&mut client.walk(query())).await;
+    for (minutes, token_requests) in [(0, 1), (54, 1), (2, 2), (0, 2), (2, 3)] {
+        pass(Duration::from_mins(minutes)).await;
+        assert_eq!(row(&mut client.walk(query())).await, "{}");
+        assert_eq!(server.count(TOKEN_PATH), token_requests);
+    }
+    assert_eq!(server.count("Bearer token2"), 5);
+    pass(Duration::from_mins(2)).await;
+    let error = error(&mut client.walk(query())).await;
+    assert_eq!(
+        (error.kind(), error.remedy()),
+        (Kind::SignInFailed, Remedy::BackOff)
+    );
+}
+
+/// Lets time pass on Tokio's clock, while nothing is under way.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }
 
 #[tokio::test]

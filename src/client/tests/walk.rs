@@ -155,6 +155,40 @@ async fn a_dropped_call_loses_nothing() {
 }
 
 #[tokio::test]
+async fn an_answer_that_does_not_come_or_end_is_out_of_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = Server {
+        address: listener.local_addr().unwrap(),
+        requests: Arc::default(),
+    };
+    tokio::spawn(async move {
+        let (_silent, _) = listener.accept().await.unwrap();
+        let (mut slow, _) = listener.accept().await.unwrap();
+        slow.read_u8().await.unwrap();
+        slow.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{")
+            .await
+            .unwrap();
+        std::future::pending::<()>().await;
+    });
+    let mut client = server.client(basic());
+    Arc::get_mut(&mut client.0).unwrap().http = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::config(None, false).unwrap())
+        .no_proxy()
+        .timeout(Duration::from_millis(100))
+        .build()
+        .unwrap();
+    let mut walk = client.walk(query());
+    for _ in 0..2 {
+        let error = error(&mut walk).await;
+        assert_eq!(
+            (error.kind(), error.remedy()),
+            (Kind::TimedOut, Remedy::BackOff)
+        );
+        assert!(error.shorter_window_may_help());
+    }
+}
+
+#[tokio::test]
 async fn a_link_back_ends_the_walk_after_its_page() {
     let server = Server::start(|_, n| {
         page(
