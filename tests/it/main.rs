@@ -3,4 +3,5 @@
 mod answers;
 mod collecting;
 mod configuration;
+mod relays;
 mod setting;
