@@ -253,8 +253,7 @@ fn pem(label: &str, der: &[u8]) -> String {
         pem.push('\n');
         rest = tail;
     }
-    pem.push_str(&format!("-----END {label}-----\n"));
-    pem
+    pem + "-----END " + label + "-----\n"
 }
 
 /// The key inside PKCS#8 (RFC 5208): the third element of the outer sequence, an octet string.

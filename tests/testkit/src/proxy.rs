@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -144,10 +144,9 @@ async fn forward(client: TcpStream, control: Arc<Control>) -> Result<()> {
         control.cut_after.load(Ordering::Relaxed),
         *lock(&control.target),
     );
-    let (client, client_handle) = Handle::of(client)?;
-    let (server, server_handle) = Handle::of(TcpStream::connect(target).await?)?;
-    let ((client_in, client_out), (server_in, server_out)) =
-        (client.into_split(), server.into_split());
+    let (mut client, client_handle) = Handle::of(client)?;
+    let (mut server, server_handle) = Handle::of(TcpStream::connect(target).await?)?;
+    let ((client_in, client_out), (server_in, server_out)) = (client.split(), server.split());
     let there = pump(client_in, server_out, &control, cut_after, true);
     let back = pump(server_in, client_out, &control, u64::MAX, false);
     let both = async { tokio::try_join!(there, back).map(drop) };
@@ -167,8 +166,8 @@ struct Broken;
 
 /// Moves one direction until its end, which is passed on as a half-close.
 async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
     control: &Control,
     cut_after: u64,
     from_client: bool,
@@ -188,7 +187,7 @@ async fn pump(
                 .await
                 .map_err(|_| Broken)?;
             if length == 0 {
-                return Ok(from);
+                return Ok(());
             }
         }
     };
@@ -208,9 +207,8 @@ async fn pump(
                 return Err(Broken);
             }
         }
-        Ok(to)
+        Ok(())
     };
-    // Both halves live until both directions are done, or a half-close would close the whole.
     tokio::try_join!(read, write).map(drop)
 }
 

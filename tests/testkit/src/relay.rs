@@ -129,13 +129,13 @@ impl Shared {
 }
 
 impl Relay {
-    /// Starts on a free port of loopback.
-    pub async fn start(pki: &Pki) -> Result<Relay> {
-        Relay::start_with(Options::new(pki)).await
+    /// Starts on a free port of loopback, within a Tokio runtime.
+    pub fn start(pki: &Pki) -> Result<Relay> {
+        Relay::start_with(Options::new(pki))
     }
 
-    /// Starts as told.
-    pub async fn start_with(options: Options) -> Result<Relay> {
+    /// Starts as told, within a Tokio runtime.
+    pub fn start_with(options: Options) -> Result<Relay> {
         let acceptor = options.acceptor()?;
         let shared = Arc::new(Shared {
             reading: Mutex::new(Reading::new(options.keep_lines, options.ledger.as_deref())?),
@@ -212,7 +212,7 @@ impl Relay {
         self.shared.released.send_modify(|count| *count += 1);
     }
 
-    /// Ends all present connections with close_notify and FIN, but without reading any further: what the client has
+    /// Ends all present connections with `close_notify` and FIN, but without reading any further: what the client has
     /// under way is lost, however politely it is told.
     pub fn close_all(&self) {
         close_all(&self.shared);
@@ -237,7 +237,7 @@ impl Relay {
     }
 
     /// Listens again, on the same port.
-    pub async fn open(&mut self) -> Result<()> {
+    pub fn open(&mut self) -> Result<()> {
         if !self.listening.is_cancelled() {
             bail!("the relay listens already");
         }

@@ -127,12 +127,14 @@ impl Report {
     pub fn resolution(self, aggregate: Option<Aggregate>) -> Resolution {
         match self {
             Report::MessageTrace => Resolution::Instant,
-            Report::DlpDetail | Report::MailDetailAtp => Resolution::Hour,
             Report::SpoofMail | Report::DlpDetections | Report::SafelinksDetail => Resolution::Day,
             Report::MailTraffic | Report::MailTrafficAtp if aggregate == Some(Aggregate::Day) => {
                 Resolution::Day
             }
-            Report::MailTraffic | Report::MailTrafficAtp => Resolution::Hour,
+            Report::DlpDetail
+            | Report::MailDetailAtp
+            | Report::MailTraffic
+            | Report::MailTrafficAtp => Resolution::Hour,
         }
     }
 

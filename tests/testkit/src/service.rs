@@ -16,11 +16,15 @@
 
 mod answer;
 mod body;
+mod content;
 mod faults;
+mod fields;
 mod generator;
 mod ledger;
 mod options;
+mod page;
 mod query;
+mod reply;
 mod server;
 mod signin;
 mod store;

@@ -117,9 +117,9 @@ impl Input {
         yaml.open(1, &self.name);
         yaml.text(2, "id", &self.id);
         yaml.raw(2, "enabled", "true");
-        self.options
-            .iter()
-            .for_each(|(key, value)| yaml.raw(2, key, value));
+        for (key, value) in &self.options {
+            yaml.raw(2, key, value);
+        }
         yaml.open(2, "credentials");
         let fields = match &self.credentials {
             Credentials::Basic { username, password } => {
@@ -148,15 +148,15 @@ impl Input {
                 ("client_key", client_key),
             ],
         };
-        fields
-            .into_iter()
-            .for_each(|(key, value)| yaml.text(3, key, value));
+        for (key, value) in fields {
+            yaml.text(3, key, value);
+        }
         yaml.open(2, "services");
         for (service, options) in &self.services {
             yaml.open(3, service);
-            options
-                .iter()
-                .for_each(|(key, value)| yaml.raw(4, key, value));
+            for (key, value) in options {
+                yaml.raw(4, key, value);
+            }
         }
     }
 }
@@ -221,9 +221,9 @@ impl Output {
         yaml.text(2, "type", &self.kind);
         if !self.config.is_empty() {
             yaml.open(2, "config");
-            self.config
-                .iter()
-                .for_each(|(key, value)| yaml.raw(3, key, value));
+            for (key, value) in &self.config {
+                yaml.raw(3, key, value);
+            }
         }
     }
 }
@@ -266,15 +266,17 @@ impl Config {
         yaml.raw(2, "type", "filesystem");
         yaml.open(2, "config");
         yaml.raw(3, "directory_name", "state");
-        self.globals
-            .iter()
-            .for_each(|(key, value)| yaml.raw(1, key, value));
+        for (key, value) in &self.globals {
+            yaml.raw(1, key, value);
+        }
         yaml.open(0, "outputs");
-        self.outputs
-            .iter()
-            .for_each(|output| output.write(&mut yaml));
+        for output in &self.outputs {
+            output.write(&mut yaml);
+        }
         yaml.open(0, "inputs");
-        self.inputs.iter().for_each(|input| input.write(&mut yaml));
+        for input in &self.inputs {
+            input.write(&mut yaml);
+        }
         yaml.text
     }
 }

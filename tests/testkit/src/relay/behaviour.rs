@@ -5,7 +5,7 @@ use std::time::Duration;
 /// What a relay does with a connection. Bytes are those of the lines, as read after decryption.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Behaviour {
-    /// Reads everything and answers a half-close (close_notify, FIN or both) with close_notify and FIN.
+    /// Reads everything and answers a half-close (`close_notify`, FIN or both) with `close_notify` and FIN.
     Normal,
     /// Resets at once.
     Refuse,
@@ -30,7 +30,7 @@ pub enum Behaviour {
         /// Bytes read before.
         after: u64,
     },
-    /// Ends in order (close_notify, FIN) after so many bytes, and discards what still comes.
+    /// Ends in order (`close_notify`, FIN) after so many bytes, and discards what still comes.
     CloseAfter(u64),
     /// Ends in order after so long without data.
     CloseIdle(Duration),

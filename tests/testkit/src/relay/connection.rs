@@ -18,7 +18,7 @@ use crate::socket::Handle;
 use crate::sync::lock;
 
 /// A client that neither speaks nor closes is given up after this.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 /// How long an orderly end discards what still comes.
 const DISCARD: Duration = Duration::from_secs(2);
 /// A fatal alert, `handshake_failure`, in a record of TLS 1.2.
@@ -193,7 +193,7 @@ impl Session<'_> {
         end
     }
 
-    /// close_notify and FIN; what still comes is read and thrown away, so that the system does not reset.
+    /// `close_notify` and FIN; what still comes is read and thrown away, so that the system does not reset.
     async fn close_in_order(&mut self) -> End {
         if self.stream.shutdown().await.is_ok() {
             let discard = async {
@@ -205,7 +205,7 @@ impl Session<'_> {
         End::RelayClosed
     }
 
-    /// close_notify and FIN, and the socket is closed a little later with whatever came in between.
+    /// `close_notify` and FIN, and the socket is closed a little later with whatever came in between.
     async fn close_unread_in_order(&mut self) -> End {
         let _ = self.stream.shutdown().await;
         sleep(DISCARD).await;

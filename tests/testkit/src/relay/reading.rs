@@ -18,9 +18,9 @@ pub enum End {
     Open,
     /// Never began: refused, or the handshake failed, which the text says.
     NoHandshake(String),
-    /// The client ended first, with close_notify.
+    /// The client ended first, with `close_notify`.
     ClientClosed,
-    /// The client ended first, without close_notify.
+    /// The client ended first, without `close_notify`.
     ClientCut,
     /// A reset or a broken TLS record, which the text says.
     Failed(String),
@@ -216,7 +216,7 @@ pub fn read_ledger(path: &Path) -> Result<(Records, Vec<String>)> {
         if line.pop() == Some(b'\n') {
             match check(&line) {
                 Ok((report, identity)) => {
-                    records.add(report, identity, Some(&String::from_utf8_lossy(&line)))
+                    records.add(report, identity, Some(&String::from_utf8_lossy(&line)));
                 }
                 Err(violation) => violations.push(violation),
             }

@@ -70,7 +70,7 @@ pub enum RetryAfter {
 /// What goes wrong.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// Status 400 with an OData error.
+    /// Status 400 with an `OData` error.
     BadRequest,
     /// Status 401 with an IIS page.
     Unauthorized,

@@ -1,0 +1,153 @@
+//! Answers other than a page: errors as the service and the web server before it write them, and how any answer goes out.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use hyper::Response;
+
+use super::body::Body;
+use super::faults::{Fault, RetryAfter};
+use super::ledger::Page;
+
+/// The type of the light shape.
+pub(crate) const LIGHT: &str =
+    "application/json;odata=minimalmetadata;streaming=true;charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// What is going to be sent.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) content_type: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) retry_after: Option<String>,
+    pub(crate) location: Option<String>,
+    pub(crate) last: bool,
+    pub(crate) page: Option<Page>,
+}
+
+impl Reply {
+    pub(crate) fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Reply {
+        Reply {
+            status,
+            content_type: content_type.to_owned(),
+            body: body.into(),
+            retry_after: None,
+            location: None,
+            last: false,
+            page: None,
+        }
+    }
+
+    /// An error as `OData` writes it.
+    pub(crate) fn odata(status: u16, message: &str) -> Reply {
+        let body = serde_json::json!({"error": {"code": "", "message": {"lang": "en-US", "value": message}}});
+        Reply::new(status, LIGHT, body.to_string())
+    }
+
+    /// An error page as the web server before the service writes it.
+    pub(crate) fn iis(status: u16, title: &str) -> Reply {
+        let body = format!(
+            "<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Strict//EN\">\r\n<html><head><title>{status} - {title}</title></head>\r\n\
+             <body><div id=\"header\"><h1>Server Error</h1></div><h2>{status} - {title}</h2></body></html>\r\n"
+        );
+        Reply::new(status, HTML, body)
+    }
+
+    pub(crate) fn unauthorized() -> Reply {
+        Reply::iis(
+            401,
+            "Unauthorized: Access is denied due to invalid credentials.",
+        )
+    }
+
+    /// An error from before `OData`.
+    pub(crate) fn service_fault(status: u16) -> Reply {
+        let body = "<ServiceFault xmlns=\"http://schemas.microsoft.com/2012/reporting\" \
+                    xmlns:i=\"http://www.w3.org/2001/XMLSchema-instance\"><Message>Invalid data has been detected in the \
+                    request.</Message><StackTrace i:nil=\"true\"/></ServiceFault>";
+        Reply::new(status, "application/xml; charset=utf-8", body)
+    }
+}
+
+/// The answer that stands instead of the right one, where the fault is that.
+pub(crate) fn replacement(fault: &Fault, now: DateTime<Utc>) -> Option<Reply> {
+    let mut reply = match fault {
+        Fault::BadRequest => Reply::odata(400, "The query specified in the URI is not valid."),
+        Fault::Unauthorized => Reply::unauthorized(),
+        Fault::Forbidden => Reply::new(
+            403,
+            LIGHT,
+            r#"{"ErrorCode":"","Message":"No permission to access the report for the organization ."}"#,
+        ),
+        Fault::NotFound => Reply::iis(404, "File or directory not found."),
+        Fault::ServerError => Reply::odata(500, "An unknown error occurred."),
+        Fault::Throttled(_) => Reply::odata(429, "Too many requests."),
+        Fault::Busy(_) => Reply::odata(503, "The data mart timed out. Please try again later."),
+        Fault::SignInPage => Reply::new(
+            200,
+            HTML,
+            "<!DOCTYPE html>\r\n<html dir=\"ltr\" lang=\"en\"><head><title>Sign in to your account</title></head>\
+             <body><form method=\"post\">Sign in</form></body></html>",
+        ),
+        Fault::ServiceFault { status } => Reply::service_fault(*status),
+        Fault::CannotProcess { status } => Reply::odata(
+            *status,
+            "We cannot currently process your request, please wait a few minutes and try again.",
+        ),
+        Fault::Answer {
+            status,
+            content_type,
+            body,
+        } => Reply::new(*status, content_type, body.as_str()),
+        Fault::Redirect(location) => {
+            let mut reply = Reply::new(302, HTML, "<html><body>Object moved</body></html>");
+            reply.location = Some(location.clone());
+            reply
+        }
+        _ => return None,
+    };
+    if let Fault::Throttled(Some(after)) | Fault::Busy(Some(after)) = fault {
+        reply.retry_after = Some(match after {
+            RetryAfter::Seconds(seconds) => seconds.to_string(),
+            RetryAfter::Date(time) => {
+                http_date(now + TimeDelta::from_std(*time).unwrap_or_default())
+            }
+        });
+    }
+    Some(reply)
+}
+
+fn http_date(time: DateTime<Utc>) -> String {
+    time.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+pub(crate) fn respond(
+    reply: Reply,
+    body: Body,
+    gzip: bool,
+    request_id: &str,
+    now: DateTime<Utc>,
+) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = hyper::StatusCode::from_u16(reply.status).unwrap_or_default();
+    let mut set = |name: &'static str, value: String| {
+        if let Ok(value) = value.try_into() {
+            response.headers_mut().insert(name, value);
+        }
+    };
+    set("content-type", reply.content_type);
+    set("request-id", request_id.to_owned());
+    set("date", http_date(now));
+    set("server", "Microsoft-IIS/10.0".to_owned());
+    if gzip {
+        set("content-encoding", "gzip".to_owned());
+    }
+    if let Some(value) = reply.retry_after {
+        set("retry-after", value);
+    }
+    if let Some(value) = reply.location {
+        set("location", value);
+    }
+    if reply.status == 401 {
+        set("www-authenticate", "Basic Realm=\"\"".to_owned());
+    }
+    response
+}
