@@ -8,6 +8,7 @@ use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::task::{consume_budget, spawn_blocking};
@@ -148,25 +149,35 @@ impl Connection {
     }
 
     /// Says `close_notify` and half-closes, if the peer has not ended the stream before.
+    ///
+    /// Both go in one segment: a peer that ends on `close_notify` could else do so before we have half-closed, which is no receipt.
     async fn half_close(&mut self) -> Result<(), DeliveryError> {
         let mut vigil = self.vigil()?;
         self.expect_open()?;
+        SockRef::from(&self.socket)
+            .set_tcp_cork(true)
+            .map_err(broken)?;
         self.session.close();
         while !self.flush().await? {
             self.wait(&mut vigil, Vigil::interval(&self.limits)).await?;
             self.expect_open()?;
         }
+        self.expect_not_ended().await?;
         if let Err(source) = self.socket.shutdown().await {
             return Err(self.reason(source).await);
         }
-        self.handed_over += 1;
-        // The kernel knows the order of the two ends of stream; between a look at ours and the half-close, the peer's could have come.
+        self.handed_over += FIN as u64;
+        // Between the look before and the half-close, the peer's end could have come.
+        self.expect_not_ended().await
+    }
+
+    /// Asks the kernel who ended the stream first: the runtime may not have noticed yet.
+    async fn expect_not_ended(&mut self) -> Result<(), DeliveryError> {
         let condition = socket::condition(&self.socket).map_err(broken)?;
-        if condition.closed_by_us_first {
-            Ok(())
-        } else {
-            Err(self.reason_of_end().await)
+        if condition.ended_by_peer {
+            return Err(self.reason_of_end().await);
         }
+        Ok(())
     }
 
     /// Waits for the peer's end of stream.

@@ -1,4 +1,4 @@
-//! What Linux says of a TCP connection: how much the peer has not acknowledged, and who closed first.
+//! What Linux says of a TCP connection: how much the peer has not acknowledged, and who ended it first.
 //!
 //! The one module that needs `unsafe`: the standard library asks neither question.
 
@@ -12,13 +12,11 @@ use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-/// The states of a connection after our half-close (`include/net/tcp_states.h`) in which the peer had not closed before us.
-///
-/// A connection whose peer closed first is in `LAST_ACK` (9), one that broke is in `CLOSE` (7).
-const CLOSED_BY_US_FIRST: [u8; 3] = [FIN_WAIT_1, FIN_WAIT_2, CLOSING];
-const FIN_WAIT_1: u8 = 4;
-const FIN_WAIT_2: u8 = 5;
-const CLOSING: u8 = 11;
+/// The states (`include/net/tcp_states.h`) of a connection whose peer has ended its stream before us: we have not ended ours,
+/// or have, and the peer has not acknowledged that yet.
+const ENDED_BY_PEER: [u8; 2] = [CLOSE_WAIT, LAST_ACK];
+const CLOSE_WAIT: u8 = 8;
+const LAST_ACK: u8 = 9;
 
 /// A moment of a connection, as `TCP_INFO` (tcp(7)) tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +27,8 @@ pub(super) struct Condition {
     pub(super) unanswered_probes: u8,
     /// The time since the peer last acknowledged anything, a question after a closed window included.
     pub(super) silence: Duration,
-    /// Our half-close came before the peer's, and before any reset. Means nothing before our half-close.
-    pub(super) closed_by_us_first: bool,
+    /// The peer ended its stream before we ended ours.
+    pub(super) ended_by_peer: bool,
 }
 
 /// The bytes that the peer's TCP has not acknowledged, those not yet sent included; our FIN counts as one.
@@ -68,6 +66,6 @@ pub(super) fn condition(socket: &impl AsFd) -> io::Result<Condition> {
         in_flight: info.tcpi_unacked > 0,
         unanswered_probes: info.tcpi_probes,
         silence: Duration::from_millis(info.tcpi_last_ack_recv.into()),
-        closed_by_us_first: CLOSED_BY_US_FIRST.contains(&info.tcpi_state),
+        ended_by_peer: ENDED_BY_PEER.contains(&info.tcpi_state),
     })
 }

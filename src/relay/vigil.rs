@@ -82,7 +82,7 @@ mod tests {
             in_flight,
             unanswered_probes,
             silence: SECOND * silence,
-            closed_by_us_first: false,
+            ended_by_peer: false,
         };
         let mut vigil = Vigil::start(7, start);
         match vigil.note(
@@ -129,7 +129,7 @@ mod tests {
             in_flight: false,
             unanswered_probes: 0,
             silence: Duration::ZERO,
-            closed_by_us_first: false,
+            ended_by_peer: false,
         };
         let mut vigil = Vigil::start(0, start);
         for minute in 1..60_u64 {
