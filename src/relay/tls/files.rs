@@ -10,7 +10,7 @@ use chrono::DateTime;
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
-use rustls_pki_types::pem::{PemObject, SectionKind};
+use rustls_pki_types::pem::{self, PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -188,7 +188,7 @@ impl<'a> PemFile<'a> {
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, FileError> {
         let certificates = CertificateDer::pem_slice_iter(&self.text)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| self.error(Problem::Damaged(error.to_string())))?;
+            .map_err(|error| self.error(damage(&error)))?;
         if !certificates.is_empty() {
             return Ok(certificates);
         }
@@ -212,7 +212,7 @@ impl<'a> PemFile<'a> {
                 Err(error) => Some(Err(error)),
             })
             .transpose()
-            .map_err(|error| self.error(Problem::Damaged(error.to_string())))?;
+            .map_err(|error| self.error(damage(&error)))?;
         key.ok_or_else(|| {
             self.error(if self.holds("BEGIN CERTIFICATE-----") {
                 Problem::CertificateForKey
@@ -260,6 +260,13 @@ impl<'a> PemFile<'a> {
     }
 }
 
+fn damage(error: &pem::Error) -> Problem {
+    Problem::Damaged(match error {
+        pem::Error::MissingSectionEnd { .. } => "a BEGIN line without its END line".to_owned(),
+        other => other.to_string(),
+    })
+}
+
 /// A moment as an operator reads it.
 pub(super) fn date(seconds: i64) -> String {
     DateTime::from_timestamp(seconds, 0).map_or_else(
@@ -296,4 +303,50 @@ fn denied(path: &Path) -> Option<Problem> {
         mode: metadata.mode() & 0o7777,
         uid: nix::unistd::geteuid().as_raw(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// What is said where a look at `path` is denied. (Asked directly: a test that runs as root is denied nothing.)
+    fn told(path: &Path) -> String {
+        let file = PemFile {
+            role: "key",
+            path,
+            text: Vec::new(),
+        };
+        let error = file.error(denied(path).unwrap());
+        format!("{error}; {}", error.action())
+    }
+
+    #[test]
+    fn a_denied_file_is_told_by_its_owner_and_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("client.key");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let owner = fs::metadata(&path).unwrap().uid();
+        let uid = nix::unistd::geteuid();
+        let told = told(&path);
+        assert!(told.contains(&format!("(owner {owner}, ")), "{told}");
+        assert!(
+            told.contains(&format!("mode 0600) to uid {uid}; `chown {uid} ")),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn of_a_denied_folder_it_is_the_folder_that_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = told(&folder.path().join("client.key"));
+        let at = folder.path().display();
+        assert!(
+            told.contains(&format!("permission denied on {at} (")),
+            "{told}"
+        );
+        assert!(told.contains(&format!("`chmod a+x {at}`")), "{told}");
+    }
 }

@@ -64,11 +64,19 @@ fn untrusted(error: CertificateError) -> Untrusted {
             presented: if presented.is_empty() {
                 "no name at all (a name in CN alone does not count)".to_owned()
             } else {
-                presented.join(", ")
+                let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
+                names.join(", ")
             },
         },
         other => Untrusted::Other(other.to_string()),
     }
+}
+
+/// A name without what the library puts around it: `DnsName("relay.example")`, `IpAddress(192.0.2.1)`.
+fn bare(name: &str) -> &str {
+    name.split_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'))
+        .map_or(name, |inner| inner.trim_matches('"'))
 }
 
 fn moment(time: UnixTime) -> String {
