@@ -310,7 +310,7 @@ async fn a_greeting_is_ignored_and_a_flood_is_not() {
     );
     assert_eq!(peer.result(), 1 << 10);
 
-    let (mut delivery, _peer) = deliver_to(|mut tls| tls.say(&[b'x'; 200_000])).await;
+    let (mut delivery, _peer) = deliver_to(|mut tls| tls.say(&vec![b'x'; 200_000])).await;
     let error = delivery.broken().await;
     assert!(matches!(error, DeliveryError::Talks { .. }), "{error}");
     assert!(error.is_setup());
