@@ -126,7 +126,9 @@ impl Collector {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true);
+            .kill_on_drop(true)
+            // Ctrl-C in a terminal is for the caller, who stops the collector in order.
+            .process_group(0);
         change(&mut command);
         let mut child = command
             .spawn()

@@ -8,6 +8,7 @@
 //! | [`proxy`] | a TCP proxy: delay, cut, black hole, reset |
 //! | [`pki`] | certificates and keys, made at run time, good and bad ones |
 //! | [`collector`] | runs the real collector: configuration, process, log, signals |
+//! | [`traffic`] | rows for a demonstration: a backlog of all reports, then live ones |
 //! | [`records`] | what identifies a record, and the comparison of what was served with what was read |
 //!
 //! It does not depend on the collector's crate and is written from the descriptions of the two peers alone, so that a
@@ -20,6 +21,7 @@ pub mod records;
 pub mod relay;
 pub mod report;
 pub mod service;
+pub mod traffic;
 
 mod json;
 mod socket;

@@ -303,6 +303,14 @@ fn element(der: &[u8]) -> Result<(u8, &[u8], &[u8])> {
     Ok((tag, content, rest))
 }
 
+/// What a server needs of a shared folder.
+pub struct Shared {
+    /// The authority's certificate in PEM.
+    pub authority: String,
+    /// The server's own.
+    pub server: Identity,
+}
+
 /// What most tests need: one authority, one server on loopback, one client.
 pub struct Pki {
     /// The authority of both.
@@ -325,6 +333,30 @@ impl Pki {
             authority,
             server,
             client,
+        })
+    }
+
+    /// The one in a folder that a relay and a collector share; made there, for a server of these names, if there is none.
+    ///
+    /// Its authority cannot issue further certificates once it is read: the key is not kept.
+    pub fn in_folder(folder: &Path, names: &[&str]) -> Result<Shared> {
+        let chain = folder.join("chain.crt");
+        if !chain.exists() {
+            let authority = Authority::new("testkit authority")?;
+            authority
+                .issue(&Wish::server_for(names))?
+                .write(folder, "server")?;
+            authority
+                .issue(&Wish::client())?
+                .write(folder, "collector")?;
+            // Last, since its presence says that all is there.
+            authority.write(folder)?;
+        }
+        let authority = fs::read_to_string(&chain)
+            .with_context(|| format!("cannot read {}", chain.display()))?;
+        Ok(Shared {
+            authority,
+            server: Identity::read(folder, "server")?,
         })
     }
 

@@ -131,11 +131,11 @@ impl Shared {
 impl Relay {
     /// Starts on a free port of loopback, within a Tokio runtime.
     pub fn start(pki: &Pki) -> Result<Relay> {
-        Relay::start_with(Options::new(pki))
+        Relay::start_with(&Options::new(pki))
     }
 
     /// Starts as told, within a Tokio runtime.
-    pub fn start_with(options: Options) -> Result<Relay> {
+    pub fn start_with(options: &Options) -> Result<Relay> {
         let acceptor = options.acceptor()?;
         let shared = Arc::new(Shared {
             reading: Mutex::new(Reading::new(options.keep_lines, options.ledger.as_deref())?),

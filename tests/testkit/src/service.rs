@@ -209,7 +209,13 @@ impl Service {
 
     /// The records of all pages that went out whole. A row that went out several times counts once.
     pub fn served(&self) -> Records {
-        let served = lock(&self.inner.ledger).rows_sent();
+        let served = lock(&self.inner.ledger).rows_sent(DateTime::<Utc>::MAX_UTC);
+        lock(&self.inner.store).records(served)
+    }
+
+    /// The same, of the pages asked for before `end` only.
+    pub fn served_before(&self, end: DateTime<Utc>) -> Records {
+        let served = lock(&self.inner.ledger).rows_sent(end);
         lock(&self.inner.store).records(served)
     }
 

@@ -1,4 +1,8 @@
 //! The simulated relay, spoken to as a collector would.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where its own preparation fails"
+)]
 
 use std::io;
 use std::sync::Arc;
@@ -84,7 +88,7 @@ async fn lines_are_counted_and_a_half_close_is_answered_in_both_versions() {
         (TlsVersions::V13, "TLSv1_3"),
         (TlsVersions::Both, "TLSv1_3"),
     ] {
-        let relay = Relay::start_with(Options {
+        let relay = Relay::start_with(&Options {
             tls,
             ..Options::new(&pki)
         })
@@ -122,7 +126,7 @@ async fn lines_are_counted_and_a_half_close_is_answered_in_both_versions() {
 #[tokio::test]
 async fn only_clients_of_the_authority_get_in_whatever_the_form_of_their_key() {
     let pki = Pki::new().unwrap();
-    let relay = Relay::start_with(Options {
+    let relay = Relay::start_with(&Options {
         tls: TlsVersions::V12,
         ..Options::new(&pki)
     })

@@ -104,13 +104,13 @@ impl Ledger {
             .collect()
     }
 
-    /// The rows of all pages that went out whole, and whether the verbose shape is all that was served of them.
-    pub(crate) fn rows_sent(&self) -> HashMap<RowId, bool> {
+    /// The rows of all pages asked for before `end` that went out whole, and whether the verbose shape is all that was served of them.
+    pub(crate) fn rows_sent(&self, end: DateTime<Utc>) -> HashMap<RowId, bool> {
         let mut rows = HashMap::new();
         for page in self
             .entries
             .iter()
-            .filter(|entry| entry.sent.load(Ordering::Acquire))
+            .filter(|entry| entry.request.time < end && entry.sent.load(Ordering::Acquire))
             .filter_map(|e| e.page.as_ref())
         {
             for number in &page.numbers {

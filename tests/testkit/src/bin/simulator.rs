@@ -1,0 +1,100 @@
+//! The reporting service as a program: a backlog of all eight reports, then live rows, for a collector to be pointed at.
+#![expect(
+    clippy::print_stdout,
+    reason = "what was asked for is this program's output"
+)]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Result;
+use chrono::Utc;
+use clap::Parser;
+use testkit::report::Report;
+use testkit::service::{Access, App, Options, Service};
+use testkit::traffic::Traffic;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Simulates Microsoft's reporting service, with rows of all eight reports.
+#[derive(Parser)]
+struct Arguments {
+    /// Address and port to listen on.
+    #[arg(long, env = "SIMULATOR_LISTEN", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Days of backlog.
+    #[arg(long, env = "SIMULATOR_DAYS", default_value_t = 3)]
+    days: u32,
+    /// Rows of message trace in the backlog.
+    #[arg(long, env = "SIMULATOR_ROWS", default_value_t = 20_000)]
+    rows: u32,
+    /// Live rows of message trace a second.
+    #[arg(long, env = "SIMULATOR_LIVE", default_value_t = 5)]
+    live: u32,
+    /// The directory that tokens are issued for.
+    #[arg(long, env = "SIMULATOR_TENANT", default_value = "demo-tenant")]
+    tenant: String,
+    /// The application that gets tokens.
+    #[arg(long, env = "SIMULATOR_CLIENT_ID", default_value = "demo-client")]
+    client_id: String,
+    /// Its secret.
+    #[arg(long, env = "SIMULATOR_CLIENT_SECRET", default_value = "demo-secret")]
+    client_secret: String,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let traffic = Traffic {
+        days: arguments.days,
+        backlog_rows: arguments.rows,
+        live_rows_per_second: arguments.live,
+    };
+    let app = App {
+        client_id: arguments.client_id,
+        secret: Some(arguments.client_secret),
+        certificate: None,
+    };
+    let access = Access {
+        tenant: arguments.tenant,
+        app,
+        ..Access::default()
+    };
+    let service = Service::start(Options {
+        bind: arguments.listen,
+        access,
+        ..Options::default()
+    })
+    .await?;
+    let now = Utc::now();
+    traffic.add_backlog(&service, now);
+    println!(
+        "listening on {}, reports at {}",
+        service.address(),
+        service.base_url()
+    );
+    let mut stop = signal(SignalKind::terminate())?;
+    tokio::select! {
+        () = traffic.run(&service, now) => {}
+        () = report(&service) => {}
+        _ = stop.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    Ok(())
+}
+
+/// Says every ten seconds what was asked for.
+async fn report(service: &Service) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let requests = service.requests();
+        for report in Report::ALL {
+            let own = requests
+                .iter()
+                .filter(|request| request.report == Some(report));
+            let (count, rows) = own.fold((0, 0), |(count, rows), request| {
+                (count + 1, rows + request.rows)
+            });
+            println!("{report:<20} {count:>7} requests {rows:>9} rows");
+        }
+    }
+}
