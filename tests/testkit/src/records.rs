@@ -118,6 +118,18 @@ impl Records {
         }
     }
 
+    /// Adds all records of another multiset.
+    pub fn extend(&mut self, other: &Records) {
+        for (report, identity, count) in other.iter() {
+            let own = self.reports.entry(report).or_default();
+            let own = own.entry(identity).or_default();
+            own.times += count.times;
+            if own.example.is_none() {
+                own.example.clone_from(&count.example);
+            }
+        }
+    }
+
     /// How many records there are, repeated ones included.
     pub fn total(&self) -> u64 {
         Report::ALL

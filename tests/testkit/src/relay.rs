@@ -6,6 +6,7 @@
 mod behaviour;
 mod connection;
 mod line;
+mod process;
 mod reading;
 
 use std::collections::VecDeque;
@@ -26,10 +27,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use behaviour::Behaviour;
 pub use line::check;
+pub use process::Process;
 pub use reading::{Connection, End, Event, Listener, read_ledger};
 
 use crate::pki::{Identity, Pki};
 use crate::records::Records;
+use crate::report::Report;
 use crate::sync::lock;
 use reading::Reading;
 
@@ -254,6 +257,11 @@ impl Relay {
     /// How many lines were read.
     pub fn count(&self) -> u64 {
         lock(&self.shared.reading).count()
+    }
+
+    /// How many lines of a report were read.
+    pub fn count_of(&self, report: Report) -> u64 {
+        lock(&self.shared.reading).records().total_of(report)
     }
 
     /// The lines read, where they are kept; those that violate the format are not among them.

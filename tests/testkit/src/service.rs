@@ -213,7 +213,13 @@ impl Service {
         lock(&self.inner.store).records(served)
     }
 
-    /// The same, of the pages asked for before `end` only.
+    /// How many rows of a report went out whole; one that went out several times counts once.
+    pub fn served_count(&self, report: Report) -> u64 {
+        let rows = lock(&self.inner.ledger).rows_sent(DateTime::<Utc>::MAX_UTC);
+        rows.keys().filter(|row| row.table.report == report).count() as u64
+    }
+
+    /// The same as [`served`](Self::served), of the pages asked for before `end` only.
     pub fn served_before(&self, end: DateTime<Utc>) -> Records {
         let served = lock(&self.inner.ledger).rows_sent(end);
         lock(&self.inner.store).records(served)

@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use testkit::pki::{Authority, KeyForm, Pki, Wish};
 use testkit::proxy::Proxy;
 use testkit::records::Identity;
-use testkit::relay::{Behaviour, End, Options, Relay, TlsVersions};
+use testkit::relay::{Behaviour, End, Options, Process, Relay, TlsVersions};
 use testkit::report::Report;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -276,4 +276,32 @@ async fn closes_that_cross_behind_a_slow_link_lose_what_is_under_way() {
         "an orderly end, and yet"
     );
     assert_eq!(relay.count(), 2);
+}
+
+#[tokio::test]
+async fn a_relay_of_its_own_process_tells_what_it_read_after_a_pause_and_a_kill() {
+    let pki = Pki::new().unwrap();
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_relay"));
+    let mut relay = Process::start_program(program, &pki).unwrap();
+    let mut client = connect(&pki, relay.port()).await.unwrap();
+    relay.pause().unwrap();
+    client.write_all(lines(3).as_bytes()).await.unwrap();
+    client.shutdown().await.unwrap();
+    let early = timeout(Duration::from_millis(200), client.read(&mut [0; 1])).await;
+    assert!(early.is_err());
+    relay.resume().unwrap();
+    let answer = timeout(Duration::from_secs(5), client.read(&mut [0; 1])).await;
+    assert_eq!(answer.unwrap().unwrap(), 0);
+    assert_eq!(relay.read().unwrap().0.total(), 3);
+    relay.restart().unwrap();
+    let mut client = connect(&pki, relay.port()).await.unwrap();
+    client.write_all(line(0).as_bytes()).await.unwrap();
+    assert_eq!(end(&mut client).await.unwrap(), 0);
+    relay.kill().unwrap();
+    let (records, violations) = relay.read().unwrap();
+    assert_eq!((records.total(), violations.len()), (4, 0));
+    assert_eq!(
+        records.times(Report::MessageTrace, Identity::of("{\"n\":0}").unwrap()),
+        2
+    );
 }

@@ -284,7 +284,7 @@ async fn watch(service: &Service, relay: &Relay, collector: &mut Collector) -> b
 }
 
 fn summary(service: &Service, relay: &Relay) {
-    let (requests, served, read) = (service.requests(), service.served(), relay.records());
+    let requests = service.requests();
     println!(
         "{:<20} {:>8} {:>9} {:>10} {:>10} {:>9}",
         "report", "windows", "requests", "served", "delivered", "lag"
@@ -308,8 +308,8 @@ fn summary(service: &Service, relay: &Relay) {
             "{report:<20} {:>8} {:>9} {:>10} {:>10} {lag:>9}",
             windows.len(),
             own.len(),
-            served.total_of(report),
-            read.total_of(report)
+            service.served_count(report),
+            relay.count_of(report)
         );
     }
 }
