@@ -103,12 +103,18 @@ impl Config {
     /// The files that are read again and again while the collector runs: certificates and keys.
     pub fn files(&self) -> Vec<PathBuf> {
         let relays = self.outputs.iter().flat_map(|output| match &output.kind {
-            OutputKind::Relay(relay) => vec![relay.chain.clone(), relay.cert.clone(), relay.key.clone()],
+            OutputKind::Relay(relay) => {
+                vec![relay.chain.clone(), relay.cert.clone(), relay.key.clone()]
+            }
             OutputKind::Console => vec![],
         });
         let tenants = self.inputs.iter().flat_map(|input| {
             let own = match &input.credentials {
-                Credentials::Certificate { client_certificate, client_key, .. } => {
+                Credentials::Certificate {
+                    client_certificate,
+                    client_key,
+                    ..
+                } => {
                     vec![client_certificate.clone(), client_key.clone()]
                 }
                 Credentials::Basic { .. } | Credentials::Secret { .. } => vec![],

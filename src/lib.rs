@@ -74,13 +74,26 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
         for service in &input.services {
             let name = service.report.service;
             let (client, host) = (client.clone(), host.to_string_lossy());
-            match Service::open(&state, input, service, client, &config.outputs, &host, token.clone()) {
+            match Service::open(
+                &state,
+                input,
+                service,
+                client,
+                &config.outputs,
+                &host,
+                token.clone(),
+            ) {
                 Ok(opened) => {
                     let span = tracing::info_span!("service", input = input.name, name);
                     services.spawn(opened.run().instrument(span));
                 }
                 Err(failure) => {
-                    error!(input = input.name, service = name, error = service::chain(&failure), "this service does not run");
+                    error!(
+                        input = input.name,
+                        service = name,
+                        error = service::chain(&failure),
+                        "this service does not run"
+                    );
                 }
             }
         }
@@ -88,7 +101,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
     if services.is_empty() {
         bail!("no service can run; the log says why");
     }
-    info!(services = services.len(), outputs = config.outputs.len(), "collecting");
+    info!(
+        services = services.len(),
+        outputs = config.outputs.len(),
+        "collecting"
+    );
     tokio::select! {
         () = stop => {}
         ended = services.join_next() => {
@@ -101,7 +118,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
     let all_stopped = async { while services.join_next().await.is_some() {} };
     match tokio::time::timeout(GRACE, all_stopped).await {
         Ok(()) => info!("stopped"),
-        Err(_) => warn!("stopped without the last receipts: what they would have confirmed is delivered again after the next start"),
+        Err(_) => warn!(
+            "stopped without the last receipts: what they would have confirmed is delivered again after the next start"
+        ),
     }
     Ok(())
 }

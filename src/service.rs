@@ -103,15 +103,22 @@ impl Service {
         stop: CancellationToken,
     ) -> Result<Self, LedgerError> {
         let report = config.report;
-        let owner = Owner { input: &input.name, id: &input.id, service: report.service };
+        let owner = Owner {
+            input: &input.name,
+            id: &input.id,
+            service: report.service,
+        };
         let names: Vec<_> = outputs.iter().map(|output| output.name.as_str()).collect();
         let mut ledger = state.ledger(owner, &names)?;
         let schedule = Schedule::new(report, config.aggregate_by, config.period, config.delay);
         let tenant = tenant_of(&input.credentials);
         let cursor = begin(&mut ledger, &schedule, config, &tenant, Utc::now())?;
-        let outlets = outputs.iter().zip(ledger.take_journals()).map(|(output, journal)| {
-            Outlet::start(output, report.tag, host, journal, stop.clone())
-        });
+        let outlets = outputs
+            .iter()
+            .zip(ledger.take_journals())
+            .map(|(output, journal)| {
+                Outlet::start(output, report.tag, host, journal, stop.clone())
+            });
         let unfinished = ledger.unfinished();
         Ok(Service {
             environment: input.environment.clone(),
@@ -121,7 +128,11 @@ impl Service {
             fingerprinter: ledger.fingerprinter(),
             scratch: vec![],
             outlets: outlets.collect(),
-            claims: ledger.take_confirmed().into_iter().map(Claims::from_iter).collect(),
+            claims: ledger
+                .take_confirmed()
+                .into_iter()
+                .map(Claims::from_iter)
+                .collect(),
             horizon: unfinished.map_or(cursor, |window| window.end),
             unfinished,
             ledger: OnDisk::new(ledger),
@@ -153,9 +164,10 @@ impl Service {
                 continue;
             }
             let next = match self.unfinished.take() {
-                Some(window) if window.end <= self.schedule.settled(now) => {
-                    Next::Collect(Window { start: cursor, ..window })
-                }
+                Some(window) if window.end <= self.schedule.settled(now) => Next::Collect(Window {
+                    start: cursor,
+                    ..window
+                }),
                 _ => self.schedule.next(cursor, now, self.span.current()),
             };
             match next {
@@ -178,7 +190,10 @@ impl Service {
         let tally = loop {
             let last = walks + 1 == WALKS_MAX;
             let trusted = earlier.as_ref().filter(|_| agreed || last);
-            match self.walk(window, trusted, &splice, pulled, &mut figures).await? {
+            match self
+                .walk(window, trusted, &splice, pulled, &mut figures)
+                .await?
+            {
                 Walked::Aged => return Ok(()),
                 Walked::Again => self.asking.pause_before_walking_again().await?,
                 Walked::TooMuch => {
@@ -201,7 +216,9 @@ impl Service {
                              cannot be had from this report");
                     }
                     walks += 1;
-                    let agrees = earlier.as_ref().is_some_and(|earlier| earlier.agrees_with(&tally));
+                    let agrees = earlier
+                        .as_ref()
+                        .is_some_and(|earlier| earlier.agrees_with(&tally));
                     let young = window.end > self.now() - YOUNG && tally.is_of_several_pages();
                     let all_through = !tally.has_repeats() || (agrees && trusted.is_some());
                     if !(young || tally.has_repeats()) || (agrees && all_through) {
@@ -218,14 +235,18 @@ impl Service {
         };
         self.span.walked(window, tally.rows());
         for outlet in &self.outlets {
-            self.stop.run_until_cancelled(outlet.confirm()).await.ok_or(Stopped)??;
+            self.stop
+                .run_until_cancelled(outlet.confirm())
+                .await
+                .ok_or(Stopped)??;
         }
         self.check_clock();
         if window.end > self.schedule.settled(self.now()) {
             // The clock was ahead when the window was planned: more may come, so the cursor stays.
             return Ok(());
         }
-        self.commit(window.end, figures.delivered, Some(&tally)).await?;
+        self.commit(window.end, figures.delivered, Some(&tally))
+            .await?;
         info!(
             %window,
             requests = figures.requests,
@@ -249,15 +270,24 @@ impl Service {
     ) -> Result<Walked, Stopped> {
         let report = self.config.report;
         let (first, last) = self.schedule.asked(window);
-        let mut walk = self.client.walk(Query { report, first, last, aggregate_by: self.config.aggregate_by });
+        let mut walk = self.client.walk(Query {
+            report,
+            first,
+            last,
+            aggregate_by: self.config.aggregate_by,
+        });
         let mut tally = Tally::default();
         let may_halve = self.schedule.halve(window).is_some();
-        let mut answer = self.asking.next(&mut walk, &self.schedule, window, may_halve).await?;
+        let mut answer = self
+            .asking
+            .next(&mut walk, &self.schedule, window, may_halve)
+            .await?;
         let walked = loop {
             let page = match answer {
                 Answer::Page(page) => Arc::new(page),
                 Answer::End => {
-                    let capped = walk.capped() || report.row_cap.is_some_and(|cap| tally.rows() >= cap);
+                    let capped =
+                        walk.capped() || report.row_cap.is_some_and(|cap| tally.rows() >= cap);
                     break Walked::Whole { tally, capped };
                 }
                 Answer::TooMuch => break Walked::TooMuch,
@@ -268,14 +298,21 @@ impl Service {
             figures.received += page.len() as u64;
             let batches = self.sort(&page, &mut tally, trusted, splice, pulled);
             // Outputs differ only in what they had confirmed before a restart.
-            figures.delivered += batches.iter().map(|batch| batch.rows.len() as u64).max().unwrap_or(0);
+            figures.delivered += batches
+                .iter()
+                .map(|batch| batch.rows.len() as u64)
+                .max()
+                .unwrap_or(0);
             if may_halve && tally.rows() > WALK_ROWS_MAX {
                 hand_out(&self.outlets, batches, &self.stop).await?;
                 break Walked::TooMuch;
             }
             let handed = hand_out(&self.outlets, batches, &self.stop);
-            let (fetched, handed) =
-                tokio::join!(self.asking.next(&mut walk, &self.schedule, window, may_halve), handed);
+            let (fetched, handed) = tokio::join!(
+                self.asking
+                    .next(&mut walk, &self.schedule, window, may_halve),
+                handed
+            );
             handed?;
             answer = fetched?;
         };
@@ -318,17 +355,28 @@ impl Service {
     }
 
     /// Commits the cursor at `end`, with what is confirmed at or after it.
-    async fn commit(&mut self, end: DateTime<Utc>, records: u64, tally: Option<&Tally>) -> Result<(), Stopped> {
+    async fn commit(
+        &mut self,
+        end: DateTime<Utc>,
+        records: u64,
+        tally: Option<&Tally>,
+    ) -> Result<(), Stopped> {
         let past = end >= self.horizon;
         for claims in &mut self.claims {
             match tally {
-                Some(tally) if !self.schedule.boundary_comes_twice() && !past => claims.settle(tally),
-                Some(tally) if self.schedule.boundary_comes_twice() && past => claims.become_those_of(tally),
+                Some(tally) if !self.schedule.boundary_comes_twice() && !past => {
+                    claims.settle(tally)
+                }
+                Some(tally) if self.schedule.boundary_comes_twice() && past => {
+                    claims.become_those_of(tally)
+                }
                 _ if past => claims.clear(),
                 _ => {}
             }
         }
-        let Some(mut next) = self.ledger.get().cursor().cloned() else { return Ok(()) };
+        let Some(mut next) = self.ledger.get().cursor().cloned() else {
+            return Ok(());
+        };
         next.at = end;
         next.tenant.clone_from(&self.tenant);
         next.until = (!past).then_some(self.horizon);
@@ -349,7 +397,9 @@ impl Service {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
             let next = cursor.clone();
-            let Err(failure) = self.ledger.run(move |ledger| ledger.commit(next)).await else { return Ok(()) };
+            let Err(failure) = self.ledger.run(move |ledger| ledger.commit(next)).await else {
+                return Ok(());
+            };
             let wait = backoff.next(rand::random());
             error!(error = chain(&failure), retry_in = ?wait, "the cursor cannot be written; nothing is collected until it is");
             self.sleep(wait).await?;
@@ -370,7 +420,9 @@ impl Service {
 
     /// Where the service began at its own clock's word, the first answer tells whether that clock was ahead.
     async fn begin_by_the_services_clock(&mut self) -> Result<(), Stopped> {
-        let Some(cursor) = self.ledger.get().cursor() else { return Ok(()) };
+        let Some(cursor) = self.ledger.get().cursor() else {
+            return Ok(());
+        };
         if cursor.generation > 1 || self.config.start_time.is_some() {
             return Ok(());
         }
@@ -384,7 +436,9 @@ impl Service {
     }
 
     fn check_clock(&mut self) {
-        let Some(theirs) = self.client.service_time() else { return };
+        let Some(theirs) = self.client.service_time() else {
+            return;
+        };
         let ours = Utc::now();
         let differs = (ours - theirs).abs() > CLOCK_DIFFERENCE;
         if differs && !self.clock_differs {
@@ -397,13 +451,18 @@ impl Service {
     }
 
     fn cursor(&self) -> DateTime<Utc> {
-        self.ledger.get().cursor().map_or_else(Utc::now, |cursor| cursor.at)
+        self.ledger
+            .get()
+            .cursor()
+            .map_or_else(Utc::now, |cursor| cursor.at)
     }
 
     /// The earlier of our clock and the service's: a clock that is ahead must not commit empty windows of the future.
     fn now(&self) -> DateTime<Utc> {
         let ours = Utc::now();
-        self.client.service_time().map_or(ours, |theirs| theirs.min(ours))
+        self.client
+            .service_time()
+            .map_or(ours, |theirs| theirs.min(ours))
     }
 
     async fn wait(&self, time: TimeDelta) -> Result<(), Stopped> {
@@ -411,7 +470,10 @@ impl Service {
     }
 
     async fn sleep(&self, time: Duration) -> Result<(), Stopped> {
-        self.stop.run_until_cancelled(tokio::time::sleep(time)).await.ok_or(Stopped)
+        self.stop
+            .run_until_cancelled(tokio::time::sleep(time))
+            .await
+            .ok_or(Stopped)
     }
 }
 
@@ -429,12 +491,28 @@ fn begin(
         if reset.is_none() || reset == known.reset_persistence_auth {
             if is_another_tenant(&known.tenant, tenant) {
                 let (folder, now) = (ledger.folder().to_owned(), tenant.to_owned());
-                return Err(LedgerError::OtherTenant { folder, known: known.tenant, now });
+                return Err(LedgerError::OtherTenant {
+                    folder,
+                    known: known.tenant,
+                    now,
+                });
             }
             return Ok(known.at);
         }
-        let skipped = (start > known.at).then(|| Window { start: known.at, end: start }.to_string());
-        let again = (start < known.at).then(|| Window { start, end: known.at }.to_string());
+        let skipped = (start > known.at).then(|| {
+            Window {
+                start: known.at,
+                end: start,
+            }
+            .to_string()
+        });
+        let again = (start < known.at).then(|| {
+            Window {
+                start,
+                end: known.at,
+            }
+            .to_string()
+        });
         warn!(
             reset_persistence_auth = reset, cursor = %known.at, %start, skipped, again,
             "the state is cleared, since reset_persistence_auth has changed"
@@ -448,7 +526,12 @@ fn begin(
 fn tenant_of(credentials: &Credentials) -> String {
     match credentials {
         Credentials::Basic { username, .. } => {
-            format!("domain {}", username.rsplit_once('@').map_or(username.as_str(), |(_, domain)| domain))
+            format!(
+                "domain {}",
+                username
+                    .rsplit_once('@')
+                    .map_or(username.as_str(), |(_, domain)| domain)
+            )
         }
         Credentials::Secret { tenant_id, .. } | Credentials::Certificate { tenant_id, .. } => {
             format!("id {tenant_id}")
@@ -468,7 +551,11 @@ fn merged(mut tally: Tally, earlier: Option<Tally>) -> Tally {
     tally
 }
 
-async fn hand_out(outlets: &[Outlet], batches: Vec<Batch>, stop: &CancellationToken) -> Result<(), Stopped> {
+async fn hand_out(
+    outlets: &[Outlet],
+    batches: Vec<Batch>,
+    stop: &CancellationToken,
+) -> Result<(), Stopped> {
     let hand = async {
         for (outlet, batch) in outlets.iter().zip(batches) {
             if !batch.rows.is_empty() {

@@ -120,7 +120,12 @@ impl Asking {
                 Ok(Some(Answer::TooMuch))
             }
             Remedy::Narrow => {
-                self.tell(&error, request_id, window, "the window cannot be shorter: raise this with Microsoft's support");
+                self.tell(
+                    &error,
+                    request_id,
+                    window,
+                    "the window cannot be shorter: raise this with Microsoft's support",
+                );
                 self.pause_for_an_operator().await.map(|()| None)
             }
             Remedy::AskOperator => {
@@ -140,7 +145,10 @@ impl Asking {
                 }
                 self.sleep(wait).await?;
                 let halve = failure.shorter_window_may_help() && may_halve;
-                Ok((halve && self.failures.is_multiple_of(FAILURES_BEFORE_HALVING)).then_some(Answer::TooMuch))
+                Ok(
+                    (halve && self.failures.is_multiple_of(FAILURES_BEFORE_HALVING))
+                        .then_some(Answer::TooMuch),
+                )
             }
         }
     }
@@ -164,6 +172,9 @@ impl Asking {
     }
 
     async fn sleep(&self, time: Duration) -> Result<(), Stopped> {
-        self.stop.run_until_cancelled(tokio::time::sleep(time)).await.ok_or(Stopped)
+        self.stop
+            .run_until_cancelled(tokio::time::sleep(time))
+            .await
+            .ok_or(Stopped)
     }
 }

@@ -12,8 +12,14 @@ impl<T: Send + 'static> OnDisk<T> {
     }
 
     /// Does `work` on a thread that may block. To be awaited to its end: the part is away until then.
-    pub(super) async fn run<R: Send + 'static>(&mut self, work: impl FnOnce(&mut T) -> R + Send + 'static) -> R {
-        #[expect(clippy::expect_used, reason = "it is put back below, and the call is not cancelled")]
+    pub(super) async fn run<R: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut T) -> R + Send + 'static,
+    ) -> R {
+        #[expect(
+            clippy::expect_used,
+            reason = "it is put back below, and the call is not cancelled"
+        )]
         let mut part = self.0.take().expect("the part is at home");
         let done = spawn_blocking(move || {
             let result = work(&mut part);

@@ -101,7 +101,11 @@ impl Outlet {
         };
         let span = tracing::info_span!("output", name = output.name);
         let task = tokio::spawn(courier.run(queue).instrument(span));
-        Outlet { name: output.name.clone(), orders, task }
+        Outlet {
+            name: output.name.clone(),
+            orders,
+            task,
+        }
     }
 
     /// The output's name.
@@ -111,13 +115,19 @@ impl Outlet {
 
     /// Hands over a batch; waits while the one before it is still waiting.
     pub(super) async fn deliver(&self, batch: Batch) -> Result<(), Stopped> {
-        self.orders.send(Order::Deliver(batch)).await.map_err(|_| Stopped)
+        self.orders
+            .send(Order::Deliver(batch))
+            .await
+            .map_err(|_| Stopped)
     }
 
     /// Waits until everything handed over is confirmed and journalled.
     pub(super) async fn confirm(&self) -> Result<(), Stopped> {
         let (done, confirmed) = oneshot::channel();
-        self.orders.send(Order::Confirm(done)).await.map_err(|_| Stopped)?;
+        self.orders
+            .send(Order::Confirm(done))
+            .await
+            .map_err(|_| Stopped)?;
         confirmed.await.map_err(|_| Stopped)
     }
 
@@ -224,7 +234,14 @@ impl Courier {
 
     /// Turns a batch into lines, and writes them as they come to a chunk.
     async fn take(&mut self, batch: Batch) -> Result<(), Stopped> {
-        let Batch { mark, page, rows, splice, pulled, deleted } = batch;
+        let Batch {
+            mark,
+            page,
+            rows,
+            splice,
+            pulled,
+            deleted,
+        } = batch;
         if self.last.as_ref().is_some_and(|last| last.mark != mark) {
             // What waits was claimed under the mark before, and is journalled under it.
             self.seal();
@@ -234,7 +251,9 @@ impl Courier {
         let envelope = self.relay.envelope(pulled, &self.host, self.tag);
         let mut wanted = rows.iter().peekable();
         for (place, row) in page.rows().enumerate() {
-            let Some((_, fingerprint)) = wanted.next_if(|(wanted, _)| *wanted == place) else { continue };
+            let Some((_, fingerprint)) = wanted.next_if(|(wanted, _)| *wanted == place) else {
+                continue;
+            };
             self.filling.lines.extend_from_slice(&envelope.prefix);
             splice.append(&on_one_line(row), &mut self.filling.lines);
             self.filling.lines.extend_from_slice(&envelope.suffix);
@@ -249,9 +268,15 @@ impl Courier {
 
     fn seal(&mut self) {
         if !self.filling.records.is_empty() {
-            let next = Chunk { lines: Vec::with_capacity(CHUNK + (4 << 10)), records: vec![] };
+            let next = Chunk {
+                lines: Vec::with_capacity(CHUNK + (4 << 10)),
+                records: vec![],
+            };
             let Chunk { lines, records } = std::mem::replace(&mut self.filling, next);
-            self.waiting.push_back(Sealed { lines: lines.into(), records });
+            self.waiting.push_back(Sealed {
+                lines: lines.into(),
+                records,
+            });
         }
     }
 
@@ -292,7 +317,10 @@ impl Courier {
             if self.on_the_way.is_none() {
                 self.on_the_way = Some(self.open().await?);
             }
-            let (Some(open), Some(chunk)) = (self.on_the_way.as_mut(), self.waiting.get(written)) else { break };
+            let (Some(open), Some(chunk)) = (self.on_the_way.as_mut(), self.waiting.get(written))
+            else {
+                break;
+            };
             open.delivery.write(chunk.lines.clone()).await?;
             open.chunks += 1;
             open.bytes += chunk.lines.len();
@@ -307,18 +335,33 @@ impl Courier {
 
     /// Has the journal reserve space for the delivery with its next chunk: a full disk is met before that is delivered.
     async fn make_room(&mut self) -> Result<(), LedgerError> {
-        let (written, records) = self.on_the_way.as_ref().map_or((0, 0), |open| (open.chunks, open.records));
-        let needed = records + self.waiting.get(written).map_or(0, |chunk| chunk.records.len());
+        let (written, records) = self
+            .on_the_way
+            .as_ref()
+            .map_or((0, 0), |open| (open.chunks, open.records));
+        let needed = records
+            + self
+                .waiting
+                .get(written)
+                .map_or(0, |chunk| chunk.records.len());
         if self.journal.get().has_room(needed) {
             return Ok(());
         }
-        self.journal.run(move |journal| journal.reserve(needed)).await
+        self.journal
+            .run(move |journal| journal.reserve(needed))
+            .await
     }
 
     async fn open(&mut self) -> Result<OnTheWay, Failure> {
         self.meet().await?;
         let delivery = self.relay.open().await?;
-        Ok(OnTheWay { delivery, chunks: 0, bytes: 0, records: 0, written: Instant::now() })
+        Ok(OnTheWay {
+            delivery,
+            chunks: 0,
+            bytes: 0,
+            records: 0,
+            written: Instant::now(),
+        })
     }
 
     /// At the first contact, an empty delivery shows whether the relay answers a half-close at all.
@@ -335,7 +378,9 @@ impl Courier {
         match self.relay.probe().await? {
             Answer::Answers => {
                 self.trust = Some(Trust::ReceiptOnly);
-                self.journal.run(move |journal| journal.remember_receipts(&address)).await?;
+                self.journal
+                    .run(move |journal| journal.remember_receipts(&address))
+                    .await?;
             }
             Answer::Silent if self.requires_receipts => {
                 self.trust = Some(Trust::ReceiptOnly);
@@ -359,32 +404,54 @@ impl Courier {
 
     /// Ends the open delivery, waits for its receipt, and journals what it confirms.
     async fn confirm(&mut self) -> Result<(), Failure> {
-        let Some(open) = self.on_the_way.take() else { return Ok(()) };
+        let Some(open) = self.on_the_way.take() else {
+            return Ok(());
+        };
         let (chunks, bytes, count) = (open.chunks, open.bytes, open.records);
-        let receipt = open.delivery.finish(self.trust.unwrap_or(Trust::ReceiptOnly)).await;
+        let receipt = open
+            .delivery
+            .finish(self.trust.unwrap_or(Trust::ReceiptOnly))
+            .await;
         let receipt = receipt.inspect_err(|_| self.halve(bytes))?;
-        let records: Vec<_> = self.waiting.drain(..chunks).flat_map(|chunk| chunk.records).collect();
+        let records: Vec<_> = self
+            .waiting
+            .drain(..chunks)
+            .flat_map(|chunk| chunk.records)
+            .collect();
         self.journal_for_certain(records).await;
         self.backoff.reset();
         self.delivery_most = (self.delivery_most * 2).min(DELIVERY_MAX);
         debug!(records = count, bytes, ?receipt, "delivery confirmed");
         if receipt == Receipt::Read && self.trust == Some(Trust::StandIn) {
             let address = self.relay.address();
-            info!(relay = address, "the relay has given a receipt: from now on nothing stands in for it");
+            info!(
+                relay = address,
+                "the relay has given a receipt: from now on nothing stands in for it"
+            );
             self.trust = Some(Trust::ReceiptOnly);
-            self.journal.run(move |journal| journal.remember_receipts(&address)).await?;
+            self.journal
+                .run(move |journal| journal.remember_receipts(&address))
+                .await?;
         }
         Ok(())
     }
 
     /// Journals what is confirmed. Tries for ever, since nothing else may be delivered before it is done.
     async fn journal_for_certain(&mut self, records: Vec<Fingerprint>) {
-        let Some(mark) = self.last.as_ref().map(|last| last.mark) else { return };
+        let Some(mark) = self.last.as_ref().map(|last| last.mark) else {
+            return;
+        };
         let records: Arc<[Fingerprint]> = records.into();
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
             let appended = records.clone();
-            let Err(failure) = self.journal.run(move |journal| journal.confirm(mark, &appended)).await else { return };
+            let Err(failure) = self
+                .journal
+                .run(move |journal| journal.confirm(mark, &appended))
+                .await
+            else {
+                return;
+            };
             let wait = backoff.next(rand::random());
             error!(
                 error = super::chain(&failure),
@@ -408,7 +475,10 @@ impl Courier {
         self.failing = true;
         let wait = self.backoff.next(rand::random());
         let waiting: usize = self.waiting.iter().map(|chunk| chunk.records.len()).sum();
-        let hours = self.last.as_ref().map(|last| (last.deleted - Utc::now()).num_hours());
+        let hours = self
+            .last
+            .as_ref()
+            .map(|last| (last.deleted - Utc::now()).num_hours());
         let needs_operator = match failure {
             Failure::Delivery(error) => error.is_setup(),
             Failure::Ledger(_) => true,
@@ -436,7 +506,8 @@ impl Courier {
             let unconfirmed: usize = self.waiting.iter().map(|chunk| chunk.records.len()).sum();
             warn!(
                 error = super::chain(&failure),
-                unconfirmed, "stopped without a receipt: these records are delivered again after the next start"
+                unconfirmed,
+                "stopped without a receipt: these records are delivered again after the next start"
             );
         }
     }

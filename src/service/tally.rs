@@ -61,7 +61,9 @@ impl Tally {
         }
         count.total += 1;
         count.most = count.most.max(count.on_page);
-        let agreed = agreed.and_then(|tally| tally.counts.get(&fingerprint)).map_or(0, |count| count.total);
+        let agreed = agreed
+            .and_then(|tally| tally.counts.get(&fingerprint))
+            .map_or(0, |count| count.total);
         count.most.max(count.total.min(agreed))
     }
 
@@ -70,7 +72,10 @@ impl Tally {
         self.rows == other.rows
             && self.counts.len() == other.counts.len()
             && self.counts.iter().all(|(fingerprint, count)| {
-                other.counts.get(fingerprint).is_some_and(|other| other.total == count.total)
+                other
+                    .counts
+                    .get(fingerprint)
+                    .is_some_and(|other| other.total == count.total)
             })
     }
 
@@ -102,7 +107,12 @@ impl Claims {
     pub(super) fn become_those_of(&mut self, tally: &Tally) {
         self.counts.clear();
         self.counts.shrink_to(tally.counts.len());
-        self.counts.extend(tally.counts.iter().map(|(fingerprint, count)| (*fingerprint, count.total)));
+        self.counts.extend(
+            tally
+                .counts
+                .iter()
+                .map(|(fingerprint, count)| (*fingerprint, count.total)),
+        );
     }
 
     /// Takes out what a committed window accounts for: an equal row later on is another record.
@@ -122,7 +132,10 @@ impl Claims {
 
     /// A fingerprint for each record claimed.
     pub(super) fn fingerprints(&self) -> Vec<Fingerprint> {
-        self.counts.iter().flat_map(|(fingerprint, claimed)| vec![*fingerprint; *claimed as usize]).collect()
+        self.counts
+            .iter()
+            .flat_map(|(fingerprint, claimed)| vec![*fingerprint; *claimed as usize])
+            .collect()
     }
 }
 

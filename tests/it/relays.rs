@@ -14,7 +14,9 @@ use crate::setting::{PATIENCE, Setting, log, stop};
 const ROWS: u32 = 9_000;
 
 /// Collects message traces of four hours into a relay that misbehaves as `prepare` says.
-async fn collect(prepare: impl AsyncFnOnce(&mut Setting, &mut Option<Proxy>)) -> (Verdict, Vec<String>, Setting) {
+async fn collect(
+    prepare: impl AsyncFnOnce(&mut Setting, &mut Option<Proxy>),
+) -> (Verdict, Vec<String>, Setting) {
     let mut setting = Setting::with(testkit::service::Options::default(), |relay| {
         // Small, so that what a relay does not read stays with the collector.
         relay.receive_buffer = Some(64 << 10);
@@ -26,10 +28,18 @@ async fn collect(prepare: impl AsyncFnOnce(&mut Setting, &mut Option<Proxy>)) ->
     prepare(&mut setting, &mut proxy).await;
     let port = proxy.as_ref().map_or(setting.relay.port(), Proxy::port);
     let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let options = [("start_time", start.as_str()), ("request_period_in_seconds", "1")];
-    setting.configure_with(setting.input().service(Report::MessageTrace, &options), Output::relay(port));
+    let options = [
+        ("start_time", start.as_str()),
+        ("request_period_in_seconds", "1"),
+    ];
+    setting.configure_with(
+        setting.input().service(Report::MessageTrace, &options),
+        Output::relay(port),
+    );
     let mut collector = setting.start();
-    setting.until_committed(&collector, &[Report::MessageTrace], to).await;
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
     stop(&mut collector).await;
     let verdict = setting.verdict(&setting.existing(Report::MessageTrace, from, to));
     assert!(verdict.is_complete(), "{verdict}\n{}", log(&collector));
@@ -39,7 +49,13 @@ async fn collect(prepare: impl AsyncFnOnce(&mut Setting, &mut Option<Proxy>)) ->
 /// The records of connections that ended without a receipt, which may come twice.
 fn unconfirmed(setting: &Setting) -> u64 {
     let ended_by_relay = |end: &End| !matches!(end, End::ClientClosed);
-    setting.relay.connections().iter().filter(|one| ended_by_relay(&one.end)).map(|one| one.lines).sum()
+    setting
+        .relay
+        .connections()
+        .iter()
+        .filter(|one| ended_by_relay(&one.end))
+        .map(|one| one.lines)
+        .sum()
 }
 
 /// The first connection, which is empty, behaves; the four after it do not.
@@ -49,8 +65,16 @@ async fn misbehave(behaviour: Behaviour) {
         setting.relay.next_times(4, behaviour);
     })
     .await;
-    assert!(log.iter().any(|line| line.contains("delivery failed")), "{}", log.join("\n"));
-    assert!(verdict.twice <= unconfirmed(&setting), "{verdict}, {} unconfirmed", unconfirmed(&setting));
+    assert!(
+        log.iter().any(|line| line.contains("delivery failed")),
+        "{}",
+        log.join("\n")
+    );
+    assert!(
+        verdict.twice <= unconfirmed(&setting),
+        "{verdict}, {} unconfirmed",
+        unconfirmed(&setting)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,16 +109,28 @@ async fn a_reset_in_answer_to_our_end_is_no_receipt() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_never_holds_a_connection_for_long_still_gets_everything() {
-    let (_, log, setting) = collect(async |setting, _| setting.relay.always(Behaviour::ResetAfter(400_000))).await;
-    let confirmed = |one: &&testkit::relay::Connection| one.lines > 0 && matches!(one.end, End::ClientClosed);
-    assert!(setting.relay.connections().iter().filter(confirmed).count() > 10, "{}", log.join("\n"));
+    let (_, log, setting) =
+        collect(async |setting, _| setting.relay.always(Behaviour::ResetAfter(400_000))).await;
+    let confirmed =
+        |one: &&testkit::relay::Connection| one.lines > 0 && matches!(one.end, End::ClientClosed);
+    assert!(
+        setting.relay.connections().iter().filter(confirmed).count() > 10,
+        "{}",
+        log.join("\n")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_stalls_and_goes_on_gets_nothing_twice() {
     let (verdict, log, _) = collect(async |setting, _| {
         setting.relay.next(Behaviour::Normal);
-        setting.relay.next_times(2, Behaviour::Pause { after: 100_000, time: Duration::from_secs(4) });
+        setting.relay.next_times(
+            2,
+            Behaviour::Pause {
+                after: 100_000,
+                time: Duration::from_secs(4),
+            },
+        );
     })
     .await;
     assert!(verdict.is_exact(), "{verdict}\n{}", log.join("\n"));
@@ -103,9 +139,15 @@ async fn a_relay_that_stalls_and_goes_on_gets_nothing_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_and_a_late_answer_get_nothing_twice() {
     let (verdict, log, _) = collect(async |setting, _| {
-        setting.relay.next(Behaviour::AnswerLate(Duration::from_secs(3)));
-        setting.relay.next(Behaviour::Slow { bytes_per_second: 500_000 });
-        setting.relay.next(Behaviour::AnswerLate(Duration::from_secs(3)));
+        setting
+            .relay
+            .next(Behaviour::AnswerLate(Duration::from_secs(3)));
+        setting.relay.next(Behaviour::Slow {
+            bytes_per_second: 500_000,
+        });
+        setting
+            .relay
+            .next(Behaviour::AnswerLate(Duration::from_secs(3)));
     })
     .await;
     assert!(verdict.is_exact(), "{verdict}\n{}", log.join("\n"));
@@ -126,9 +168,13 @@ async fn closes_that_cross_on_a_slow_link_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_never_answers_is_warned_of_once_and_gets_everything_once() {
-    let (verdict, log, _) = collect(async |setting, _| setting.relay.always(Behaviour::NeverAnswer)).await;
+    let (verdict, log, _) =
+        collect(async |setting, _| setting.relay.always(Behaviour::NeverAnswer)).await;
     assert!(verdict.is_exact(), "{verdict}\n{}", log.join("\n"));
-    let warned = log.iter().filter(|line| line.contains("does not answer a half-close")).count();
+    let warned = log
+        .iter()
+        .filter(|line| line.contains("does not answer a half-close"))
+        .count();
     assert_eq!(warned, 1, "{}", log.join("\n"));
 }
 
@@ -140,13 +186,24 @@ async fn the_first_true_receipt_ends_the_stand_in_for_good() {
     setting.relay.next(Behaviour::NeverAnswer);
     setting.configure_one(Report::MessageTrace, from, &[]);
     let mut collector = setting.start();
-    collector.wait_for("has given a receipt", PATIENCE).await.unwrap();
-    setting.until_committed(&collector, &[Report::MessageTrace], middle).await;
+    collector
+        .wait_for("has given a receipt", PATIENCE)
+        .await
+        .unwrap();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], middle)
+        .await;
     stop(&mut collector).await;
     let mut collector = setting.start();
-    setting.until_committed(&collector, &[Report::MessageTrace], to).await;
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
     stop(&mut collector).await;
-    assert!(collector.log_with("half-close").is_empty(), "{}", log(&collector));
+    assert!(
+        collector.log_with("half-close").is_empty(),
+        "{}",
+        log(&collector)
+    );
     setting.expect_exactly(&setting.service.served(), &collector);
 }
 
@@ -157,10 +214,18 @@ async fn receipt_required_keeps_the_cursor_where_a_relay_never_answers() {
     setting.rows(Report::MessageTrace, from, setting.ago(26), 500);
     setting.relay.always(Behaviour::NeverAnswer);
     let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let input = setting.input().service(Report::MessageTrace, &[("start_time", &start)]);
-    setting.configure_with(input, Output::relay(setting.relay.port()).option("receipt", "required"));
+    let input = setting
+        .input()
+        .service(Report::MessageTrace, &[("start_time", &start)]);
+    setting.configure_with(
+        input,
+        Output::relay(setting.relay.port()).option("receipt", "required"),
+    );
     let mut collector = setting.start();
-    collector.wait_for("forbids to go by TCP", PATIENCE).await.unwrap();
+    collector
+        .wait_for("forbids to go by TCP", PATIENCE)
+        .await
+        .unwrap();
     setting.relay.wait_for(100, PATIENCE).await.unwrap();
     assert_eq!(setting.cursor(Report::MessageTrace), Some(from));
     collector.kill().await.unwrap();
@@ -172,39 +237,69 @@ async fn an_idle_delivery_is_ended_before_the_relay_does_it() {
     let (from, to) = (setting.ago(30), setting.ago(29));
     setting.rows(Report::MessageTrace, from, to, 3_000);
     let slow = testkit::service::Fault::Delay(Duration::from_secs(15));
-    setting.service.fault(Report::MessageTrace, testkit::service::When::Page { page: 2, times: 1 }, slow);
-    setting.relay.always(Behaviour::CloseIdle(Duration::from_secs(13)));
+    setting.service.fault(
+        Report::MessageTrace,
+        testkit::service::When::Page { page: 2, times: 1 },
+        slow,
+    );
+    setting
+        .relay
+        .always(Behaviour::CloseIdle(Duration::from_secs(13)));
     setting.configure_one(Report::MessageTrace, from, &[]);
     let mut collector = setting.start();
-    setting.until_committed(&collector, &[Report::MessageTrace], to).await;
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
     stop(&mut collector).await;
-    assert!(collector.log_with("delivery failed").is_empty(), "{}", log(&collector));
+    assert!(
+        collector.log_with("delivery failed").is_empty(),
+        "{}",
+        log(&collector)
+    );
     setting.expect_exactly(&setting.service.served(), &collector);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_relays_the_one_that_is_down_holds_the_cursor_and_the_other_gets_nothing_twice() {
     let mut setting = Setting::new().await;
-    let other = testkit::relay::Relay::start(&setting.pki).await.unwrap();
+    let other = testkit::relay::Relay::start(&setting.pki).unwrap();
     let (from, to) = (setting.ago(30), setting.ago(26));
     setting.rows(Report::MessageTrace, from, to, ROWS);
     let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let options = [("start_time", start.as_str()), ("request_period_in_seconds", "1")];
+    let options = [
+        ("start_time", start.as_str()),
+        ("request_period_in_seconds", "1"),
+    ];
     let first = Output::relay(setting.relay.port());
     let second = Output::relay(other.port()).named("second");
-    let config = testkit::collector::Config::new(setting.input().service(Report::MessageTrace, &options), first);
+    let config = testkit::collector::Config::new(
+        setting.input().service(Report::MessageTrace, &options),
+        first,
+    );
     setting.folder.configure(&config.output(second)).unwrap();
     setting.relay.shut().await;
     let mut collector = setting.start();
     other.wait_for(100, PATIENCE).await.unwrap();
-    collector.wait_for("hours_until_microsoft_deletes", PATIENCE).await.unwrap();
-    assert_eq!(setting.cursor(Report::MessageTrace), Some(from), "the cursor waits");
+    collector
+        .wait_for("hours_until_microsoft_deletes", PATIENCE)
+        .await
+        .unwrap();
+    assert_eq!(
+        setting.cursor(Report::MessageTrace),
+        Some(from),
+        "the cursor waits"
+    );
     // A restart in the middle: what the live one has confirmed is not sent to it again.
     stop(&mut collector).await;
     let mut collector: Collector = setting.start();
-    collector.wait_for("delivery failed", PATIENCE).await.unwrap();
-    setting.relay.open().await.unwrap();
-    setting.until_committed(&collector, &[Report::MessageTrace], to).await;
+    collector
+        .wait_for("delivery failed", PATIENCE)
+        .await
+        .unwrap();
+    setting.relay.open().unwrap();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
     stop(&mut collector).await;
     let expected = setting.existing(Report::MessageTrace, from, to);
     setting.expect_exactly(&expected, &collector);
