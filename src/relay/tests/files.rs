@@ -65,6 +65,17 @@ fn damaged() {
 }
 
 #[test]
+fn a_key_on_one_line_is_not_quoted() {
+    assert_snapshot!(told(|authority, _| {
+        let key = fs::read_to_string(authority.path("client.key")).unwrap();
+        authority.write("client.key", key.replace("-----\r\n", "----").replace("-----\n", "----"));
+    }), @r"
+    `key` file certs/client.key: is damaged: a BEGIN line that does not end in dashes (have the line breaks been lost?)
+    download the key file again, or correct `key`
+    ");
+}
+
+#[test]
 fn certificate_and_key_swapped() {
     let swap = |_: &Authority, output: &mut RelayOutput| {
         std::mem::swap(&mut output.cert, &mut output.key);

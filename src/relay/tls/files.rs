@@ -54,7 +54,7 @@ enum Problem {
     #[error("holds no {0} in PEM form")]
     Nothing(&'static str),
     #[error("is damaged: {0}")]
-    Damaged(String),
+    Damaged(&'static str),
     #[error("holds a private key and no certificate")]
     KeyForCertificate,
     #[error("holds a certificate and no private key")]
@@ -260,10 +260,15 @@ impl<'a> PemFile<'a> {
     }
 }
 
+/// What is wrong with a PEM file, without the library's words: they quote the line, which may be the key.
 fn damage(error: &pem::Error) -> Problem {
     Problem::Damaged(match error {
-        pem::Error::MissingSectionEnd { .. } => "a BEGIN line without its END line".to_owned(),
-        other => other.to_string(),
+        pem::Error::MissingSectionEnd { .. } => "a BEGIN line without its END line",
+        pem::Error::IllegalSectionStart { .. } => {
+            "a BEGIN line that does not end in dashes (have the line breaks been lost?)"
+        }
+        pem::Error::Base64Decode(_) => "something between BEGIN and END is not base64",
+        _ => "it is not well-formed PEM",
     })
 }
 
