@@ -86,7 +86,7 @@ fn a_commit_voids_the_journals() {
     next.at = at(20);
     ledger.commit(next).unwrap();
     drop(ledger);
-    let ledger = open(folder.path()).unwrap();
+    let mut ledger = open(folder.path()).unwrap();
     assert_eq!(
         (ledger.cursor().unwrap().at, ledger.unfinished()),
         (at(20), None)
@@ -160,7 +160,7 @@ fn a_flipped_bit_is_never_read_as_something_else() {
         }
         fs::write(&path, &whole).unwrap();
     }
-    assert_eq!(open(folder.path()).unwrap().confirmed()[0], everything);
+    assert_eq!(open(folder.path()).unwrap().take_confirmed()[0], everything);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn zeros_behind_the_journal_are_reserved_space() {
         .unwrap()
         .write_all(&[0; 1000])
         .unwrap();
-    assert_eq!(open(folder.path()).unwrap().confirmed()[0].len(), 18);
+    assert_eq!(open(folder.path()).unwrap().take_confirmed()[0].len(), 18);
 }
 
 #[test]

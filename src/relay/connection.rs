@@ -26,6 +26,8 @@ use crate::config::RelayOutput;
 /// What the kernel may still hold unacknowledged when the peer's end of stream counts as a receipt: our FIN, which a peer that ends on
 /// `close_notify` need not have seen.
 const FIN: usize = 1;
+/// The first look after TCP's acknowledgement of the last line; the later ones come at growing intervals.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(1);
 /// The looks after TCP's acknowledgement, of which nothing tells us, while it is to stand in for a receipt.
 const STAND_IN_INTERVAL: Duration = Duration::from_millis(10);
 /// After a failed write: the time for the peer's reason (an alert) to be read, which came before the reset.
@@ -148,12 +150,31 @@ impl Connection {
         }
     }
 
+    /// Waits until the peer's TCP has acknowledged everything.
+    ///
+    /// Were the stream ended before that, a peer that ends by itself at the same moment, and discards what it still gets, could have
+    /// acknowledged all of it by the time that its own end is looked at: its end would pass for a receipt.
+    async fn settle(&mut self) -> Result<(), DeliveryError> {
+        let mut vigil = self.vigil()?;
+        let mut interval = SETTLE_INTERVAL;
+        loop {
+            // In this order: an end that was sent before the last acknowledgement has come before it.
+            let outstanding = self.outstanding()?;
+            self.expect_open()?;
+            if outstanding == 0 {
+                return Ok(());
+            }
+            self.wait(&mut vigil, interval).await?;
+            interval = (interval * 2).min(Vigil::interval(&self.limits));
+        }
+    }
+
     /// Says `close_notify` and half-closes, if the peer has not ended the stream before.
     ///
     /// Both go in one segment: a peer that ends on `close_notify` could else do so before we have half-closed, which is no receipt.
     async fn half_close(&mut self) -> Result<(), DeliveryError> {
+        self.settle().await?;
         let mut vigil = self.vigil()?;
-        self.expect_open()?;
         SockRef::from(&self.socket)
             .set_tcp_cork(true)
             .map_err(broken)?;

@@ -46,14 +46,14 @@ async fn collect(
     (verdict, collector.log(), setting)
 }
 
-/// The records of connections that ended without a receipt, which may come twice.
+/// The records on connections that were made to misbehave, which may come twice.
 fn unconfirmed(setting: &Setting) -> u64 {
-    let ended_by_relay = |end: &End| !matches!(end, End::ClientClosed);
+    let misbehaved = |one: &&testkit::relay::Connection| one.behaviour != Behaviour::Normal;
     setting
         .relay
         .connections()
         .iter()
-        .filter(|one| ended_by_relay(&one.end))
+        .filter(misbehaved)
         .map(|one| one.lines)
         .sum()
 }

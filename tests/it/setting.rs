@@ -38,7 +38,7 @@ impl Setting {
         relay(&mut relay_options);
         Setting {
             service: Service::start(options).await.unwrap(),
-            relay: Relay::start_with(relay_options).unwrap(),
+            relay: Relay::start_with(&relay_options).unwrap(),
             folder: Folder::new(&pki).unwrap(),
             pki,
             now: Utc::now().duration_trunc(TimeDelta::minutes(1)).unwrap(),
