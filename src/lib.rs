@@ -116,11 +116,12 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
     info!("stopping: what is written is confirmed");
     token.cancel();
     let all_stopped = async { while services.join_next().await.is_some() {} };
-    match tokio::time::timeout(GRACE, all_stopped).await {
-        Ok(()) => info!("stopped"),
-        Err(_) => warn!(
+    if tokio::time::timeout(GRACE, all_stopped).await.is_ok() {
+        info!("stopped");
+    } else {
+        warn!(
             "stopped without the last receipts: what they would have confirmed is delivered again after the next start"
-        ),
+        );
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ const BAD_CONFIGURATION: u8 = 78;
 #[derive(Parser)]
 #[command(version, about, long_about)]
 struct Arguments {
-    /// The configuration; a relative name is looked up under config/ [default: the variable CONFIG_FILE, else config.yaml]
+    /// The configuration; a relative name is looked up under config/ [default: the variable `CONFIG_FILE`, else config.yaml]
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
 }

@@ -163,7 +163,7 @@ impl fmt::Display for Outcome {
         } = self;
         write!(f, "running as {uid}:{gid}")?;
         if *dropped {
-            f.write_str(", root given up")?;
+            f.write_str(", root's rights given up")?;
         }
         if let Some(Kept { capability, files }) = kept {
             let files: Vec<_> = files

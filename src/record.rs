@@ -98,10 +98,9 @@ impl Splice {
             members.push_str(&serde_json::Value::from(environment).to_string());
             members.push(',');
         }
-        members.push_str(&format!(
-            "\"@devo_pulling_id\": \"{}\"}}",
-            pulled.timestamp_millis()
-        ));
+        members += "\"@devo_pulling_id\": \"";
+        members += &pulled.timestamp_millis().to_string();
+        members += "\"}";
         Splice {
             members: members.into_bytes(),
         }

@@ -195,7 +195,7 @@ impl Service {
                 .await?
             {
                 Walked::Aged => return Ok(()),
-                Walked::Again => self.asking.pause_before_walking_again().await?,
+                Walked::Again => self.asking.pause_before_walking_again(window).await?,
                 Walked::TooMuch => {
                     self.span.narrow(window);
                     match self.schedule.halve(window) {
@@ -216,23 +216,24 @@ impl Service {
                              cannot be had from this report");
                     }
                     walks += 1;
-                    let agrees = earlier
+                    let unchanged = earlier
                         .as_ref()
                         .is_some_and(|earlier| earlier.agrees_with(&tally));
                     let young = window.end > self.now() - YOUNG && tally.is_of_several_pages();
-                    let all_through = !tally.has_repeats() || (agrees && trusted.is_some());
-                    if !(young || tally.has_repeats()) || (agrees && all_through) {
+                    let all_through = !tally.has_repeats() || (unchanged && trusted.is_some());
+                    if !(young || tally.has_repeats()) || (unchanged && all_through) {
                         break merged(tally, earlier);
                     }
                     if last {
                         warn!(%window, walks, "the result kept changing while it was walked; every row that was seen is delivered");
                         break merged(tally, earlier);
                     }
-                    agreed = agrees;
+                    agreed = unchanged;
                     earlier = Some(tally);
                 }
             }
         };
+        self.asking.walked();
         self.span.walked(window, tally.rows());
         for outlet in &self.outlets {
             self.stop
@@ -365,10 +366,10 @@ impl Service {
         for claims in &mut self.claims {
             match tally {
                 Some(tally) if !self.schedule.boundary_comes_twice() && !past => {
-                    claims.settle(tally)
+                    claims.settle(tally);
                 }
                 Some(tally) if self.schedule.boundary_comes_twice() && past => {
-                    claims.become_those_of(tally)
+                    claims.become_those_of(tally);
                 }
                 _ if past => claims.clear(),
                 _ => {}

@@ -257,7 +257,7 @@ impl Journal {
                 Kind::Confirmed if live => recovered.confirmed.extend(fingerprints(payload)),
                 Kind::Confirmed => {}
                 Kind::Receipts => {
-                    self.receipts_from = Some(String::from_utf8_lossy(payload).into_owned())
+                    self.receipts_from = Some(String::from_utf8_lossy(payload).into_owned());
                 }
             }
             at = end;

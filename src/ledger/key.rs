@@ -63,10 +63,11 @@ impl Key {
 
     fn new(secret: [u8; 32]) -> Self {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &secret);
-        let id = digest.as_ref()[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let (name, _) = digest
+            .as_ref()
+            .split_first_chunk()
+            .unwrap_or((&[0; 8], &[]));
+        let id = format!("{:016x}", u64::from_be_bytes(*name));
         Key {
             secret: Arc::new(SecretBox::new(Box::new(secret))),
             id,

@@ -23,6 +23,10 @@ const FAILURES_BEFORE_HALVING: u32 = 2;
 /// After so many failures in a row an operator is told: a retired report may fail for good.
 const FAILURES_BEFORE_ERROR: u32 = 8;
 
+/// What an operator does about a failure that does not pass and whose cause is not known.
+const IF_IT_LASTS: &str = "if it does not pass, the report may be retired: see Microsoft's notices, and take the service out of the \
+                           configuration if it is";
+
 /// What came of asking.
 pub(super) enum Answer {
     /// The next page.
@@ -40,7 +44,9 @@ pub(super) enum Answer {
 /// How patient the service is with what it asks: it remembers failures over pages and windows.
 pub(super) struct Asking {
     transient: Backoff,
+    again: Backoff,
     refused: Backoff,
+    walks_again: u32,
     failures: u32,
     /// The refusal that an operator has been told of.
     told: Option<String>,
@@ -51,7 +57,9 @@ impl Asking {
     pub(super) fn new(stop: CancellationToken) -> Self {
         Asking {
             transient: Backoff::new(TRANSIENT.0, TRANSIENT.1),
+            again: Backoff::new(TRANSIENT.0, TRANSIENT.1),
             refused: Backoff::new(REFUSED.0, REFUSED.1),
+            walks_again: 0,
             failures: 0,
             told: None,
             stop,
@@ -86,9 +94,26 @@ impl Asking {
     }
 
     /// Waits before a walk that was refused half-way begins again.
-    pub(super) async fn pause_before_walking_again(&mut self) -> Result<(), Stopped> {
-        let wait = self.transient.next(rand::random());
+    pub(super) async fn pause_before_walking_again(
+        &mut self,
+        window: Window,
+    ) -> Result<(), Stopped> {
+        self.walks_again += 1;
+        if self.walks_again == FAILURES_BEFORE_ERROR {
+            error!(
+                %window, walks = self.walks_again,
+                "no walk of this window comes to its end, it is tried again and nothing is lost; if it lasts, raise it with \
+                 Microsoft's support, with the request-id of the warnings before"
+            );
+        }
+        let wait = self.again.next(rand::random());
         self.sleep(wait).await
+    }
+
+    /// A walk has come to its end.
+    pub(super) fn walked(&mut self) {
+        self.walks_again = 0;
+        self.again.reset();
     }
 
     /// Waits before something is tried again that only a person can mend.
@@ -137,11 +162,15 @@ impl Asking {
                 self.failures += 1;
                 let wait = self.transient.next(rand::random());
                 if self.failures >= FAILURES_BEFORE_ERROR {
-                    let action = "if it does not pass, the report may be retired: see Microsoft's notices, and take the service out of \
-                                  the configuration if it is";
-                    self.tell(&error, request_id, window, action);
+                    self.tell(
+                        &error,
+                        request_id,
+                        window,
+                        failure.action().as_deref().unwrap_or(IF_IT_LASTS),
+                    );
                 } else {
-                    warn!(error, request_id, %window, retry_in = ?wait, "asking failed; nothing is lost, it is tried again");
+                    let action = failure.action();
+                    warn!(error, request_id, %window, retry_in = ?wait, action, "asking failed; nothing is lost, it is tried again");
                 }
                 self.sleep(wait).await?;
                 let halve = failure.shorter_window_may_help() && may_halve;

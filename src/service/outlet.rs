@@ -479,15 +479,15 @@ impl Courier {
             .last
             .as_ref()
             .map(|last| (last.deleted - Utc::now()).num_hours());
-        let needs_operator = match failure {
-            Failure::Delivery(error) => error.is_setup(),
-            Failure::Ledger(_) => true,
+        let (needs_operator, action) = match failure {
+            Failure::Delivery(error) => (error.is_setup(), error.action()),
+            Failure::Ledger(_) => (true, None),
         };
         let (relay, error) = (self.relay.address(), super::chain(failure));
         if needs_operator {
-            error!(relay, error, unconfirmed = waiting, retry_in = ?wait, hours_until_microsoft_deletes = hours, "delivery waits");
+            error!(relay, error, unconfirmed = waiting, retry_in = ?wait, action, hours_until_microsoft_deletes = hours, "delivery waits");
         } else {
-            warn!(relay, error, unconfirmed = waiting, retry_in = ?wait, hours_until_microsoft_deletes = hours,
+            warn!(relay, error, unconfirmed = waiting, retry_in = ?wait, action, hours_until_microsoft_deletes = hours,
                 "delivery failed; nothing is lost, it is tried again");
         }
         wait

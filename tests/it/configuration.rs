@@ -164,8 +164,8 @@ fn assert_is_the_sample(config: &Config) {
             .collect::<Vec<_>>()
     );
     for service in &input.services {
-        assert_eq!(service.period, Duration::from_secs(300));
-        assert_eq!(service.delay, Duration::from_secs(86_400));
+        assert_eq!(service.period, Duration::from_mins(5));
+        assert_eq!(service.delay, Duration::from_hours(24));
         assert_eq!(
             service.reset_persistence_auth.as_deref(),
             Some("2024-05-07")
@@ -180,8 +180,8 @@ fn blank_removed_and_commented_parameters_mean_their_defaults() {
         let input = input(text);
         assert_eq!(input.requests_per_second.get(), 100_000);
         for service in &input.services {
-            assert_eq!(service.period, Duration::from_secs(60));
-            assert_eq!(service.delay, Duration::from_secs(90_000));
+            assert_eq!(service.period, Duration::from_mins(1));
+            assert_eq!(service.delay, Duration::from_hours(25));
             assert_eq!(service.reset_persistence_auth, None);
         }
     };
@@ -275,7 +275,7 @@ fn a_service_that_is_null_runs_on_defaults_and_one_that_is_absent_does_not() {
         panic!("{services:?}")
     };
     assert_eq!(dlp.report.path, "DlpDetectionsReport");
-    assert_eq!(dlp.period, Duration::from_secs(60));
+    assert_eq!(dlp.period, Duration::from_mins(1));
     assert_eq!(dlp.aggregate_by, None);
     assert_eq!(traffic.aggregate_by, Some(AggregateBy::Day));
 }

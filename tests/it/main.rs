@@ -1,5 +1,10 @@
 //! The integration tests, a module per feature.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it should be"
+)]
+
 mod answers;
 mod collecting;
 mod configuration;
