@@ -6,6 +6,7 @@
 )]
 
 mod answers;
+mod backlog;
 mod collecting;
 mod configuration;
 mod relays;

@@ -250,6 +250,22 @@ impl Collector {
         self.status_kib("VmHWM:")
     }
 
+    /// The processor time that it has used so far, its own and the kernel's for it, in seconds.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid))
+            .context("the collector is gone")?;
+        // The second field is the program's name in parentheses; utime and stime are the 14th and 15th (proc(5)).
+        let fields = stat.rsplit_once(')').context("no such figure")?.1;
+        let ticks: Vec<u32> = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(str::parse)
+            .collect::<Result<_, _>>()?;
+        let a_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.unwrap_or(100);
+        Ok(f64::from(ticks.iter().sum::<u32>()) / f64::from(i32::try_from(a_second)?))
+    }
+
     fn status_kib(&self, name: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))
             .context("the collector is gone")?;

@@ -1,0 +1,60 @@
+//! A large backlog: memory does not grow with it.
+//!
+//! `BACKLOG_ROWS` says how many rows (200,000 if it is not set), `COLLECTOR` which program (the one built with the tests if it is not set):
+//! the figures of a release build are those of
+//! `BACKLOG_ROWS=1000000 COLLECTOR=target/release/exchange-reports-collector cargo test --release --test it backlog -- --nocapture`.
+
+use std::time::Instant;
+
+use testkit::collector::Collector;
+use testkit::report::Report;
+use testkit::service;
+
+use crate::setting::{Setting, log, stop};
+
+/// What the whole process may take, whatever the backlog.
+const MEMORY_MAX_KIB: u64 = 40 << 10;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_stays_flat_however_many_rows_wait() {
+    let rows: u32 = std::env::var("BACKLOG_ROWS").map_or(200_000, |rows| rows.parse().unwrap());
+    let program = std::env::var_os("COLLECTOR").unwrap_or(crate::setting::program().into());
+    let setting = Setting::with(service::Options::default(), |relay| {
+        relay.keep_lines = false
+    })
+    .await;
+    let (from, to) = (setting.ago(72), setting.ago(26));
+    setting.rows(Report::MessageTrace, from, to, rows);
+    setting.configure_one(Report::MessageTrace, from, &[]);
+    let begun = Instant::now();
+    let mut collector = Collector::start(program.as_ref(), &setting.folder).unwrap();
+    let mut early = 0;
+    while setting
+        .cursor(Report::MessageTrace)
+        .is_none_or(|cursor| cursor < to)
+    {
+        if early == 0 && setting.relay.count() > u64::from(rows) / 4 {
+            early = collector.resident_peak_kib().unwrap();
+        }
+        assert!(collector.is_running(), "{}", log(&collector));
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let (seconds, peak) = (
+        begun.elapsed().as_secs_f64(),
+        collector.resident_peak_kib().unwrap(),
+    );
+    let cpu = collector.cpu_seconds().unwrap();
+    stop(&mut collector).await;
+    assert_eq!(setting.relay.count(), u64::from(rows));
+    setting.expect_exactly(&setting.service.served(), &collector);
+    println!(
+        "{rows} rows: {:.0} records/s, {:.2} CPU s per million, {peak} KiB at most, {early} KiB after a quarter",
+        f64::from(rows) / seconds,
+        cpu * 1e6 / f64::from(rows)
+    );
+    assert!(peak < MEMORY_MAX_KIB, "{peak} KiB");
+    assert!(
+        peak < early + (8 << 10),
+        "{early} KiB after a quarter, {peak} KiB in the end"
+    );
+}
