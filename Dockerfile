@@ -2,7 +2,7 @@
 #
 #   docker build --tag exchange-reports-collector .
 #
-# The last stage is the collector; `--target demo` gives the other side of the demo. Both base images can be replaced:
+# The last stage is the collector; `--target demo` gives the demo, with the same binary in it. Both base images can be replaced:
 # any Debian-like image with cargo (of the version in Cargo.toml, or newer), gcc and libc6-dev can build, and any image
 # at all can be the base at run time, since nothing of it is used.
 ARG BUILD_IMAGE=rust:1.95-slim-bookworm
@@ -37,12 +37,16 @@ RUN touch src/main.rs src/lib.rs \
 FROM build AS demo-build
 COPY tests/testkit tests/testkit
 RUN touch tests/testkit/src/lib.rs \
-    && cargo build --locked --release --package testkit --bins \
-    && cp target/*/release/simulator target/*/release/relay /image/usr/local/bin/
+    && cargo build --locked --release --package testkit --bin demo \
+    && cp target/*/release/demo /image/usr/local/bin/ \
+    && mkdir --mode 1777 /image/tmp
 
 FROM scratch AS demo
 COPY --from=demo-build /image /
-WORKDIR /devo-collector
+USER 65532:65532
+# As Ctrl-C does: the demo delivers the rest and gives its account.
+STOPSIGNAL SIGINT
+ENTRYPOINT ["/usr/local/bin/demo", "--collector", "/usr/local/bin/exchange-reports-collector"]
 
 FROM ${RUNTIME_IMAGE} AS collector
 ARG VERSION=unversioned

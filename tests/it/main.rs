@@ -9,5 +9,6 @@ mod answers;
 mod backlog;
 mod collecting;
 mod configuration;
+mod image;
 mod relays;
 mod setting;
