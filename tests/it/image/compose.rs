@@ -4,10 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use tokio::sync::Mutex;
+
 use super::site::{Site, VERSION, docker, said};
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 const SERVICE: &str = "collector-office365_exchange_reports";
+
+/// Held by whoever has a container of the documentation's name, of which there is only one.
+static DOCUMENTED_NAME: Mutex<()> = Mutex::const_new(());
 
 /// A compose project that is taken down at the end, whatever happens.
 struct Project {
@@ -65,6 +70,7 @@ impl Drop for Project {
 #[tokio::test]
 #[ignore = "run by tests/docker/run"]
 async fn the_documented_compose_file_runs_alone() {
+    let _name = DOCUMENTED_NAME.lock().await;
     let site = Site::new(1000, 0).await;
     let path = site.folder.path();
     fs::copy(
@@ -95,10 +101,12 @@ async fn the_documented_compose_file_runs_alone() {
 #[test]
 #[ignore = "run by tests/docker/run"]
 fn a_clone_starts_the_collector_or_the_demo_and_never_both() {
+    let name = DOCUMENTED_NAME.blocking_lock();
     let collector = Project::new(REPOSITORY.as_ref(), "clone", &[]);
     collector.assert_compose(&["up", "--no-start"]);
     assert_eq!(collector.services(), [SERVICE]);
     drop(collector);
+    drop(name);
 
     let demo = Project::new(REPOSITORY.as_ref(), "demo", &["--profile", "demo"]);
     let output = demo.compose(&["up", "--exit-code-from", "demo"]);
