@@ -4,37 +4,38 @@
 //! service's own clock; what cannot be had is said and counted, never skipped in silence; the records of a window go through once,
 //! however often it is walked. It shares nothing with other services but its input's client.
 
+mod agreement;
 mod asking;
+mod beginning;
+mod courier;
 mod disk;
+mod lines;
 mod outlet;
 mod tally;
+mod walking;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::asking::{Answer, Asking};
+use self::agreement::{Agreement, Verdict, WALKS_MAX};
+use self::asking::Asking;
+use self::beginning::{begin, tenant_of};
 use self::disk::OnDisk;
-use self::outlet::{Batch, Outlet};
+use self::outlet::Outlet;
 use self::tally::{Claims, Tally};
+use self::walking::{Pull, Walked};
 use crate::backoff::Backoff;
-use crate::client::{Client, Page, Query};
-use crate::config::{Credentials, Input, Output, ServiceConfig};
+use crate::client::Client;
+use crate::config::{Input, Output, ServiceConfig};
 use crate::ledger::{Carried, Cursor, Ledger, LedgerError, Owner, StateDirectory};
-use crate::record::{Fingerprinter, Splice};
+use crate::record::Fingerprinter;
 use crate::window::{Next, Schedule, Span, Window};
 
 /// Waiting is cut into pieces of at most this, so that a clock that is set is noticed.
 const NAP: Duration = Duration::from_secs(30);
-
-/// A walk is cut off at this many rows if its window can be made shorter: memory does not grow with the window.
-const WALK_ROWS_MAX: u64 = 40_000;
-
-/// A window whose walks do not agree is walked this often at most.
-const WALKS_MAX: u32 = 5;
 
 /// Rows appear up to a day late: the result of a younger window may shift while it is walked.
 const YOUNG: TimeDelta = TimeDelta::hours(24);
@@ -69,22 +70,6 @@ pub struct Service {
     unfinished: Option<Window>,
     clock_differs: bool,
     stop: CancellationToken,
-}
-
-/// How a walk ended.
-enum Walked {
-    Whole { tally: Tally, capped: bool },
-    TooMuch,
-    Again,
-    Aged,
-}
-
-/// What one collection of a window came to, for the log.
-#[derive(Default)]
-struct Figures {
-    requests: u32,
-    received: u64,
-    delivered: u64,
 }
 
 impl Service {
@@ -179,180 +164,56 @@ impl Service {
 
     /// Collects one window: walks it until it is settled what its records are, then commits it.
     async fn collect(&mut self, mut window: Window) -> Result<(), Stopped> {
-        let begun = std::time::Instant::now();
-        let pulled = Utc::now();
-        let splice = Arc::new(Splice::new(self.environment.as_deref(), pulled));
-        let mut figures = Figures::default();
-        let mut earlier: Option<Tally> = None;
-        let mut agreed = false;
-        let mut walks = 0;
+        let mut pull = Pull::begin(self.environment.as_deref(), Utc::now());
+        let mut agreement = Agreement::default();
         self.horizon = self.horizon.max(window.end);
         let tally = loop {
-            let last = walks + 1 == WALKS_MAX;
-            let trusted = earlier.as_ref().filter(|_| agreed || last);
-            match self
-                .walk(window, trusted, &splice, pulled, &mut figures)
-                .await?
-            {
+            let tally = match self.walk(window, agreement.trusted(), &mut pull).await? {
                 Walked::Aged => return Ok(()),
-                Walked::Again => self.asking.pause_before_walking_again(window).await?,
+                Walked::Again => {
+                    self.asking.pause_before_walking_again(window).await?;
+                    continue;
+                }
                 Walked::TooMuch => {
                     self.span.narrow(window);
-                    match self.schedule.halve(window) {
-                        Some(half) => (window, earlier, agreed, walks) = (half, None, false, 0),
-                        None => self.asking.pause_for_an_operator().await?,
+                    if let Some(half) = self.schedule.halve(window) {
+                        (window, agreement) = (half, Agreement::default());
                     }
+                    continue;
                 }
-                Walked::Whole { tally, capped } => {
-                    if capped && let Some(half) = self.schedule.halve(window) {
-                        warn!(%window, "the service cut the result off at a cap: the window is halved");
-                        self.span.narrow(window);
-                        (window, earlier, agreed, walks) = (half, None, false, 0);
-                        continue;
-                    }
-                    if capped {
-                        error!(%window, rows = tally.rows(),
-                            "the service cut the result off at a cap and the window cannot be shorter: what is beyond the cap \
-                             cannot be had from this report");
-                    }
-                    walks += 1;
-                    let unchanged = earlier
-                        .as_ref()
-                        .is_some_and(|earlier| earlier.agrees_with(&tally));
-                    let young = window.end > self.now() - YOUNG && tally.is_of_several_pages();
-                    let all_through = !tally.has_repeats() || (unchanged && trusted.is_some());
-                    if !(young || tally.has_repeats()) || (unchanged && all_through) {
-                        break merged(tally, earlier);
-                    }
-                    if last {
-                        warn!(%window, walks, "the result kept changing while it was walked; every row that was seen is delivered");
-                        break merged(tally, earlier);
-                    }
-                    agreed = unchanged;
-                    earlier = Some(tally);
+                Walked::Capped(tally) => {
+                    error!(%window, rows = tally.rows(),
+                        "the service cut the result off at a cap and the window cannot be shorter: what is beyond the cap cannot be had \
+                         from this report");
+                    tally
+                }
+                Walked::Whole(tally) => tally,
+            };
+            match agreement.take(tally, window.end > self.now() - YOUNG) {
+                Verdict::WalkAgain => {}
+                Verdict::Settled(tally) => break tally,
+                Verdict::Unsettled(tally) => {
+                    warn!(%window, walks = WALKS_MAX,
+                        "the result kept changing while it was walked; every row that was seen is delivered");
+                    break tally;
                 }
             }
         };
         self.asking.walked();
         self.span.walked(window, tally.rows());
         for outlet in &self.outlets {
-            self.stop
-                .run_until_cancelled(outlet.confirm())
-                .await
-                .ok_or(Stopped)??;
+            let confirmed = self.stop.run_until_cancelled(outlet.confirm()).await;
+            confirmed.ok_or(Stopped)??;
         }
         self.check_clock();
         if window.end > self.schedule.settled(self.now()) {
             // The clock was ahead when the window was planned: more may come, so the cursor stays.
             return Ok(());
         }
-        self.commit(window.end, figures.delivered, Some(&tally))
+        self.commit(window.end, pull.delivered, Some(&tally))
             .await?;
-        info!(
-            %window,
-            requests = figures.requests,
-            received = figures.received,
-            filtered = figures.received - figures.delivered,
-            delivered = figures.delivered,
-            seconds = begun.elapsed().as_secs_f32(),
-            "window delivered"
-        );
+        pull.log(window);
         Ok(())
-    }
-
-    /// Walks the window once; the next page is fetched while this one is delivered.
-    async fn walk(
-        &mut self,
-        window: Window,
-        trusted: Option<&Tally>,
-        splice: &Arc<Splice>,
-        pulled: DateTime<Utc>,
-        figures: &mut Figures,
-    ) -> Result<Walked, Stopped> {
-        let report = self.config.report;
-        let (first, last) = self.schedule.asked(window);
-        let mut walk = self.client.walk(Query {
-            report,
-            first,
-            last,
-            aggregate_by: self.config.aggregate_by,
-        });
-        let mut tally = Tally::default();
-        let may_halve = self.schedule.halve(window).is_some();
-        let mut answer = self
-            .asking
-            .next(&mut walk, &self.schedule, window, may_halve)
-            .await?;
-        let walked = loop {
-            let page = match answer {
-                Answer::Page(page) => Arc::new(page),
-                Answer::End => {
-                    let capped =
-                        walk.capped() || report.row_cap.is_some_and(|cap| tally.rows() >= cap);
-                    break Walked::Whole { tally, capped };
-                }
-                Answer::TooMuch => break Walked::TooMuch,
-                Answer::Again => break Walked::Again,
-                Answer::Aged => break Walked::Aged,
-            };
-            self.begin_by_the_services_clock().await?;
-            figures.received += page.len() as u64;
-            let batches = self.sort(&page, &mut tally, trusted, splice, pulled);
-            // Outputs differ only in what they had confirmed before a restart.
-            figures.delivered += batches
-                .iter()
-                .map(|batch| batch.rows.len() as u64)
-                .max()
-                .unwrap_or(0);
-            if may_halve && tally.rows() > WALK_ROWS_MAX {
-                hand_out(&self.outlets, batches, &self.stop).await?;
-                break Walked::TooMuch;
-            }
-            let handed = hand_out(&self.outlets, batches, &self.stop);
-            let (fetched, handed) = tokio::join!(
-                self.asking
-                    .next(&mut walk, &self.schedule, window, may_halve),
-                handed
-            );
-            handed?;
-            answer = fetched?;
-        };
-        figures.requests += walk.pages();
-        Ok(walked)
-    }
-
-    /// Picks the rows of a page that are new to each output.
-    fn sort(
-        &mut self,
-        page: &Arc<Page>,
-        tally: &mut Tally,
-        trusted: Option<&Tally>,
-        splice: &Arc<Splice>,
-        pulled: DateTime<Utc>,
-    ) -> Vec<Batch> {
-        let mark = self.ledger.get().mark(self.horizon);
-        let deleted = self.schedule.deleted(mark.window.start);
-        let empty = |_: &Outlet| Batch {
-            mark,
-            page: page.clone(),
-            rows: Vec::with_capacity(page.len()),
-            splice: splice.clone(),
-            pulled,
-            deleted,
-        };
-        let mut batches: Vec<_> = self.outlets.iter().map(empty).collect();
-        tally.turn_page(page.len());
-        for (place, row) in page.rows().enumerate() {
-            let row = crate::record::on_one_line(row);
-            let fingerprint = self.fingerprinter.fingerprint(&row, &mut self.scratch);
-            let certain = tally.count(fingerprint, trusted);
-            for (claims, batch) in self.claims.iter_mut().zip(&mut batches) {
-                if claims.claim(fingerprint, certain) {
-                    batch.rows.push((place, fingerprint));
-                }
-            }
-        }
-        batches
     }
 
     /// Commits the cursor at `end`, with what is confirmed at or after it.
@@ -476,96 +337,6 @@ impl Service {
             .await
             .ok_or(Stopped)
     }
-}
-
-/// Makes the first cursor, or the one after a reset, and checks that the state is this tenant's.
-fn begin(
-    ledger: &mut Ledger,
-    schedule: &Schedule,
-    config: &ServiceConfig,
-    tenant: &str,
-    now: DateTime<Utc>,
-) -> Result<DateTime<Utc>, LedgerError> {
-    let reset = config.reset_persistence_auth.clone();
-    let start = schedule.start(config.start_time, now);
-    if let Some(known) = ledger.cursor().cloned() {
-        if reset.is_none() || reset == known.reset_persistence_auth {
-            if is_another_tenant(&known.tenant, tenant) {
-                let (folder, now) = (ledger.folder().to_owned(), tenant.to_owned());
-                return Err(LedgerError::OtherTenant {
-                    folder,
-                    known: known.tenant,
-                    now,
-                });
-            }
-            return Ok(known.at);
-        }
-        let skipped = (start > known.at).then(|| {
-            Window {
-                start: known.at,
-                end: start,
-            }
-            .to_string()
-        });
-        let again = (start < known.at).then(|| {
-            Window {
-                start,
-                end: known.at,
-            }
-            .to_string()
-        });
-        warn!(
-            reset_persistence_auth = reset, cursor = %known.at, %start, skipped, again,
-            "the state is cleared, since reset_persistence_auth has changed"
-        );
-    }
-    ledger.commit(Cursor::begin(start, tenant.to_owned(), reset))?;
-    Ok(start)
-}
-
-/// Who the records are from. One known by its users' domain may become known by its id, when Basic is given up.
-fn tenant_of(credentials: &Credentials) -> String {
-    match credentials {
-        Credentials::Basic { username, .. } => {
-            format!(
-                "domain {}",
-                username
-                    .rsplit_once('@')
-                    .map_or(username.as_str(), |(_, domain)| domain)
-            )
-        }
-        Credentials::Secret { tenant_id, .. } | Credentials::Certificate { tenant_id, .. } => {
-            format!("id {tenant_id}")
-        }
-    }
-}
-
-fn is_another_tenant(known: &str, now: &str) -> bool {
-    let kind = |tenant: &str| tenant.split(' ').next().map(str::to_owned);
-    kind(known) == kind(now) && !known.eq_ignore_ascii_case(now)
-}
-
-fn merged(mut tally: Tally, earlier: Option<Tally>) -> Tally {
-    if let Some(earlier) = earlier {
-        tally.merge(&earlier);
-    }
-    tally
-}
-
-async fn hand_out(
-    outlets: &[Outlet],
-    batches: Vec<Batch>,
-    stop: &CancellationToken,
-) -> Result<(), Stopped> {
-    let hand = async {
-        for (outlet, batch) in outlets.iter().zip(batches) {
-            if !batch.rows.is_empty() {
-                outlet.deliver(batch).await?;
-            }
-        }
-        Ok(())
-    };
-    stop.run_until_cancelled(hand).await.ok_or(Stopped)?
 }
 
 /// The whole chain of an error's causes on one line.

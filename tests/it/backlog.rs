@@ -20,7 +20,7 @@ async fn memory_stays_flat_however_many_rows_wait() {
     let rows: u32 = std::env::var("BACKLOG_ROWS").map_or(200_000, |rows| rows.parse().unwrap());
     let program = std::env::var_os("COLLECTOR").unwrap_or(crate::setting::program().into());
     let setting = Setting::with(service::Options::default(), |relay| {
-        relay.keep_lines = false
+        relay.keep_lines = false;
     })
     .await;
     let (from, to) = (setting.ago(72), setting.ago(26));

@@ -18,7 +18,7 @@ use testkit::service::{Backlog, Options, Service};
 pub(super) const VERSION: &str = "test";
 const ROWS: u32 = 50;
 /// What the whole of Docker's own share in starting a container may take on a busy machine.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 const STOP_MAX: Duration = Duration::from_secs(8);
 
 /// A work folder on the host, and both peers of the collector that runs on it.

@@ -1,0 +1,127 @@
+//! When walks of a window agree on what its records are: pure.
+//!
+//! A walk of one page, or of a window whose rows have long come, is believed at once. Where the result may have shifted while it was
+//! walked (a row came twice, or rows still come), it is walked until two walks agree; and once more if rows that are equal across pages
+//! are yet to be let through, since only the agreement has shown that they are as many records.
+
+use super::tally::Tally;
+
+/// A window is walked this often at most.
+pub(super) const WALKS_MAX: u32 = 5;
+
+/// The walks of one window so far.
+#[derive(Debug, Default)]
+pub(super) struct Agreement {
+    walks: u32,
+    earlier: Option<Tally>,
+    agreed: bool,
+}
+
+/// What the walks so far come to.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// These are the window's records, and all are let through.
+    Settled(Tally),
+    /// The window has to be walked again.
+    WalkAgain,
+    /// These rows were seen, and all are let through, but the result kept changing.
+    Unsettled(Tally),
+}
+
+impl Agreement {
+    /// The walk whose counts are to be believed while the next one goes on, if any.
+    pub(super) fn trusted(&self) -> Option<&Tally> {
+        // The last walk lets everything through: once too often rather than never.
+        let last = self.walks + 1 >= WALKS_MAX;
+        self.earlier.as_ref().filter(|_| self.agreed || last)
+    }
+
+    /// Takes in a walk; `young` if rows may still come to its window.
+    pub(super) fn take(&mut self, tally: Tally, young: bool) -> Verdict {
+        let trusted = self.trusted().is_some();
+        self.walks += 1;
+        let unchanged = self
+            .earlier
+            .as_ref()
+            .is_some_and(|earlier| earlier.agrees_with(&tally));
+        let in_doubt = tally.has_repeats() || (young && tally.is_of_several_pages());
+        let all_through = !tally.has_repeats() || trusted;
+        if !in_doubt || (unchanged && all_through) {
+            return Verdict::Settled(self.conclude(tally));
+        }
+        if self.walks >= WALKS_MAX {
+            return Verdict::Unsettled(self.conclude(tally));
+        }
+        self.agreed = unchanged;
+        self.earlier = Some(tally);
+        Verdict::WalkAgain
+    }
+
+    /// What the last walk saw, and the one before it: either may come again at the window's boundary.
+    fn conclude(&mut self, mut tally: Tally) -> Tally {
+        if let Some(earlier) = self.earlier.take() {
+            tally.merge(&earlier);
+        }
+        tally
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Fingerprint;
+    use crate::service::tally::Claims;
+
+    /// Walks one result after the other, whose pages are of letters; tells what was let through in each and how it ended.
+    fn check(young: bool, results: &[&str], expected: &str) {
+        let (mut agreement, mut claims, mut told) =
+            (Agreement::default(), Claims::default(), vec![]);
+        for result in results {
+            let mut tally = Tally::default();
+            let mut through = String::new();
+            for page in result.split('|') {
+                tally.turn_page(page.len());
+                for row in page.bytes() {
+                    let fingerprint = Fingerprint([row; 16]);
+                    let certain = tally.count(fingerprint, agreement.trusted());
+                    if claims.claim(fingerprint, certain) {
+                        through.push(char::from(row));
+                    }
+                }
+            }
+            told.push(through);
+            match agreement.take(tally, young) {
+                Verdict::WalkAgain => {}
+                Verdict::Settled(_) => told.push("settled".to_owned()),
+                Verdict::Unsettled(_) => told.push("unsettled".to_owned()),
+            }
+        }
+        assert_eq!(told.join(" "), expected, "{results:?}");
+    }
+
+    #[test]
+    fn an_old_window_is_believed_at_once() {
+        check(false, &["ab|cd"], "abcd settled");
+        check(false, &["aab|cc"], "aabcc settled");
+    }
+
+    #[test]
+    fn a_young_window_of_several_pages_is_walked_until_two_walks_agree() {
+        check(true, &["abcd"], "abcd settled");
+        check(true, &["ab|cd", "ab|cd"], "abcd  settled");
+        check(true, &["ab|cd", "xa|bc|d", "xa|bc|d"], "abcd x  settled");
+        check(true, &["ab|d", "ab|cd", "ab|cd"], "abd c  settled");
+    }
+
+    #[test]
+    fn a_repeated_row_is_one_record_unless_two_walks_agree_that_it_is_two() {
+        check(false, &["ab|bc", "xa|bc"], "abc x settled");
+        check(false, &["ab|bc", "ab|bc", "ab|bc"], "abc  b settled");
+    }
+
+    #[test]
+    fn a_result_that_never_settles_is_let_through_in_the_end() {
+        let restless = ["ab|bc", "db|bc", "eb|bc", "fb|bc", "gb|bc"];
+        check(false, &restless, "abc d e f gb unsettled");
+    }
+}

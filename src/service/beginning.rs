@@ -1,0 +1,75 @@
+//! Where a service begins: at its cursor, at the start that is configured, or anew after a reset.
+
+use chrono::{DateTime, Utc};
+use tracing::warn;
+
+use crate::config::{Credentials, ServiceConfig};
+use crate::ledger::{Cursor, Ledger, LedgerError};
+use crate::window::{Schedule, Window};
+
+/// Makes the first cursor, or the one after a reset, and checks that the state is this tenant's.
+pub(super) fn begin(
+    ledger: &mut Ledger,
+    schedule: &Schedule,
+    config: &ServiceConfig,
+    tenant: &str,
+    now: DateTime<Utc>,
+) -> Result<DateTime<Utc>, LedgerError> {
+    let reset = config.reset_persistence_auth.clone();
+    let start = schedule.start(config.start_time, now);
+    if let Some(known) = ledger.cursor().cloned() {
+        if reset.is_none() || reset == known.reset_persistence_auth {
+            if is_another_tenant(&known.tenant, tenant) {
+                let (folder, now) = (ledger.folder().to_owned(), tenant.to_owned());
+                return Err(LedgerError::OtherTenant {
+                    folder,
+                    known: known.tenant,
+                    now,
+                });
+            }
+            return Ok(known.at);
+        }
+        let skipped = (start > known.at).then(|| {
+            Window {
+                start: known.at,
+                end: start,
+            }
+            .to_string()
+        });
+        let again = (start < known.at).then(|| {
+            Window {
+                start,
+                end: known.at,
+            }
+            .to_string()
+        });
+        warn!(
+            reset_persistence_auth = reset, cursor = %known.at, %start, skipped, again,
+            "the state is cleared, since reset_persistence_auth has changed"
+        );
+    }
+    ledger.commit(Cursor::begin(start, tenant.to_owned(), reset))?;
+    Ok(start)
+}
+
+/// Who the records are from. One known by its users' domain may become known by its id, when Basic is given up.
+pub(super) fn tenant_of(credentials: &Credentials) -> String {
+    match credentials {
+        Credentials::Basic { username, .. } => {
+            format!(
+                "domain {}",
+                username
+                    .rsplit_once('@')
+                    .map_or(username.as_str(), |(_, domain)| domain)
+            )
+        }
+        Credentials::Secret { tenant_id, .. } | Credentials::Certificate { tenant_id, .. } => {
+            format!("id {tenant_id}")
+        }
+    }
+}
+
+fn is_another_tenant(known: &str, now: &str) -> bool {
+    let kind = |tenant: &str| tenant.split(' ').next().map(str::to_owned);
+    kind(known) == kind(now) && !known.eq_ignore_ascii_case(now)
+}

@@ -1,0 +1,419 @@
+//! Delivers what one output of one service is given, confirms it, and journals what is confirmed.
+//!
+//! Guarantees: lines are kept until their receipt, and sent again whole if it does not come; a delivery begins only when the
+//! journal has room for it, and the next one only when the last one's records are journalled. So after a crash what comes twice is at
+//! most one delivery. It holds at most one delivery and one page, whatever the relay does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::Stopped;
+use super::disk::OnDisk;
+use super::lines::Lines;
+use super::outlet::{Batch, Order};
+use crate::backoff::Backoff;
+use crate::config::{Output, OutputKind, ReceiptPolicy};
+use crate::ledger::{Journal, LedgerError, Mark};
+use crate::record::Fingerprint;
+use crate::relay::{Answer, Delivery, DeliveryError, Receipt, Relay, Trust};
+
+/// A delivery is ended, and the next connection takes over, at this many unconfirmed bytes.
+const DELIVERY_MAX: usize = 8 << 20;
+
+/// Deliveries that fail are halved down to this, a few hundred records.
+const DELIVERY_MIN: usize = 128 << 10;
+
+/// The most records of a delivery: they are journalled in one piece.
+const RECORDS_MAX: usize = 32 << 10;
+
+/// A delivery with nothing to write for so long is ended: relays close idle connections after 30 s, and a close that we did not
+/// begin is no receipt.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Waits between attempts, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
+
+/// The delivery that is open, and how much of what waits is written to it.
+struct OnTheWay {
+    delivery: Delivery,
+    chunks: usize,
+    bytes: usize,
+    records: usize,
+    written: Instant,
+}
+
+/// What the last batch told.
+struct Last {
+    mark: Mark,
+    deleted: DateTime<Utc>,
+}
+
+/// The task of one output.
+pub(super) struct Courier {
+    tag: &'static str,
+    host: String,
+    relay: Relay,
+    requires_receipts: bool,
+    journal: OnDisk<Journal>,
+    /// What is not confirmed; the open delivery has the first chunks of it.
+    waiting: Lines,
+    on_the_way: Option<OnTheWay>,
+    delivery_most: usize,
+    /// What is known of the relay's receipts; `None` before the first contact.
+    trust: Option<Trust>,
+    backoff: Backoff,
+    failing: bool,
+    last: Option<Last>,
+    stop: CancellationToken,
+}
+
+/// Why a delivery did not come to its receipt.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl Courier {
+    /// Delivers to `output` under the Devo table `tag`, in the name of the machine `host`.
+    pub(super) fn new(
+        output: &Output,
+        tag: &'static str,
+        host: &str,
+        journal: Journal,
+        stop: CancellationToken,
+    ) -> Self {
+        let requires_receipts = matches!(&output.kind, OutputKind::Relay(relay) if relay.receipt == ReceiptPolicy::Required);
+        Courier {
+            tag,
+            host: host.to_owned(),
+            relay: Relay::new(output),
+            requires_receipts,
+            journal: OnDisk::new(journal),
+            waiting: Lines::default(),
+            on_the_way: None,
+            delivery_most: DELIVERY_MAX,
+            trust: None,
+            backoff: Backoff::new(RETRY.0, RETRY.1),
+            failing: false,
+            last: None,
+            stop,
+        }
+    }
+
+    /// Carries out orders until there are no more or the collector stops, and then confirms what is written.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Order>) {
+        loop {
+            let order = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                order = queue.recv() => order,
+                end = end_of(self.on_the_way.as_mut()) => {
+                    if let End::Broken(failure) = end {
+                        self.failed(&failure.into());
+                    }
+                    if self.send(true).await.is_err() {
+                        break;
+                    }
+                    continue;
+                }
+            };
+            let done = match order {
+                Some(Order::Deliver(batch)) => self.take(batch).await,
+                Some(Order::Confirm(reply)) => {
+                    self.waiting.seal();
+                    let confirmed = self.send(true).await;
+                    // Nobody waits for it any more only when the service has stopped.
+                    confirmed.map(|()| reply.send(()).unwrap_or(()))
+                }
+                None => break,
+            };
+            if done.is_err() {
+                break;
+            }
+        }
+        self.finish_at_the_stop().await;
+    }
+
+    /// Turns a batch into lines, and writes them as they come to a chunk.
+    async fn take(&mut self, batch: Batch) -> Result<(), Stopped> {
+        let Batch {
+            mark,
+            page,
+            rows,
+            splice,
+            pulled,
+            deleted,
+        } = batch;
+        if self.last.as_ref().is_some_and(|last| last.mark != mark) {
+            // What waits was claimed under the mark before, and is journalled under it.
+            self.waiting.seal();
+            self.send(true).await?;
+        }
+        self.last = Some(Last { mark, deleted });
+        let envelope = self.relay.envelope(pulled, &self.host, self.tag);
+        let mut wanted = rows.iter().peekable();
+        for (place, row) in page.rows().enumerate() {
+            let Some((_, fingerprint)) = wanted.next_if(|(wanted, _)| *wanted == place) else {
+                continue;
+            };
+            if self.waiting.append(row, *fingerprint, &splice, &envelope) {
+                self.send(false).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what waits, in as many deliveries as it takes; to the last receipt if `all`. Tries for ever.
+    async fn send(&mut self, all: bool) -> Result<(), Stopped> {
+        loop {
+            if self.stop.is_cancelled() {
+                return Err(Stopped);
+            }
+            match self.try_to_send(all).await {
+                Ok(()) => {
+                    if std::mem::take(&mut self.failing) {
+                        info!(relay = %self.relay.address(), "delivery works again");
+                    }
+                    return Ok(());
+                }
+                Err(failure) => {
+                    let wait = self.failed(&failure);
+                    tokio::select! {
+                        () = self.stop.cancelled() => return Err(Stopped),
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn try_to_send(&mut self, all: bool) -> Result<(), Failure> {
+        loop {
+            let written = self.on_the_way.as_ref().map_or(0, |open| open.chunks);
+            if self.waiting.get(written).is_none() || self.stop.is_cancelled() {
+                break;
+            }
+            if let Err(full) = self.make_room().await {
+                self.confirm().await?;
+                return Err(full.into());
+            }
+            if self.on_the_way.is_none() {
+                self.on_the_way = Some(self.open().await?);
+            }
+            let (Some(open), Some(chunk)) = (self.on_the_way.as_mut(), self.waiting.get(written))
+            else {
+                break;
+            };
+            open.delivery.write(chunk.lines.clone()).await?;
+            open.chunks += 1;
+            open.bytes += chunk.lines.len();
+            open.records += chunk.records.len();
+            open.written = Instant::now();
+            if open.bytes >= self.delivery_most || open.records >= RECORDS_MAX {
+                self.confirm().await?;
+            }
+        }
+        if all { self.confirm().await } else { Ok(()) }
+    }
+
+    /// Has the journal reserve space for the delivery with its next chunk: a full disk is met before that is delivered.
+    async fn make_room(&mut self) -> Result<(), LedgerError> {
+        let (written, records) = self
+            .on_the_way
+            .as_ref()
+            .map_or((0, 0), |open| (open.chunks, open.records));
+        let needed = records
+            + self
+                .waiting
+                .get(written)
+                .map_or(0, |chunk| chunk.records.len());
+        if self.journal.get().has_room(needed) {
+            return Ok(());
+        }
+        self.journal
+            .run(move |journal| journal.reserve(needed))
+            .await
+    }
+
+    async fn open(&mut self) -> Result<OnTheWay, Failure> {
+        self.meet().await?;
+        let delivery = self.relay.open().await?;
+        Ok(OnTheWay {
+            delivery,
+            chunks: 0,
+            bytes: 0,
+            records: 0,
+            written: Instant::now(),
+        })
+    }
+
+    /// At the first contact, an empty delivery shows whether the relay answers a half-close at all.
+    async fn meet(&mut self) -> Result<(), Failure> {
+        if self.trust.is_some() {
+            return Ok(());
+        }
+        let address = self.relay.address();
+        let known = self.journal.get().receipts_from() == Some(address.as_str());
+        if known {
+            self.trust = Some(Trust::ReceiptOnly);
+            return Ok(());
+        }
+        match self.relay.probe().await? {
+            Answer::Answers => {
+                self.trust = Some(Trust::ReceiptOnly);
+                self.journal
+                    .run(move |journal| journal.remember_receipts(&address))
+                    .await?;
+            }
+            Answer::Silent if self.requires_receipts => {
+                self.trust = Some(Trust::ReceiptOnly);
+                error!(
+                    relay = address,
+                    "the relay does not answer a half-close, and `receipt: required` forbids to go by TCP's word: records will be \
+                     sent again and again until it does; let the relay's TLS endpoint close when its peer has, or take the line out"
+                );
+            }
+            Answer::Silent => {
+                self.trust = Some(Trust::StandIn);
+                warn!(
+                    relay = address,
+                    "the relay does not answer a half-close, so there is no receipt: TCP's acknowledgement stands in for it, which \
+                     does not tell whether the relay has read the records; `receipt: required` forbids this"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the open delivery, waits for its receipt, and journals what it confirms.
+    async fn confirm(&mut self) -> Result<(), Failure> {
+        let Some(open) = self.on_the_way.take() else {
+            return Ok(());
+        };
+        let (chunks, bytes, count) = (open.chunks, open.bytes, open.records);
+        let receipt = open
+            .delivery
+            .finish(self.trust.unwrap_or(Trust::ReceiptOnly))
+            .await;
+        let receipt = receipt.inspect_err(|_| self.halve(bytes))?;
+        let records = self.waiting.confirm(chunks);
+        self.journal_for_certain(records).await;
+        self.backoff.reset();
+        self.delivery_most = (self.delivery_most * 2).min(DELIVERY_MAX);
+        debug!(records = count, bytes, ?receipt, "delivery confirmed");
+        if receipt == Receipt::Read && self.trust == Some(Trust::StandIn) {
+            let address = self.relay.address();
+            info!(
+                relay = address,
+                "the relay has given a receipt: from now on nothing stands in for it"
+            );
+            self.trust = Some(Trust::ReceiptOnly);
+            self.journal
+                .run(move |journal| journal.remember_receipts(&address))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Journals what is confirmed. Tries for ever, since nothing else may be delivered before it is done.
+    async fn journal_for_certain(&mut self, records: Vec<Fingerprint>) {
+        let Some(mark) = self.last.as_ref().map(|last| last.mark) else {
+            return;
+        };
+        let records: Arc<[Fingerprint]> = records.into();
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        loop {
+            let appended = records.clone();
+            let Err(failure) = self
+                .journal
+                .run(move |journal| journal.confirm(mark, &appended))
+                .await
+            else {
+                return;
+            };
+            let wait = backoff.next(rand::random());
+            error!(
+                error = super::chain(&failure),
+                records = records.len(),
+                retry_in = ?wait,
+                "confirmed records cannot be journalled; nothing is collected until they are, and they come twice if the \
+                 collector is stopped before"
+            );
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Gives up the open delivery, says so, and tells how long to wait.
+    fn failed(&mut self, failure: &Failure) -> Duration {
+        if let Some(open) = self.on_the_way.take() {
+            self.halve(open.bytes);
+        }
+        self.failing = true;
+        let wait = self.backoff.next(rand::random());
+        let waiting = self.waiting.records();
+        let hours = self
+            .last
+            .as_ref()
+            .map(|last| (last.deleted - Utc::now()).num_hours());
+        let (needs_operator, action) = match failure {
+            Failure::Delivery(error) => (error.is_setup(), error.action()),
+            Failure::Ledger(_) => (true, None),
+        };
+        let (relay, error) = (self.relay.address(), super::chain(failure));
+        if needs_operator {
+            error!(relay, error, unconfirmed = waiting, retry_in = ?wait, action, hours_until_microsoft_deletes = hours, "delivery waits");
+        } else {
+            warn!(relay, error, unconfirmed = waiting, retry_in = ?wait, action, hours_until_microsoft_deletes = hours,
+                "delivery failed; nothing is lost, it is tried again");
+        }
+        wait
+    }
+
+    /// A relay that never holds a connection for long still gets everything, in smaller deliveries.
+    fn halve(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.delivery_most = (bytes.min(self.delivery_most) / 2).max(DELIVERY_MIN);
+        }
+    }
+
+    /// What is written is confirmed and journalled; what is not will be fetched again.
+    async fn finish_at_the_stop(mut self) {
+        if let Err(failure) = self.confirm().await {
+            let unconfirmed = self.waiting.records();
+            warn!(
+                error = super::chain(&failure),
+                unconfirmed,
+                "stopped without a receipt: these records are delivered again after the next start"
+            );
+        }
+    }
+}
+
+/// Why a delivery with nothing to write is over.
+enum End {
+    Broken(DeliveryError),
+    Idle,
+}
+
+/// Resolves when the open delivery breaks, or has had nothing to write for long.
+async fn end_of(open: Option<&mut OnTheWay>) -> End {
+    match open {
+        Some(open) => tokio::select! {
+            failure = open.delivery.broken() => End::Broken(failure),
+            () = tokio::time::sleep_until(open.written + IDLE) => End::Idle,
+        },
+        None => std::future::pending().await,
+    }
+}
