@@ -7,6 +7,7 @@
 mod agreement;
 mod asking;
 mod beginning;
+mod clock;
 mod courier;
 mod disk;
 mod lines;
@@ -23,6 +24,7 @@ use tracing::{error, info, warn};
 use self::agreement::{Agreement, Verdict, WALKS_MAX};
 use self::asking::Asking;
 use self::beginning::{begin, tenant_of};
+use self::clock::Clock;
 use self::disk::OnDisk;
 use self::outlet::Outlet;
 use self::tally::{Claims, Tally};
@@ -39,9 +41,6 @@ const NAP: Duration = Duration::from_secs(30);
 
 /// Rows appear up to a day late: the result of a younger window may shift while it is walked.
 const YOUNG: TimeDelta = TimeDelta::hours(24);
-
-/// A difference between our clock and the service's that an operator should know of.
-const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::minutes(5);
 
 /// Waits between attempts to write state, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -68,7 +67,7 @@ pub struct Service {
     horizon: DateTime<Utc>,
     /// The window that the run before this one had begun.
     unfinished: Option<Window>,
-    clock_differs: bool,
+    clock: Clock,
     stop: CancellationToken,
 }
 
@@ -105,11 +104,12 @@ impl Service {
                 Outlet::start(output, report.tag, host, journal, stop.clone())
             });
         let unfinished = ledger.unfinished();
+        let clock = Clock::new(client.clone());
         Ok(Service {
             environment: input.environment.clone(),
             tenant,
             span: schedule.first_span(report),
-            asking: Asking::new(stop.clone()),
+            asking: Asking::new(clock.clone(), stop.clone()),
             fingerprinter: ledger.fingerprinter(),
             scratch: vec![],
             outlets: outlets.collect(),
@@ -121,7 +121,7 @@ impl Service {
             horizon: unfinished.map_or(cursor, |window| window.end),
             unfinished,
             ledger: OnDisk::new(ledger),
-            clock_differs: false,
+            clock,
             config: config.clone(),
             schedule,
             client,
@@ -142,7 +142,7 @@ impl Service {
 
     async fn collect_for_ever(&mut self) -> Result<std::convert::Infallible, Stopped> {
         loop {
-            let (cursor, now) = (self.cursor(), self.now());
+            let (cursor, now) = (self.cursor(), self.clock.now());
             let oldest = self.schedule.oldest(now);
             if cursor < oldest {
                 self.give_up_before(oldest).await?;
@@ -189,7 +189,7 @@ impl Service {
                 }
                 Walked::Whole(tally) => tally,
             };
-            match agreement.take(tally, window.end > self.now() - YOUNG) {
+            match agreement.take(tally, window.end > self.clock.now() - YOUNG) {
                 Verdict::WalkAgain => {}
                 Verdict::Settled(tally) => break tally,
                 Verdict::Unsettled(tally) => {
@@ -205,8 +205,8 @@ impl Service {
             let confirmed = self.stop.run_until_cancelled(outlet.confirm()).await;
             confirmed.ok_or(Stopped)??;
         }
-        self.check_clock();
-        if window.end > self.schedule.settled(self.now()) {
+        self.clock.compare();
+        if window.end > self.schedule.settled(self.clock.now()) {
             // The clock was ahead when the window was planned: more may come, so the cursor stays.
             return Ok(());
         }
@@ -288,8 +288,8 @@ impl Service {
         if cursor.generation > 1 || self.config.start_time.is_some() {
             return Ok(());
         }
-        let begin = self.schedule.start(None, self.now());
-        if begin < cursor.at - CLOCK_DIFFERENCE {
+        let begin = self.schedule.start(None, self.clock.now());
+        if begin < cursor.at {
             let mut next = cursor.clone();
             next.at = begin;
             self.store(next).await?;
@@ -297,34 +297,11 @@ impl Service {
         Ok(())
     }
 
-    fn check_clock(&mut self) {
-        let Some(theirs) = self.client.service_time() else {
-            return;
-        };
-        let ours = Utc::now();
-        let differs = (ours - theirs).abs() > CLOCK_DIFFERENCE;
-        if differs && !self.clock_differs {
-            error!(
-                %ours, %theirs, minutes = (ours - theirs).num_minutes(),
-                "this machine's clock differs from the reporting service's: set it (NTP); until then the earlier one is gone by"
-            );
-        }
-        self.clock_differs = differs;
-    }
-
     fn cursor(&self) -> DateTime<Utc> {
         self.ledger
             .get()
             .cursor()
             .map_or_else(Utc::now, |cursor| cursor.at)
-    }
-
-    /// The earlier of our clock and the service's: a clock that is ahead must not commit empty windows of the future.
-    fn now(&self) -> DateTime<Utc> {
-        let ours = Utc::now();
-        self.client
-            .service_time()
-            .map_or(ours, |theirs| theirs.min(ours))
     }
 
     async fn wait(&self, time: TimeDelta) -> Result<(), Stopped> {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::clock::Clock;
 use super::{Stopped, chain};
 use crate::backoff::Backoff;
 use crate::client::{FetchError, Page, Remedy, Walk};
@@ -50,11 +50,12 @@ pub(super) struct Asking {
     failures: u32,
     /// The refusal that an operator has been told of.
     told: Option<String>,
+    clock: Clock,
     stop: CancellationToken,
 }
 
 impl Asking {
-    pub(super) fn new(stop: CancellationToken) -> Self {
+    pub(super) fn new(clock: Clock, stop: CancellationToken) -> Self {
         Asking {
             transient: Backoff::new(TRANSIENT.0, TRANSIENT.1),
             again: Backoff::new(TRANSIENT.0, TRANSIENT.1),
@@ -62,6 +63,7 @@ impl Asking {
             walks_again: 0,
             failures: 0,
             told: None,
+            clock,
             stop,
         }
     }
@@ -75,7 +77,7 @@ impl Asking {
         may_halve: bool,
     ) -> Result<Answer, Stopped> {
         loop {
-            if schedule.deleted(window.start) < Utc::now() {
+            if schedule.deleted(window.start) < self.clock.now() {
                 return Ok(Answer::Aged);
             }
             let stop = self.stop.clone();

@@ -1,0 +1,51 @@
+//! The present, as the earlier of two clocks tells it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tracing::{error, info};
+
+use crate::client::Client;
+
+/// A difference that an operator should know of.
+const DIFFERENCE_MAX: TimeDelta = TimeDelta::minutes(5);
+
+/// Our clock and the reporting service's.
+#[derive(Clone)]
+pub(super) struct Clock {
+    client: Client,
+    differs: bool,
+}
+
+impl Clock {
+    pub(super) fn new(client: Client) -> Self {
+        Clock {
+            client,
+            differs: false,
+        }
+    }
+
+    /// The earlier of the two: a clock that is ahead must not commit empty windows of the future.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        let ours = Utc::now();
+        self.client
+            .service_time()
+            .map_or(ours, |theirs| theirs.min(ours))
+    }
+
+    /// Tells an operator when the two have come to differ much, and when they no longer do.
+    pub(super) fn compare(&mut self) {
+        let Some(theirs) = self.client.service_time() else {
+            return;
+        };
+        let ours = Utc::now();
+        let differs = (ours - theirs).abs() > DIFFERENCE_MAX;
+        if differs && !self.differs {
+            error!(
+                %ours, %theirs, minutes = (ours - theirs).num_minutes(),
+                "this machine's clock differs from the reporting service's: set it (NTP); until then the earlier one is gone by"
+            );
+        } else if self.differs && !differs {
+            info!("this machine's clock and the reporting service's agree again");
+        }
+        self.differs = differs;
+    }
+}
