@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::finding::Findings;
-use super::words::quoted;
+use crate::privileges::explain_denied;
 
 const FOLDER: &str = "config";
 const DEFAULT: &str = "config.yaml";
@@ -97,14 +97,7 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
                                     not exist, so check the volume's left side"
                 .to_owned()
         }
-        ErrorKind::PermissionDenied => {
-            let user = nix::unistd::geteuid();
-            format!(
-                "may not be read by user id {user}, which the collector runs as: allow it with {} and, for each folder \
-                 above that is closed, with `chmod o+x`; or run the collector as the file's owner",
-                quoted(&format!("chown {user} {}", path.display()))
-            )
-        }
+        ErrorKind::PermissionDenied => explain_denied(path),
         _ => format!("cannot be read: {error}"),
     }
 }
@@ -112,20 +105,6 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_that_may_not_be_read_names_the_user_and_the_way_out() {
-        let text = unreadable(
-            Path::new("config/a.yaml"),
-            &ErrorKind::PermissionDenied.into(),
-        );
-        let user = nix::unistd::geteuid();
-        assert!(text.contains(&format!("user id {user},")), "{text}");
-        assert!(
-            text.contains(&format!("`chown {user} config/a.yaml`")),
-            "{text}"
-        );
-    }
 
     #[test]
     fn a_relative_name_is_looked_up_under_config_first() {
