@@ -15,7 +15,7 @@ const HEAD: &str = "exchange-reports-collector key 1\n";
 /// The secret, and a name for it that tells nothing of it.
 #[derive(Clone)]
 pub(super) struct Key {
-    secret: Arc<SecretBox<[u8; 32]>>,
+    secret: Arc<SecretBox<[u8; 16]>>,
     id: String,
 }
 
@@ -32,7 +32,7 @@ impl Key {
             return Ok(None);
         };
         let secret = text.strip_prefix(HEAD.as_bytes()).and_then(|rest| {
-            let (secret, check) = rest.split_at_checked(32)?;
+            let (secret, check) = rest.split_at_checked(16)?;
             let sound = check == crc32fast::hash(secret).to_le_bytes();
             sound.then(|| secret.try_into().ok()).flatten()
         });
@@ -48,7 +48,7 @@ impl Key {
 
     /// Makes a random key and stores it.
     pub(super) fn create(directory: &Path) -> Result<Self, LedgerError> {
-        let secret: [u8; 32] = rand::random();
+        let secret: [u8; 16] = rand::random();
         file::replace(
             directory,
             FILE,
@@ -61,7 +61,7 @@ impl Key {
         Ok(Key::new(secret))
     }
 
-    fn new(secret: [u8; 32]) -> Self {
+    fn new(secret: [u8; 16]) -> Self {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &secret);
         let (name, _) = digest
             .as_ref()
