@@ -10,5 +10,6 @@ mod backlog;
 mod collecting;
 mod configuration;
 mod image;
+mod peers;
 mod relays;
 mod setting;

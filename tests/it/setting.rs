@@ -1,10 +1,13 @@
 //! The setting of a test: a reporting service, a relay, a folder for the collector, and the collector itself.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use testkit::collector::{Collector, Config, Folder, Input, Output};
+use testkit::disk::Disk;
+use testkit::peer::Program;
 use testkit::pki::Pki;
 use testkit::records::{Records, Verdict, compare};
 use testkit::relay::{self, Relay};
@@ -173,6 +176,29 @@ pub(crate) async fn stop(collector: &mut Collector) {
         "{ended:?}\n{}",
         log(collector)
     );
+}
+
+/// Whether a real peer is installed; says aloud that its test is skipped if not, which is a failure where nothing may be.
+pub(crate) fn installed(program: Program) -> bool {
+    program
+        .missing()
+        .is_none_or(|package| skip(&format!("{program:?}: the package {package} is missing")))
+}
+
+/// Whether this process may mount a disk, or the test that needs one is skipped.
+pub(crate) fn may_mount() -> bool {
+    Disk::is_possible() || skip("only root can mount a small disk")
+}
+
+/// Says it past the capture of a test's output. With `CI=true` nothing may be skipped.
+fn skip(what: &str) -> bool {
+    assert_ne!(
+        std::env::var("CI").as_deref(),
+        Ok("true"),
+        "nothing may be skipped: {what}"
+    );
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
+    false
 }
 
 /// The end of the collector's log.

@@ -5,6 +5,8 @@
 //! | [`report`] | the eight reports, as the service knows them |
 //! | [`service`] | the reporting service: rows, paging, sign-in, faults on demand, a ledger of what was served |
 //! | [`relay`] | the relay: mutual TLS, strict about the format, faults on demand, a count of what was read |
+//! | [`disk`] | a small disk under a folder, to be filled or made read-only |
+//! | [`peer`] | real relays: rsyslog, stunnel, `HAProxy`, OpenSSL |
 //! | [`proxy`] | a TCP proxy: delay, cut, black hole, reset |
 //! | [`pki`] | certificates and keys, made at run time, good and bad ones |
 //! | [`collector`] | runs the real collector: configuration, process, log, signals |
@@ -15,6 +17,8 @@
 //! misread field cannot be wrong on both sides. All of it listens on loopback unless told otherwise.
 
 pub mod collector;
+pub mod disk;
+pub mod peer;
 pub mod pki;
 pub mod proxy;
 pub mod records;

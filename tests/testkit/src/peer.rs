@@ -1,0 +1,253 @@
+//! Real relays from Debian's packages, each in a process of its own on loopback, and what they have received.
+//!
+//! rsyslog and `openssl s_server` keep what they read themselves; stunnel and `HAProxy` end TLS in front of a plain receiver. A
+//! start's lines go to files of their own, since a killed peer may end within a line.
+
+mod receiver;
+mod setup;
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::pki::Pki;
+use crate::records::Records;
+use crate::relay::read_ledger;
+use receiver::Receiver;
+
+/// How long a peer may take to start, or to end in order.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Which program is the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// rsyslog with `GnuTLS`. Its queue is `Direct`: it writes a record to its file before it reads the next one.
+    RsyslogGnutls,
+    /// rsyslog with OpenSSL. Its queue is the usual one in memory, which a kill empties and SIGTERM does not.
+    RsyslogOpenssl,
+    /// stunnel in front of a plain receiver.
+    Stunnel,
+    /// `HAProxy` in front of a plain receiver.
+    Haproxy,
+    /// `openssl s_server`, which takes one connection at a time.
+    Openssl,
+}
+
+impl Program {
+    /// The one of Debian's packages that is needed and not installed; none if all is there.
+    pub fn missing(self) -> Option<&'static str> {
+        let is_missing = |(path, _): &&(&str, &str)| !setup::is_there(path);
+        self.needs()
+            .iter()
+            .find(is_missing)
+            .map(|(_, package)| *package)
+    }
+}
+
+/// A running peer; killed when dropped.
+pub struct Peer {
+    program: Program,
+    folder: TempDir,
+    port: u16,
+    /// Where the plain lines go, behind a peer that only ends TLS.
+    receiver: Option<Receiver>,
+    starts: u32,
+    child: Child,
+}
+
+impl Peer {
+    /// Starts it on a free port. It asks its clients for a certificate.
+    pub fn start(program: Program, pki: &Pki) -> Result<Peer> {
+        let folder = tempfile::tempdir()?;
+        pki.write_server(folder.path())?;
+        let receiver = program
+            .only_ends_tls()
+            .then(|| Receiver::start(&folder.path().join("plain")))
+            .transpose()?;
+        let port = free_port()?;
+        let behind = receiver.as_ref().map(Receiver::port);
+        let child = spawn(program, folder.path(), port, behind, 0)?;
+        Ok(Peer {
+            program,
+            folder,
+            port,
+            receiver,
+            starts: 1,
+            child,
+        })
+    }
+
+    /// The peer's port, which stays the same.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends it in order by SIGTERM and starts it again.
+    pub fn restart(&mut self) -> Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        let begun = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if begun.elapsed() > PATIENCE {
+                bail!("{:?} does not end after SIGTERM", self.program);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.start_again()
+    }
+
+    /// Stops it for `pause`, so that some of what it was sent is unread for certain, then kills it and starts it again.
+    pub async fn kill_and_restart(&mut self, pause: Duration) -> Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        tokio::time::sleep(pause).await;
+        self.child.kill()?;
+        self.child.wait()?;
+        self.start_again()
+    }
+
+    fn start_again(&mut self) -> Result<()> {
+        let behind = self.receiver.as_ref().map(Receiver::port);
+        let folder = self.folder.path();
+        self.child = spawn(self.program, folder, self.port, behind, self.starts)?;
+        self.starts += 1;
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?);
+        kill(pid, signal).with_context(|| format!("cannot send {signal} to {:?}", self.program))
+    }
+
+    /// How many bytes have come out of it so far.
+    pub fn bytes(&self) -> Result<u64> {
+        let files = self.files()?;
+        files.iter().map(|file| Ok(fs::metadata(file)?.len())).sum()
+    }
+
+    /// What has come out of it so far, all starts together, and what violates the format.
+    pub fn read(&self) -> Result<(Records, Vec<String>)> {
+        let (mut all, mut all_violations) = (Records::default(), Vec::new());
+        for file in self.files()? {
+            let (records, violations) = read_ledger(&file)?;
+            all.extend(&records);
+            all_violations.extend(violations);
+        }
+        Ok((all, all_violations))
+    }
+
+    /// What it said itself, for a test that fails.
+    pub fn said(&self) -> String {
+        let said = |start| fs::read(self.folder.path().join(format!("said-{start}")));
+        let said: Vec<u8> = (0..self.starts)
+            .filter_map(|start| said(start).ok())
+            .flatten()
+            .collect();
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        match &self.receiver {
+            Some(receiver) => receiver.files(),
+            None => {
+                let lines = (0..self.starts).map(|start| lines(self.folder.path(), start));
+                Ok(lines.filter(|file| file.exists()).collect())
+            }
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines(folder: &Path, start: u32) -> PathBuf {
+    folder.join(format!("lines-{start}"))
+}
+
+fn spawn(
+    program: Program,
+    folder: &Path,
+    port: u16,
+    behind: Option<u16>,
+    start: u32,
+) -> Result<Child> {
+    let lines = lines(folder, start);
+    let said = File::create(folder.join(format!("said-{start}")))?;
+    let mut command = program.command(folder, port, behind, &lines)?;
+    command
+        .current_dir(folder)
+        // Open and silent for as long as the child lives: `s_server` minds its end.
+        .stdin(Stdio::piped())
+        .stderr(said.try_clone()?);
+    match program {
+        Program::Openssl => command.stdout(File::create(&lines)?),
+        _ => command.stdout(said),
+    };
+    let child = command
+        .spawn()
+        .with_context(|| format!("cannot start {program:?}"))?;
+    until_it_listens(program, child, folder, port, start)
+}
+
+fn until_it_listens(
+    program: Program,
+    mut child: Child,
+    folder: &Path,
+    port: u16,
+    start: u32,
+) -> Result<Child> {
+    let begun = Instant::now();
+    loop {
+        if listens(port)? {
+            return Ok(child);
+        }
+        let ended = child.try_wait()?;
+        if ended.is_some() || begun.elapsed() > PATIENCE {
+            // What is there is enough to say.
+            let _ = child.kill();
+            let said = fs::read_to_string(folder.join(format!("said-{start}")))?;
+            bail!("{program:?} does not listen on {port} ({ended:?}):\n{said}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whether somebody listens on a port of loopback, seen without a connection, which a peer would take for a client.
+fn listens(port: u16) -> Result<bool> {
+    const LISTEN: &str = "0A";
+    let port = format!(":{port:04X}");
+    let table = fs::read_to_string("/proc/net/tcp").context("cannot see who listens")?;
+    Ok(table.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let local = fields.next().is_some_and(|local| local.ends_with(&port));
+        local && fields.nth(1) == Some(LISTEN)
+    }))
+}
+
+/// A free port below those that the system gives to outgoing connections, which could take it while the peer is down.
+fn free_port() -> Result<u16> {
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Tests of another process begin elsewhere.
+    let own = u16::try_from(std::process::id() * 37 % u32::from(COUNT))?;
+    for _ in 0..COUNT {
+        let port = FIRST + (own + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
+        let address = (Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(address).is_ok() && TcpStream::connect(address).is_err() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port")
+}

@@ -1,0 +1,149 @@
+//! How each program is made a relay: its configuration and its command line.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::Program;
+
+/// Whether a file is there; `*` stands for the folder of this machine's architecture.
+pub(super) fn is_there(path: &str) -> bool {
+    let Some((above, below)) = path.split_once("/*/") else {
+        return Path::new(path).exists();
+    };
+    let folders = fs::read_dir(above).into_iter().flatten().flatten();
+    folders
+        .into_iter()
+        .any(|folder| folder.path().join(below).exists())
+}
+
+impl Program {
+    /// Files that have to be there, each with Debian's package.
+    pub(super) fn needs(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Program::RsyslogGnutls => &[
+                ("/usr/sbin/rsyslogd", "rsyslog"),
+                ("/usr/lib/*/rsyslog/lmnsd_gtls.so", "rsyslog-gnutls"),
+            ],
+            Program::RsyslogOpenssl => &[
+                ("/usr/sbin/rsyslogd", "rsyslog"),
+                ("/usr/lib/*/rsyslog/lmnsd_ossl.so", "rsyslog-openssl"),
+            ],
+            Program::Stunnel => &[("/usr/bin/stunnel4", "stunnel4")],
+            Program::Haproxy => &[("/usr/sbin/haproxy", "haproxy")],
+            Program::Openssl => &[("/usr/bin/openssl", "openssl")],
+        }
+    }
+
+    /// Whether it keeps nothing itself: what it decrypts goes to a plain receiver behind it.
+    pub(super) fn only_ends_tls(self) -> bool {
+        matches!(self, Program::Stunnel | Program::Haproxy)
+    }
+
+    /// Writes the configuration into `folder`, where certificates and key lie already; how to start the program in the foreground.
+    pub(super) fn command(
+        self,
+        folder: &Path,
+        port: u16,
+        behind: Option<u16>,
+        lines: &Path,
+    ) -> Result<Command> {
+        let behind = behind.unwrap_or_default();
+        let config = folder.join("peer.conf");
+        let text = match self {
+            Program::RsyslogGnutls => rsyslog("gtls", "Direct", folder, port, lines),
+            Program::RsyslogOpenssl => rsyslog("ossl", "LinkedList", folder, port, lines),
+            Program::Stunnel => stunnel(port, behind),
+            Program::Haproxy => {
+                let pem = ["server.crt", "server.key"].map(|name| fs::read(folder.join(name)));
+                let [certificate, key] = pem;
+                fs::write(folder.join("server.pem"), [certificate?, key?].concat())?;
+                haproxy(folder, port, behind)
+            }
+            Program::Openssl => String::new(),
+        };
+        fs::write(&config, text).context("cannot write the peer's configuration")?;
+        let mut command = Command::new(self.needs()[0].0);
+        match self {
+            Program::RsyslogGnutls | Program::RsyslogOpenssl => {
+                command.arg("-n").arg("-f").arg(&config);
+                command.arg("-i").arg(folder.join("peer.pid"))
+            }
+            Program::Stunnel => command.arg(&config),
+            Program::Haproxy => command.args(["-db", "-f"]).arg(&config),
+            Program::Openssl => command
+                .args([
+                    "s_server",
+                    "-quiet",
+                    "-accept",
+                    &format!("127.0.0.1:{port}"),
+                ])
+                .args(["-cert", "server.crt", "-key", "server.key"])
+                .args([
+                    "-CAfile",
+                    "chain.crt",
+                    "-Verify",
+                    "2",
+                    "-verify_return_error",
+                ]),
+        };
+        Ok(command)
+    }
+}
+
+/// `queue` decides what a kill costs: `Direct` has written a record before the next one is read.
+fn rsyslog(driver: &str, queue: &str, folder: &Path, port: u16, lines: &Path) -> String {
+    let (folder, lines) = (folder.display(), lines.display());
+    format!(
+        r#"global(
+    workDirectory="{folder}"
+    maxMessageSize="64k"
+    defaultNetstreamDriver="{driver}"
+    defaultNetstreamDriverCAFile="{folder}/chain.crt"
+    defaultNetstreamDriverCertFile="{folder}/server.crt"
+    defaultNetstreamDriverKeyFile="{folder}/server.key"
+)
+main_queue(queue.type="{queue}" queue.timeoutShutdown="10000")
+module(load="imtcp" streamDriver.name="{driver}" streamDriver.mode="1" streamDriver.authMode="x509/certvalid")
+template(name="raw" type="string" string="%rawmsg%\n")
+input(type="imtcp" address="127.0.0.1" port="{port}")
+action(type="omfile" file="{lines}" template="raw")
+"#
+    )
+}
+
+fn stunnel(port: u16, behind: u16) -> String {
+    format!(
+        "foreground = yes
+pid =
+debug = notice
+[relay]
+accept = 127.0.0.1:{port}
+connect = 127.0.0.1:{behind}
+cert = server.crt
+key = server.key
+CAfile = chain.crt
+verifyChain = yes
+requireCert = yes
+"
+    )
+}
+
+fn haproxy(folder: &Path, port: u16, behind: u16) -> String {
+    let folder = folder.display();
+    format!(
+        "global
+    maxconn 200
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+listen relay
+    bind 127.0.0.1:{port} ssl crt {folder}/server.pem ca-file {folder}/chain.crt verify required
+    server receiver 127.0.0.1:{behind}
+"
+    )
+}
