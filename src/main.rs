@@ -3,12 +3,14 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use chrono::Utc;
 use clap::Parser;
+use exchange_reports_collector::client::Client;
 use exchange_reports_collector::config::{self, Config};
+use exchange_reports_collector::privileges::{self, DeniedFiles};
 use exchange_reports_collector::relay::Relay;
-use exchange_reports_collector::{privileges, run, signal};
+use exchange_reports_collector::{run, signal};
 use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -72,13 +74,12 @@ enum Failure {
 fn collect(config: Config) -> Result<(), Failure> {
     // Before any thread starts: they take over what the first one has given up.
     let outcome = privileges::drop_root(&config.globals.state_directory, &config.files());
-    info!("{}", outcome.map_err(Failure::Running)?);
-    for output in &config.outputs {
-        let check = Relay::new(output)
-            .check()
-            .with_context(|| format!("output {}", output.name));
-        check.map_err(Failure::Configuration)?;
-    }
+    let outcome = outcome.map_err(|error| match error.is::<DeniedFiles>() {
+        true => Failure::Configuration(error),
+        false => Failure::Running(error),
+    });
+    info!("{}", outcome?);
+    check_files(&config).map_err(Failure::Configuration)?;
     let mut builder = if config.globals.multiprocessing {
         tokio::runtime::Builder::new_multi_thread()
     } else {
@@ -94,6 +95,21 @@ fn collect(config: Config) -> Result<(), Failure> {
     // A disk or a name server that hangs must not hold up the end.
     runtime.shutdown_background();
     result.map_err(Failure::Running)
+}
+
+/// Checks all that the configuration names as far as that is possible before anything is started.
+fn check_files(config: &Config) -> anyhow::Result<()> {
+    for output in &config.outputs {
+        if let Err(error) = Relay::new(output).check() {
+            let action = error.action();
+            let error = anyhow::Error::new(error).context(format!("output `{}`", output.name));
+            bail!("{error:#}: {}", action.unwrap_or_default());
+        }
+    }
+    for input in &config.inputs {
+        Client::new(input)?;
+    }
+    Ok(())
 }
 
 fn log_to_stderr(debug: bool) {

@@ -40,6 +40,11 @@ pub struct Outcome {
     pub kept: Option<Kept>,
 }
 
+/// Files that the configuration names may not be read; each with the command that mends it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct DeniedFiles(String);
+
 /// A capability that had to be kept, and why.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kept {
@@ -56,7 +61,7 @@ pub struct Kept {
 /// # Errors
 ///
 /// If `state` cannot be written or one of `files` cannot be read by whom the process is then, each with the command that
-/// mends it ([`explain_denied`]). A file that does not exist is none of them.
+/// mends it ([`explain_denied`]). A file that does not exist is none of them. [`DeniedFiles`] if it is the files alone.
 pub fn drop_root(state: &Path, files: &[PathBuf]) -> Result<Outcome> {
     let owner = existing(state)?;
     let dropped = unistd::geteuid().is_root();
@@ -66,13 +71,16 @@ pub fn drop_root(state: &Path, files: &[PathBuf]) -> Result<Outcome> {
     } else {
         None
     };
-    let problems: Vec<String> = unwritable(state)
-        .into_iter()
-        .chain(denied(files))
-        .map(|path| explain_denied(&path))
-        .collect();
-    if !problems.is_empty() {
-        bail!("{}", problems.join("\n"));
+    let explained = |paths: &[PathBuf]| {
+        let problems: Vec<_> = paths.iter().map(|path| explain_denied(path)).collect();
+        problems.join("\n")
+    };
+    let (state, files) = (unwritable(state), denied(files));
+    if let Some(state) = state {
+        bail!("{}", explained(&[&[state], &files[..]].concat()));
+    }
+    if !files.is_empty() {
+        bail!(DeniedFiles(explained(&files)));
     }
     Ok(Outcome {
         uid: unistd::geteuid().as_raw(),
