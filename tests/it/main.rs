@@ -7,6 +7,7 @@
 
 mod answers;
 mod backlog;
+mod certificates;
 mod collecting;
 mod configuration;
 mod image;

@@ -191,7 +191,7 @@ pub(crate) fn may_mount() -> bool {
 }
 
 /// Says it past the capture of a test's output. With `CI=true` nothing may be skipped.
-fn skip(what: &str) -> bool {
+pub(crate) fn skip(what: &str) -> bool {
     assert_ne!(
         std::env::var("CI").as_deref(),
         Ok("true"),
