@@ -8,9 +8,12 @@
 mod answers;
 mod backlog;
 mod certificates;
+mod clock;
 mod collecting;
 mod configuration;
 mod image;
 mod peers;
 mod relays;
 mod setting;
+mod signing_in;
+mod state;

@@ -1,0 +1,165 @@
+//! Clocks that differ by 30 hours: no window of the future is committed, nothing is lost, and an error says so.
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use testkit::collector::Collector;
+use testkit::report::Report;
+
+use crate::setting::{PATIENCE, Setting, log, stop};
+
+const DIFFERENCE: TimeDelta = TimeDelta::hours(30);
+
+/// How far behind the present a service stays unless told otherwise.
+const DELAY: TimeDelta = TimeDelta::hours(25);
+
+/// Waits for the error that tells of the clocks, which names what to do and by how much they differ.
+async fn until_told(collector: &Collector, minutes: i64) {
+    let line = collector.wait_for("this machine's clock differs", PATIENCE);
+    let line = line.await.unwrap();
+    assert!(
+        line.contains("ERROR") && line.contains("set it (NTP)"),
+        "{line}"
+    );
+    let (_, told) = line.split_once(" minutes=").unwrap();
+    let told: i64 = told.split_whitespace().next().unwrap().parse().unwrap();
+    assert!((told - minutes).abs() <= 1, "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_ahead_commits_no_window_of_the_future() {
+    let setting = Setting::new().await;
+    setting.service.clock_offset(-DIFFERENCE);
+    let from = setting.ago(60);
+    // By the service's clock the present is 30 hours ago: only what is older than 55 hours has settled.
+    let settled = setting.ago(55);
+    let (live, to) = (settled + TimeDelta::minutes(30), setting.ago(26));
+    setting.rows(Report::MessageTrace, from, settled, 1_000);
+    setting.configure_one(Report::MessageTrace, from, &[]);
+    let mut collector = setting.start();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], settled)
+        .await;
+    until_told(&collector, DIFFERENCE.num_minutes()).await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let cursor = setting.cursor(Report::MessageTrace).unwrap();
+    assert!(
+        cursor <= Utc::now() - DIFFERENCE - DELAY,
+        "{cursor}\n{}",
+        log(&collector)
+    );
+
+    // What comes in then is collected, once the clock is right.
+    setting.rows(Report::MessageTrace, live, to, 1_000);
+    setting.service.clock_offset(TimeDelta::zero());
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    stop(&mut collector).await;
+    assert_eq!(collector.log_with("clock differs").len(), 1, "once");
+    setting.expect_exactly(
+        &setting.existing(Report::MessageTrace, from, to),
+        &collector,
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_window_planned_by_a_clock_that_is_ahead_is_not_committed() {
+    let setting = Setting::new().await;
+    setting.service.clock_offset(-DIFFERENCE);
+    // Settled by our clock, the future by the service's.
+    let (from, live, to) = (setting.ago(29), setting.ago(28), setting.ago(26));
+    setting.configure_one(Report::MessageTrace, from, &[]);
+    let mut collector = setting.start();
+    until_told(&collector, DIFFERENCE.num_minutes()).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(
+        setting.cursor(Report::MessageTrace),
+        Some(from),
+        "{}",
+        log(&collector)
+    );
+    setting.rows(Report::MessageTrace, from, live, 500);
+    setting.rows(Report::MessageTrace, live, to, 500);
+    stop(&mut collector).await;
+    setting.service.clock_offset(TimeDelta::zero());
+    let mut collector = setting.start();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    stop(&mut collector).await;
+    setting.expect_exactly(
+        &setting.existing(Report::MessageTrace, from, to),
+        &collector,
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_behind_loses_nothing() {
+    let setting = Setting::new().await;
+    setting.service.clock_offset(DIFFERENCE);
+    let (from, to) = (setting.ago(30), setting.ago(26));
+    setting.rows(Report::MessageTrace, from, to, 1_000);
+    setting.configure_one(Report::MessageTrace, from, &[]);
+    let mut collector = setting.start();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    until_told(&collector, -DIFFERENCE.num_minutes()).await;
+    stop(&mut collector).await;
+    let cursor = setting.cursor(Report::MessageTrace).unwrap();
+    assert!(
+        cursor <= Utc::now() - DELAY,
+        "the earlier clock is gone by: {cursor}"
+    );
+    setting.expect_exactly(
+        &setting.existing(Report::MessageTrace, from, to),
+        &collector,
+    );
+}
+
+/// Starts without `start_time` and without state, two seconds behind the present of the earlier clock, and collects some seconds live.
+async fn begins_at(setting: &Setting, present: DateTime<Utc>) {
+    let options = [
+        ("request_period_in_seconds", "1"),
+        ("override_time_delay_in_seconds", "2"),
+    ];
+    let input = setting.input().service(Report::MessageTrace, &options);
+    setting.configure(input);
+    let live = present + TimeDelta::seconds(2);
+    let to = live + TimeDelta::seconds(4);
+    setting.rows(Report::MessageTrace, live, to, 200);
+    let mut collector = setting.start();
+    // Until the first answer, the cursor is where our clock puts it.
+    collector.wait_for("clock differs", PATIENCE).await.unwrap();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    stop(&mut collector).await;
+    setting.expect_exactly(
+        &setting.existing(Report::MessageTrace, live, to),
+        &collector,
+    );
+    assert_eq!(
+        collector.log_with("clock differs").len(),
+        1,
+        "{}",
+        log(&collector)
+    );
+}
+
+fn now() -> DateTime<Utc> {
+    Utc::now().duration_trunc(TimeDelta::seconds(1)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_with_a_clock_that_is_ahead_begins_by_the_services_clock() {
+    let setting = Setting::new().await;
+    setting.service.clock_offset(-DIFFERENCE);
+    begins_at(&setting, now() - DIFFERENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_with_a_clock_that_is_behind_begins_by_our_clock() {
+    let setting = Setting::new().await;
+    setting.service.clock_offset(DIFFERENCE);
+    begins_at(&setting, now()).await;
+}

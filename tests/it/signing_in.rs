@@ -1,0 +1,334 @@
+//! Signing in: every kind of credentials, what is wrong with them in real life, and tokens that end.
+
+use std::time::Duration;
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use testkit::collector::{Collector, Credentials, Input};
+use testkit::pki::{KeyForm, Wish};
+use testkit::report::Report;
+use testkit::service::{Fault, Request, Target, When};
+
+use crate::setting::{PATIENCE, Setting, log, stop};
+
+const ROWS: u32 = 500;
+
+/// Message traces of an hour, to be had by `credentials`.
+async fn setting(credentials: impl FnOnce(&Setting) -> Option<Credentials>) -> Setting {
+    let setting = Setting::new().await;
+    setting.rows(Report::MessageTrace, setting.ago(30), setting.ago(29), ROWS);
+    let input = setting.input();
+    let input = match credentials(&setting) {
+        Some(credentials) => input.credentials(credentials),
+        None => input,
+    };
+    configure(&setting, input, setting.ago(30));
+    setting
+}
+
+fn configure(setting: &Setting, input: Input, start: DateTime<Utc>) {
+    let start = start.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let options = [
+        ("start_time", start.as_str()),
+        ("request_period_in_seconds", "1"),
+    ];
+    setting.configure(input.service(Report::MessageTrace, &options));
+}
+
+/// Waits until the hour is committed, stops the collector, and expects each record once.
+async fn expect_all(setting: &Setting, mut collector: Collector) -> Vec<String> {
+    let (from, to) = (setting.ago(30), setting.ago(29));
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    stop(&mut collector).await;
+    let expected = setting.existing(Report::MessageTrace, from, to);
+    setting.expect_exactly(&expected, &collector);
+    collector.log()
+}
+
+/// Waits for a refusal, which names what to do and shows no secret, and expects that nothing has been committed.
+async fn refused(setting: &Setting, collector: &Collector, told: &[&str]) {
+    let line = collector.wait_for("refused;", PATIENCE).await.unwrap();
+    for part in ["ERROR", "action=", "request_id="].iter().chain(told) {
+        assert!(line.contains(part), "no {part:?} in {line}");
+    }
+    assert_eq!(setting.cursor(Report::MessageTrace), Some(setting.ago(30)));
+    let shown = collector.log().join("\n");
+    assert!(!shown.contains(SECRET), "{shown}");
+}
+
+const SECRET: &str = "open-sesame";
+
+fn basic() -> Credentials {
+    Credentials::Basic {
+        username: "reports@contoso.onmicrosoft.com".to_owned(),
+        password: SECRET.to_owned(),
+    }
+}
+
+/// The application's secret credentials, in another tenant or with another secret.
+fn secret(setting: &Setting, tenant: Option<&str>, secret: Option<&str>) -> Credentials {
+    let access = setting.service.options().access;
+    Credentials::Secret {
+        tenant_id: tenant.map_or(access.tenant, str::to_owned),
+        client_id: access.app.client_id,
+        client_secret: secret.map_or(access.app.secret.unwrap(), str::to_owned),
+    }
+}
+
+fn reports_of(setting: &Setting) -> Vec<Request> {
+    let mut requests = setting.service.requests();
+    requests.retain(|request| request.report.is_some());
+    requests
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_token_serves_all_eight_services() {
+    let setting = Setting::new().await;
+    let from = setting.ago(96);
+    let days = from.duration_trunc(TimeDelta::days(1)).unwrap() + TimeDelta::days(2);
+    for report in Report::ALL {
+        setting.rows(report, from, days, 200);
+    }
+    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let options = [
+        ("start_time", start.as_str()),
+        ("request_period_in_seconds", "1"),
+    ];
+    setting.configure(setting.input().all_services(&options));
+    let mut collector = setting.start();
+    setting
+        .until_committed(&collector, &Report::ALL, days)
+        .await;
+    stop(&mut collector).await;
+    setting.expect_exactly(&setting.service.served(), &collector);
+    assert_eq!(setting.service.tokens_issued(), 1);
+    let signed = |request: &Request| request.scheme.as_deref() == Some("Bearer");
+    assert!(reports_of(&setting).iter().all(signed));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_signs_in_with_either_form_of_its_key() {
+    for form in [KeyForm::RsaPkcs8, KeyForm::Pkcs1] {
+        let setting = setting(|setting| {
+            let identity = setting.pki.authority.issue(&Wish::client().form(form));
+            let identity = identity.unwrap();
+            let folder = setting.folder.path().join("credentials");
+            identity.write(&folder, "app").unwrap();
+            setting.service.adjust(|options| {
+                options.access.app.secret = None;
+                options.access.app.certificate = Some(identity.certificate);
+            });
+            let access = setting.service.options().access;
+            Some(Credentials::Certificate {
+                tenant_id: access.tenant,
+                client_id: access.app.client_id,
+                client_certificate: "app.crt".to_owned(),
+                client_key: "app.key".to_owned(),
+            })
+        });
+        let setting = setting.await;
+        expect_all(&setting, setting.start()).await;
+        assert_eq!(setting.service.tokens_issued(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_missing_or_no_pair_is_named_at_the_start() {
+    for missing in [true, false] {
+        let setting = setting(|setting| {
+            let [one, other] = [(), ()].map(|()| {
+                let wish = Wish::client().form(KeyForm::Pkcs1);
+                setting.pki.authority.issue(&wish).unwrap()
+            });
+            let folder = setting.folder.path().join("credentials");
+            if !missing {
+                one.with_key_of(&other).write(&folder, "app").unwrap();
+            }
+            let access = setting.service.options().access;
+            Some(Credentials::Certificate {
+                tenant_id: access.tenant,
+                client_id: access.app.client_id,
+                client_certificate: "app.crt".to_owned(),
+                client_key: "app.key".to_owned(),
+            })
+        });
+        let setting = setting.await;
+        let mut collector = setting.start();
+        let ended = collector.wait(PATIENCE).await.unwrap();
+        assert_eq!(ended.code, Some(78), "{}", log(&collector));
+        let told = collector.log_with("ERROR").join("\n");
+        let parts = if missing {
+            ["`client_key`", "cannot read credentials/app.key"]
+        } else {
+            ["do not belong together", "credentials/app.crt"]
+        };
+        assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+        assert!(setting.service.requests().is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn username_and_password_serve_where_they_are_accepted() {
+    let setting = setting(|setting| {
+        let pair = (
+            "reports@contoso.onmicrosoft.com".to_owned(),
+            SECRET.to_owned(),
+        );
+        setting
+            .service
+            .adjust(|options| options.access.basic = Some(pair));
+        Some(basic())
+    });
+    let setting = setting.await;
+    let log = expect_all(&setting, setting.start()).await;
+    assert!(!log.join("\n").contains(SECRET));
+    assert_eq!(setting.service.tokens_issued(), 0);
+    let signed = |request: &Request| request.scheme.as_deref() == Some("Basic");
+    assert!(reports_of(&setting).iter().all(signed));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn username_and_password_refused_tell_that_microsoft_has_turned_them_off() {
+    let setting = setting(|_| Some(basic())).await;
+    let mut collector = setting.start();
+    let told = ["401", "turned Basic", "tenant_id", "client_secret"];
+    refused(&setting, &collector, &told).await;
+    stop(&mut collector).await;
+    // As told: the application takes over, and the state with it.
+    configure(&setting, setting.input(), setting.ago(30));
+    expect_all(&setting, setting.start()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_secret_is_named_and_not_shown() {
+    let setting = setting(|setting| Some(secret(setting, None, Some(SECRET)))).await;
+    let collector = setting.start();
+    let told = ["AADSTS7000215", "`client_secret` is wrong"];
+    refused(&setting, &collector, &told).await;
+    let begun = setting.service.requests().len();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(
+        setting.service.requests().len() <= begun + 1,
+        "not asked in a hurry"
+    );
+    // It becomes the right one without a restart: the directory may take a while to know a new secret.
+    setting
+        .service
+        .adjust(|options| options.access.app.secret = Some(SECRET.to_owned()));
+    let log = expect_all(&setting, collector).await;
+    assert!(log.iter().any(|line| line.contains("answers again")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_tenant_is_named() {
+    let tenant = "99999999-2222-3333-4444-555555555555";
+    let setting = setting(|setting| Some(secret(setting, Some(tenant), None))).await;
+    let mut collector = setting.start();
+    let told = ["AADSTS90002", "check `tenant_id`", "`authority_url`"];
+    refused(&setting, &collector, &told).await;
+    stop(&mut collector).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_renewed_ahead_of_its_end_while_the_collector_runs() {
+    let setting = Setting::new().await;
+    setting
+        .service
+        .adjust(|options| options.access.token_lifetime = Duration::from_secs(4));
+    let present = Utc::now().duration_trunc(TimeDelta::seconds(1)).unwrap();
+    let from = present - TimeDelta::hours(25);
+    let to = from + TimeDelta::seconds(9);
+    setting.rows(Report::MessageTrace, from, to, ROWS);
+    configure(&setting, setting.input(), from);
+    let mut collector = setting.start();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    stop(&mut collector).await;
+    setting.expect_exactly(
+        &setting.existing(Report::MessageTrace, from, to),
+        &collector,
+    );
+    // After three quarters of their life: at 0, 3, 6 and 9 s.
+    let tokens = setting.service.tokens_issued();
+    assert!((3..=5).contains(&tokens), "{tokens} tokens");
+    assert!(
+        reports_of(&setting)
+            .iter()
+            .all(|request| request.status == 200)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_is_down_is_asked_again_until_it_is_up() {
+    let setting = setting(|setting| {
+        for fault in [
+            Fault::ServerError,
+            Fault::Busy(None),
+            Fault::ResetBeforeHeaders,
+        ] {
+            setting.service.fault(Target::Token, When::Next(1), fault);
+        }
+        None
+    });
+    let setting = setting.await;
+    let log = expect_all(&setting, setting.start()).await;
+    let failed: Vec<_> = log
+        .iter()
+        .filter(|line| line.contains("asking failed"))
+        .collect();
+    assert!(
+        failed.len() == 3 && failed.iter().all(|line| line.contains("WARN")),
+        "{}",
+        log.join("\n")
+    );
+    assert!(
+        !log.iter().any(|line| line.contains("ERROR")),
+        "{}",
+        log.join("\n")
+    );
+    assert_eq!(setting.service.tokens_issued(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_still_holds_is_used_while_the_directory_is_down() {
+    let setting = Setting::new().await;
+    setting
+        .service
+        .adjust(|options| options.access.token_lifetime = Duration::from_secs(8));
+    let present = Utc::now().duration_trunc(TimeDelta::seconds(1)).unwrap();
+    let from = present - TimeDelta::hours(25);
+    // The token is to be renewed after 6 s; it ends after 8.
+    let to = from + TimeDelta::seconds(7);
+    setting.rows(Report::MessageTrace, from, to, ROWS);
+    configure(&setting, setting.input(), from);
+    setting.service.fault(
+        Target::Token,
+        When::After {
+            passed: 1,
+            times: 50,
+        },
+        Fault::ServerError,
+    );
+    let mut collector = setting.start();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    let line = collector
+        .wait_for("the old one still holds", PATIENCE)
+        .await;
+    assert!(line.unwrap().contains("WARN"));
+    setting.service.heal();
+    // Past its end there has to be a new one.
+    let later = from + TimeDelta::seconds(11);
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], later)
+        .await;
+    stop(&mut collector).await;
+    setting.expect_exactly(
+        &setting.existing(Report::MessageTrace, from, to),
+        &collector,
+    );
+    assert_eq!(setting.service.tokens_issued(), 2, "{}", log(&collector));
+}
