@@ -74,9 +74,12 @@ enum Failure {
 fn collect(config: Config) -> Result<(), Failure> {
     // Before any thread starts: they take over what the first one has given up.
     let outcome = privileges::drop_root(&config.globals.state_directory, &config.files());
-    let outcome = outcome.map_err(|error| match error.is::<DeniedFiles>() {
-        true => Failure::Configuration(error),
-        false => Failure::Running(error),
+    let outcome = outcome.map_err(|error| {
+        if error.is::<DeniedFiles>() {
+            Failure::Configuration(error)
+        } else {
+            Failure::Running(error)
+        }
     });
     info!("{}", outcome?);
     check_files(&config).map_err(Failure::Configuration)?;

@@ -153,13 +153,11 @@ impl Peer {
     }
 
     fn files(&self) -> Result<Vec<PathBuf>> {
-        match &self.receiver {
-            Some(receiver) => receiver.files(),
-            None => {
-                let lines = (0..self.starts).map(|start| lines(self.folder.path(), start));
-                Ok(lines.filter(|file| file.exists()).collect())
-            }
+        if let Some(receiver) = &self.receiver {
+            return receiver.files();
         }
+        let lines = (0..self.starts).map(|start| lines(self.folder.path(), start));
+        Ok(lines.filter(|file| file.exists()).collect())
     }
 }
 
