@@ -270,9 +270,9 @@ async fn files_are_read_anew_for_each_connection() {
     let other = authority.issue(&Wish::client().form(KeyForm::Pkcs1));
     let other = other.unwrap();
     put(&setting, &client.with_key_of(&other));
-    let live = Utc::now() - DELAY + TimeDelta::seconds(3);
-    let end = live + TimeDelta::seconds(1);
-    setting.rows(Report::MessageTrace, live, end, ROWS);
+    let start = Utc::now() - DELAY + TimeDelta::seconds(3);
+    let end = start + TimeDelta::seconds(1);
+    setting.rows(Report::MessageTrace, start, end, ROWS);
     let line = collector.wait_for("delivery waits", PATIENCE).await;
     let line = line.unwrap();
     assert!(
