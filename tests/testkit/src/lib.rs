@@ -8,6 +8,7 @@
 //! | [`disk`] | a small disk under a folder, to be filled or made read-only |
 //! | [`peer`] | real relays: rsyslog, stunnel, `HAProxy`, OpenSSL |
 //! | [`proxy`] | a TCP proxy: delay, cut, black hole, reset |
+//! | [`link`] | two hosts and the packets between them: delay, loss, black hole, closes that cross |
 //! | [`pki`] | certificates and keys, made at run time, good and bad ones |
 //! | [`collector`] | runs the real collector: configuration, process, log, signals |
 //! | [`traffic`] | rows for a demonstration: a backlog of all reports, then live ones |
@@ -18,6 +19,7 @@
 
 pub mod collector;
 pub mod disk;
+pub mod link;
 pub mod peer;
 pub mod pki;
 pub mod proxy;
