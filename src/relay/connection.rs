@@ -26,6 +26,8 @@ use crate::config::RelayOutput;
 /// What the kernel may still hold unacknowledged when the peer's end of stream counts as a receipt: our FIN, which a peer that ends on
 /// `close_notify` need not have seen.
 const FIN: usize = 1;
+/// How coarse the kernel's times are: ten milliseconds where its clock ticks a hundred times a second.
+const TICK: Duration = Duration::from_millis(10);
 /// The first look after TCP's acknowledgement of the last line; the later ones come at growing intervals.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(1);
 /// The looks after TCP's acknowledgement, of which nothing tells us, while it is to stand in for a receipt.
@@ -40,7 +42,18 @@ pub(super) struct Connection {
     session: Session,
     /// Bytes that the kernel has taken, our FIN included.
     handed_over: u64,
+    end: Option<End>,
     limits: Limits,
+}
+
+/// Our end of the stream: `close_notify` and FIN.
+#[derive(Debug)]
+struct End {
+    /// Nothing of it left before.
+    begun: Instant,
+    bytes: u64,
+    /// The peer's own end has begun to come, and was an answer to this.
+    answered: bool,
 }
 
 /// How far the peer's side of the stream is.
@@ -66,6 +79,7 @@ impl Connection {
             socket,
             session,
             handed_over: 0,
+            end: None,
             limits,
         };
         let after = limits.handshake;
@@ -178,6 +192,7 @@ impl Connection {
         SockRef::from(&self.socket)
             .set_tcp_cork(true)
             .map_err(broken)?;
+        let (begun, before) = (Instant::now(), self.handed_over);
         self.session.close();
         while !self.flush().await? {
             self.wait(&mut vigil, Vigil::interval(&self.limits)).await?;
@@ -188,6 +203,11 @@ impl Connection {
             return Err(self.reason(source).await);
         }
         self.handed_over += FIN as u64;
+        self.end = Some(End {
+            begun,
+            bytes: self.handed_over - before,
+            answered: false,
+        });
         // Between the look before and the half-close, the peer's end could have come.
         self.expect_not_ended().await
     }
@@ -204,7 +224,7 @@ impl Connection {
     /// Waits for the peer's end of stream.
     async fn receipt(&mut self) -> Result<Receipt, DeliveryError> {
         let mut vigil = self.vigil()?;
-        while self.listen()? != Inbound::Ended {
+        while self.listen_for_answer()? != Inbound::Ended {
             self.wait(&mut vigil, Vigil::interval(&self.limits)).await?;
         }
         self.confirm()
@@ -214,7 +234,7 @@ impl Connection {
     async fn receipt_or_acknowledgement(&mut self) -> Result<Receipt, DeliveryError> {
         let mut vigil = self.vigil()?;
         let mut acknowledged = None;
-        while self.listen()? != Inbound::Ended {
+        while self.listen_for_answer()? != Inbound::Ended {
             if acknowledged.is_none() && self.outstanding()? == 0 {
                 acknowledged = Some(Instant::now());
             }
@@ -225,6 +245,44 @@ impl Connection {
             self.wait(&mut vigil, STAND_IN_INTERVAL).await?;
         }
         self.confirm()
+    }
+
+    /// Takes in what the peer has sent since our end. Its own end, as soon as any of it has come, has to be an answer to ours.
+    fn listen_for_answer(&mut self) -> Result<Inbound, DeliveryError> {
+        let inbound = self.listen()?;
+        if inbound != Inbound::Open
+            && let Some(end) = self.end.as_ref().filter(|end| !end.answered)
+        {
+            self.expect_answer(end)?;
+            if let Some(end) = &mut self.end {
+                end.answered = true;
+            }
+        }
+        Ok(inbound)
+    }
+
+    /// Whether the peer's end, which has begun to come, can have been sent after ours had arrived.
+    ///
+    /// A peer may say `close_notify` by itself, and FIN only when it has ours: so the first of both decides. And this process may have had
+    /// no processor for a while, in which ours has been acknowledged: but no answer comes sooner than a packet goes there and back.
+    fn expect_answer(&self, end: &End) -> Result<(), DeliveryError> {
+        let outstanding = self.outstanding()?;
+        if outstanding > FIN {
+            return Err(DeliveryError::Crossed { outstanding });
+        }
+        let condition = socket::condition(&self.socket).map_err(broken)?;
+        // When a bare FIN came is not known, only that it has.
+        let came_ago = if self.session.peer_closed() {
+            condition.since_data
+        } else {
+            Duration::ZERO
+        };
+        let came_after = end.begun.elapsed().saturating_sub(came_ago);
+        if came_after + TICK < condition.round_trip {
+            let outstanding = usize::try_from(end.bytes).unwrap_or(usize::MAX);
+            return Err(DeliveryError::Crossed { outstanding });
+        }
+        Ok(())
     }
 
     /// Whether the end of stream that has just been read is a receipt.

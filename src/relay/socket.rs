@@ -27,6 +27,10 @@ pub(super) struct Condition {
     pub(super) unanswered_probes: u8,
     /// The time since the peer last acknowledged anything, a question after a closed window included.
     pub(super) silence: Duration,
+    /// The time since the peer last sent data, to the kernel's tick; its FIN is none.
+    pub(super) since_data: Duration,
+    /// The shortest time that an acknowledgement has taken on this connection; zero if none has come.
+    pub(super) round_trip: Duration,
     /// The peer ended its stream before we ended ours.
     pub(super) ended_by_peer: bool,
 }
@@ -66,6 +70,11 @@ pub(super) fn condition(socket: &impl AsFd) -> io::Result<Condition> {
         in_flight: info.tcpi_unacked > 0,
         unanswered_probes: info.tcpi_probes,
         silence: Duration::from_millis(info.tcpi_last_ack_recv.into()),
+        since_data: Duration::from_millis(info.tcpi_last_data_recv.into()),
+        round_trip: match info.tcpi_min_rtt {
+            u32::MAX => Duration::ZERO,
+            microseconds => Duration::from_micros(microseconds.into()),
+        },
         ended_by_peer: ENDED_BY_PEER.contains(&info.tcpi_state),
     })
 }

@@ -82,6 +82,8 @@ mod tests {
             in_flight,
             unanswered_probes,
             silence: SECOND * silence,
+            since_data: Duration::ZERO,
+            round_trip: Duration::ZERO,
             ended_by_peer: false,
         };
         let mut vigil = Vigil::start(7, start);
@@ -129,6 +131,8 @@ mod tests {
             in_flight: false,
             unanswered_probes: 0,
             silence: Duration::ZERO,
+            since_data: Duration::ZERO,
+            round_trip: Duration::ZERO,
             ended_by_peer: false,
         };
         let mut vigil = Vigil::start(0, start);

@@ -12,6 +12,7 @@ mod clock;
 mod collecting;
 mod configuration;
 mod image;
+mod network;
 mod peers;
 mod relays;
 mod setting;

@@ -121,6 +121,8 @@ pub(crate) struct Shared {
     released: watch::Sender<u64>,
     /// Cancelled and replaced by [`Relay::close_all`].
     close: Mutex<CancellationToken>,
+    /// Between `close_notify` and FIN, when all are closed.
+    close_pause: Mutex<Duration>,
 }
 
 impl Shared {
@@ -146,6 +148,7 @@ impl Relay {
             next: Mutex::default(),
             released: watch::Sender::new(0),
             close: Mutex::default(),
+            close_pause: Mutex::default(),
         });
         let listener = bind(options.bind, options.receive_buffer)?;
         let mut relay = Relay {
@@ -219,6 +222,12 @@ impl Relay {
     /// under way is lost, however politely it is told.
     pub fn close_all(&self) {
         close_all(&self.shared);
+    }
+
+    /// From now on [`close_all`](Self::close_all) says `close_notify` and only so much later FIN, as a peer does that waits for the other
+    /// side's `close_notify` in between.
+    pub fn pause_before_fin(&self, pause: Duration) {
+        *lock(&self.shared.close_pause) = pause;
     }
 
     /// What [`close_all`](Self::close_all) does, as a value for [`Proxy::on_client_end`](crate::proxy::Proxy::on_client_end): closes

@@ -207,6 +207,13 @@ impl Session<'_> {
 
     /// `close_notify` and FIN, and the socket is closed a little later with whatever came in between.
     async fn close_unread_in_order(&mut self) -> End {
+        let pause = *lock(&self.shared.close_pause);
+        if !pause.is_zero() {
+            let (_, session) = self.stream.get_mut();
+            session.send_close_notify();
+            let _ = self.stream.flush().await;
+            sleep(pause).await;
+        }
         let _ = self.stream.shutdown().await;
         sleep(DISCARD).await;
         End::RelayClosed

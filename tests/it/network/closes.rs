@@ -1,0 +1,204 @@
+//! Closes that cross on a slow link: the relay ends by itself while our end is on its way to it, and what it had not read is lost.
+//!
+//! Here the relay's side of the collector runs in this process, many deliveries at once. The relay reads the handshake and a little
+//! more, and then nothing: its kernel acknowledges everything, and no receipt can ever be true.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use exchange_reports_collector::config::{Output, OutputKind, ReceiptPolicy, RelayOutput};
+use exchange_reports_collector::relay::{DeliveryError, Receipt, Relay as Peer, Trust};
+use testkit::collector::Folder;
+use testkit::link::Link;
+use testkit::pki::{Pki, Wish};
+use testkit::relay::{Behaviour, Options, Relay};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// One way.
+const DELAY: Duration = Duration::from_millis(100);
+/// Deliveries at once.
+const DELIVERIES: usize = 100;
+/// Longer than any answer takes on this link.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// When the relay closes, and how.
+#[derive(Clone, Copy, Debug)]
+struct Crossing {
+    /// Between the first half-close that leaves and the relay's close.
+    after: Duration,
+    /// Between the relay's `close_notify` and its FIN.
+    pause: Duration,
+    /// For how long the collector gets no processor, from a little after the first half-close that leaves.
+    asleep: Duration,
+}
+
+const AT_ONCE: Crossing = Crossing {
+    after: Duration::ZERO,
+    pause: Duration::ZERO,
+    asleep: Duration::ZERO,
+};
+
+/// What came of the deliveries.
+#[derive(Debug, Default)]
+struct Outcome {
+    receipts: usize,
+    crossed: usize,
+    ended: usize,
+    other: Vec<String>,
+}
+
+/// Lets closes cross, and counts what the deliveries take for a receipt.
+async fn cross(crossing: Crossing, behaviour: Behaviour) -> Option<Outcome> {
+    let link = Link::new().unwrap()?;
+    let (relay, output, _folder) = peers(&link);
+    relay.always(behaviour);
+    relay.pause_before_fin(crossing.pause);
+    link.delay(DELAY);
+    let (left, half_close_left) = mpsc::channel();
+    let (to_sleep, sleeps) = mpsc::channel();
+    link.on_near_end(move || {
+        // Only the first is waited for.
+        let _ = left.send(());
+        let _ = to_sleep.send(());
+    });
+    let closer = relay.closer();
+    let close = std::thread::spawn(move || {
+        half_close_left.recv().unwrap();
+        std::thread::sleep(crossing.after);
+        closer();
+    });
+    let deliver = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            if !crossing.asleep.is_zero() {
+                tokio::spawn(sleep_with_all(sleeps, crossing.asleep));
+            }
+            deliver_all(&output).await
+        })
+    };
+    let outcome = tokio::task::block_in_place(|| link.near().enter(deliver)).unwrap();
+    close.join().unwrap();
+    Some(outcome)
+}
+
+/// Keeps the whole runtime from running, as a host does that gives a container no more time.
+async fn sleep_with_all(begin: mpsc::Receiver<()>, time: Duration) {
+    while begin.try_recv().is_err() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // Most of the others have half-closed too by then, and nothing has come back yet.
+    sleep(DELAY / 2).await;
+    std::thread::sleep(time);
+}
+
+async fn deliver_all(output: &Output) -> Outcome {
+    let mut deliveries = JoinSet::new();
+    for _ in 0..DELIVERIES {
+        deliveries.spawn(deliver(output.clone()));
+    }
+    let mut outcome = Outcome::default();
+    while let Some(done) = deliveries.join_next().await {
+        match done.unwrap() {
+            Ok(Receipt::Read | Receipt::StoodIn) => outcome.receipts += 1,
+            Err(DeliveryError::Crossed { .. }) => outcome.crossed += 1,
+            Err(DeliveryError::Ended) => outcome.ended += 1,
+            Err(error) => outcome.other.push(format!("{error:?}")),
+        }
+    }
+    outcome
+}
+
+async fn deliver(output: Output) -> Result<Receipt, DeliveryError> {
+    let mut delivery = Peer::new(&output).open().await?;
+    // All half-close at about the same time, whichever was first to shake hands.
+    let lines = Bytes::from(line().repeat(20));
+    delivery.write(lines).await?;
+    timeout(PATIENCE, delivery.finish(Trust::ReceiptOnly))
+        .await
+        .expect("a relay that has closed is noticed")
+}
+
+fn line() -> String {
+    "<14>2026-11-22 14:40:52.290 host cloud.office365.reporting.messagetrace: {\"n\":1,\"@devo_pulling_id\":\"1\"}\n".to_owned()
+}
+
+fn peers(link: &Link) -> (Relay, Output, Folder) {
+    let mut pki = Pki::new().unwrap();
+    let name = link.far().address().to_string();
+    pki.server = pki.authority.issue(&Wish::server_for(&[&name])).unwrap();
+    let mut options = Options::new(&pki);
+    options.bind = SocketAddr::from((link.far().address(), 0));
+    let relay = link
+        .far()
+        .enter(|| Relay::start_with(&options))
+        .unwrap()
+        .unwrap();
+    let folder = Folder::new(&pki).unwrap();
+    let output = output(&folder, link.far().address(), relay.port());
+    (relay, output, folder)
+}
+
+fn output(folder: &Folder, address: Ipv4Addr, port: u16) -> Output {
+    let relay = RelayOutput {
+        address: address.to_string(),
+        port,
+        chain: folder.certs().join("chain.crt"),
+        cert: folder.certs().join("collector.crt"),
+        key: folder.certs().join("collector.key"),
+        verify_hostname: true,
+        receipt: ReceiptPolicy::Required,
+    };
+    Output {
+        name: "relay".to_owned(),
+        kind: OutputKind::Relay(relay),
+    }
+}
+
+/// No receipt, and at least some deliveries that it depended on.
+async fn expect_no_receipt(crossing: Crossing) {
+    let Some(outcome) = cross(crossing, Behaviour::Stall { after: 1 }).await else {
+        return;
+    };
+    println!("{crossing:?}: {outcome:?}");
+    assert_eq!(outcome.receipts, 0, "{crossing:?}: {outcome:?}");
+    assert!(outcome.crossed > 0, "{crossing:?}: {outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_that_leaves_with_our_half_close_is_no_receipt() {
+    expect_no_receipt(AT_ONCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_that_leaves_while_our_half_close_is_under_way_is_no_receipt() {
+    for milliseconds in [20, 50, 70] {
+        let after = Duration::from_millis(milliseconds);
+        expect_no_receipt(Crossing { after, ..AT_ONCE }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_notify_that_crosses_is_no_receipt_though_the_fin_comes_after_our_end() {
+    let pause = Duration::from_millis(400);
+    expect_no_receipt(Crossing { pause, ..AT_ONCE }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crossing_is_seen_though_we_look_long_after_it() {
+    let asleep = Duration::from_millis(600);
+    expect_no_receipt(Crossing { asleep, ..AT_ONCE }).await;
+    let pause = Duration::from_millis(400);
+    let asleep = Duration::from_millis(1_200);
+    expect_no_receipt(Crossing {
+        asleep,
+        pause,
+        ..AT_ONCE
+    })
+    .await;
+}
