@@ -3,7 +3,7 @@
 //! Here the relay's side of the collector runs in this process, many deliveries at once. The relay reads the handshake and a little
 //! more, and then nothing: its kernel acknowledges everything, and no receipt can ever be true.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -12,10 +12,12 @@ use exchange_reports_collector::config::{Output, OutputKind, ReceiptPolicy, Rela
 use exchange_reports_collector::relay::{DeliveryError, Receipt, Relay as Peer, Trust};
 use testkit::collector::Folder;
 use testkit::link::Link;
-use testkit::pki::{Pki, Wish};
-use testkit::relay::{Behaviour, Options, Relay};
+use testkit::relay::{Behaviour, Relay};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+
+use super::setting::{Hosts, misbehaved, relay_on};
+use crate::setting::{log, stop};
 
 /// One way.
 const DELAY: Duration = Duration::from_millis(100);
@@ -27,18 +29,21 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// When the relay closes, and how.
 #[derive(Clone, Copy, Debug)]
 struct Crossing {
-    /// Between the first half-close that leaves and the relay's close.
-    after: Duration,
+    /// Between the first half-close that leaves and the relay's close; none means that the relay does not close by itself.
+    after: Option<Duration>,
     /// Between the relay's `close_notify` and its FIN.
     pause: Duration,
     /// For how long the collector gets no processor, from a little after the first half-close that leaves.
     asleep: Duration,
+    /// Packets lost, in thousandths.
+    loss: u32,
 }
 
 const AT_ONCE: Crossing = Crossing {
-    after: Duration::ZERO,
+    after: Some(Duration::ZERO),
     pause: Duration::ZERO,
     asleep: Duration::ZERO,
+    loss: 0,
 };
 
 /// What came of the deliveries.
@@ -57,6 +62,7 @@ async fn cross(crossing: Crossing, behaviour: Behaviour) -> Option<Outcome> {
     relay.always(behaviour);
     relay.pause_before_fin(crossing.pause);
     link.delay(DELAY);
+    link.loss(crossing.loss);
     let (left, half_close_left) = mpsc::channel();
     let (to_sleep, sleeps) = mpsc::channel();
     link.on_near_end(move || {
@@ -67,8 +73,10 @@ async fn cross(crossing: Crossing, behaviour: Behaviour) -> Option<Outcome> {
     let closer = relay.closer();
     let close = std::thread::spawn(move || {
         half_close_left.recv().unwrap();
-        std::thread::sleep(crossing.after);
-        closer();
+        if let Some(after) = crossing.after {
+            std::thread::sleep(after);
+            closer();
+        }
     });
     let deliver = || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -129,16 +137,7 @@ fn line() -> String {
 }
 
 fn peers(link: &Link) -> (Relay, Output, Folder) {
-    let mut pki = Pki::new().unwrap();
-    let name = link.far().address().to_string();
-    pki.server = pki.authority.issue(&Wish::server_for(&[&name])).unwrap();
-    let mut options = Options::new(&pki);
-    options.bind = SocketAddr::from((link.far().address(), 0));
-    let relay = link
-        .far()
-        .enter(|| Relay::start_with(&options))
-        .unwrap()
-        .unwrap();
+    let (relay, pki) = relay_on(link, |_| {});
     let folder = Folder::new(&pki).unwrap();
     let output = output(&folder, link.far().address(), relay.port());
     (relay, output, folder)
@@ -165,7 +164,6 @@ async fn expect_no_receipt(crossing: Crossing) {
     let Some(outcome) = cross(crossing, Behaviour::Stall { after: 1 }).await else {
         return;
     };
-    println!("{crossing:?}: {outcome:?}");
     assert_eq!(outcome.receipts, 0, "{crossing:?}: {outcome:?}");
     assert!(outcome.crossed > 0, "{crossing:?}: {outcome:?}");
 }
@@ -178,7 +176,7 @@ async fn a_close_that_leaves_with_our_half_close_is_no_receipt() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_close_that_leaves_while_our_half_close_is_under_way_is_no_receipt() {
     for milliseconds in [20, 50, 70] {
-        let after = Duration::from_millis(milliseconds);
+        let after = Some(Duration::from_millis(milliseconds));
         expect_no_receipt(Crossing { after, ..AT_ONCE }).await;
     }
 }
@@ -201,4 +199,82 @@ async fn a_crossing_is_seen_though_we_look_long_after_it() {
         ..AT_ONCE
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_true_answer_on_a_slow_link_is_a_receipt() {
+    let quiet = Crossing {
+        after: None,
+        ..AT_ONCE
+    };
+    let asleep = Duration::from_millis(600);
+    for crossing in [
+        quiet,
+        Crossing { asleep, ..quiet },
+        Crossing { loss: 30, ..quiet },
+    ] {
+        let Some(outcome) = cross(crossing, Behaviour::Normal).await else {
+            return;
+        };
+        assert_eq!(outcome.receipts, DELIVERIES, "{crossing:?}: {outcome:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closes_that_cross_again_and_again_lose_nothing() {
+    let Some(hosts) = Hosts::new(|_| {}).await else {
+        return;
+    };
+    let (from, to) = hosts.rows(1_500);
+    hosts.link.delay(DELAY);
+    // The first connection only shows that the relay answers; then two deliveries of three cross.
+    let (closer, mut ends) = (hosts.setting.relay.closer(), 0_u32);
+    hosts.link.on_near_end(move || {
+        ends += 1;
+        if ends < 20 && ends % 3 != 1 {
+            closer();
+        }
+    });
+    hosts.setting.relay.next(Behaviour::Normal);
+    // What its kernel has acknowledged, it has not all read when the half-close leaves.
+    let slow = Behaviour::Slow {
+        bytes_per_second: 500_000,
+    };
+    for _ in 0..6 {
+        hosts.setting.relay.next_times(2, slow.clone());
+        hosts.setting.relay.next(Behaviour::Normal);
+    }
+    hosts.configure(from, |output| output);
+    let mut collector = hosts.start();
+    hosts.until_committed(&collector, to).await;
+    stop(&mut collector).await;
+    assert!(
+        !collector.log_with("delivery failed").is_empty(),
+        "{}",
+        log(&collector)
+    );
+    hosts.expect_all(&collector, from, to, misbehaved);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_ends_in_order_and_discards_the_rest_on_a_slow_link_loses_nothing() {
+    let Some(hosts) = Hosts::new(|_| {}).await else {
+        return;
+    };
+    let (from, to) = hosts.rows(3_000);
+    hosts.link.delay(DELAY);
+    hosts.setting.relay.next(Behaviour::Normal);
+    for bytes in [10_000, 60_000, 100_000] {
+        hosts.setting.relay.next(Behaviour::CloseAfter(bytes));
+    }
+    hosts.configure(from, |output| output);
+    let mut collector = hosts.start();
+    hosts.until_committed(&collector, to).await;
+    stop(&mut collector).await;
+    assert!(
+        collector.log_with("delivery failed").len() >= 2,
+        "{}",
+        log(&collector)
+    );
+    hosts.expect_all(&collector, from, to, misbehaved);
 }

@@ -105,13 +105,12 @@ impl Link {
 
     /// Drops every packet, both ways, or goes on.
     pub fn black_hole(&self, on: bool) {
-        self.control.to_far.hole.store(on, Ordering::Relaxed);
-        self.control.to_near.hole.store(on, Ordering::Relaxed);
+        self.valve().black_hole(on);
     }
 
-    /// Drops every packet to the near host, or goes on: what it sends arrives, and no answer does.
-    pub fn black_hole_to_near(&self, on: bool) {
-        self.control.to_near.hole.store(on, Ordering::Relaxed);
+    /// What opens and closes the black hole, as a value for [`on_near_end`](Self::on_near_end).
+    pub fn valve(&self) -> Valve {
+        Valve(Arc::clone(&self.control))
     }
 
     /// Drops this part of all packets at random, in thousandths, each way.
@@ -143,6 +142,18 @@ impl Link {
     pub fn dropped(&self) -> (u64, u64) {
         let of = |direction: &Direction| direction.dropped.load(Ordering::Relaxed);
         (of(&self.control.to_far), of(&self.control.to_near))
+    }
+}
+
+/// Opens and closes a link's black hole.
+#[derive(Clone)]
+pub struct Valve(Arc<Control>);
+
+impl Valve {
+    /// Drops every packet, both ways, or goes on.
+    pub fn black_hole(&self, on: bool) {
+        self.0.to_far.hole.store(on, Ordering::Relaxed);
+        self.0.to_near.hole.store(on, Ordering::Relaxed);
     }
 }
 

@@ -1,0 +1,83 @@
+//! A relay whose process is stopped (SIGSTOP) and goes on: its system takes what is sent, and nobody reads it. Slow is not gone.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use testkit::collector::{Collector, Output};
+use testkit::records::compare;
+use testkit::relay::Process;
+use testkit::report::Report;
+use testkit::service::{Fault, When};
+
+use crate::setting::{PATIENCE, Setting, log, stop};
+
+/// How long the relay stands still.
+const PAUSE: Duration = Duration::from_secs(20);
+
+fn configure(setting: &Setting, relay: &Process, from: DateTime<Utc>) {
+    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let options = [
+        ("start_time", start.as_str()),
+        ("request_period_in_seconds", "1"),
+    ];
+    let input = setting.input().service(Report::MessageTrace, &options);
+    setting.configure_with(input, Output::relay(relay.port()));
+}
+
+/// Waits until the relay has read so much, stops it for a while, and lets it go on; then each record has come once.
+async fn pause(setting: &Setting, relay: &Process, lines: u64, to: DateTime<Utc>) -> Collector {
+    let from = setting.ago(30);
+    let mut collector = setting.start();
+    let begun = Instant::now();
+    while relay.read().unwrap().0.total() < lines {
+        assert!(begun.elapsed() < PATIENCE, "{}", log(&collector));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    relay.pause().unwrap();
+    tokio::time::sleep(PAUSE).await;
+    assert_eq!(
+        setting.cursor(Report::MessageTrace),
+        Some(from),
+        "no receipt, no commit"
+    );
+    relay.resume().unwrap();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    stop(&mut collector).await;
+    let (read, violations) = relay.read().unwrap();
+    assert_eq!(violations, Vec::<String>::new());
+    let verdict = compare(&setting.existing(Report::MessageTrace, from, to), &read);
+    assert!(verdict.is_exact(), "{verdict}\n{}", log(&collector));
+    assert!(
+        collector.log_with("delivery failed").is_empty(),
+        "{}",
+        log(&collector)
+    );
+    collector
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_is_stopped_in_the_middle_of_a_delivery_gets_nothing_twice() {
+    let setting = Setting::new().await;
+    let relay = Process::start(&setting.pki).unwrap();
+    let (from, to) = (setting.ago(30), setting.ago(29));
+    setting.rows(Report::MessageTrace, from, to, 12_000);
+    configure(&setting, &relay, from);
+    pause(&setting, &relay, 1, to).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_is_stopped_while_its_receipt_is_waited_for_gets_nothing_twice() {
+    let setting = Setting::new().await;
+    let relay = Process::start(&setting.pki).unwrap();
+    let (from, to) = (setting.ago(30), setting.ago(29));
+    // The second page is late and small: it is written while the relay stands still, its system takes it, and the delivery ends.
+    setting.rows(Report::MessageTrace, from, to, 2_030);
+    let late = Fault::Delay(Duration::from_secs(6));
+    setting
+        .service
+        .fault(Report::MessageTrace, When::Page { page: 2, times: 1 }, late);
+    configure(&setting, &relay, from);
+    pause(&setting, &relay, 1_900, to).await;
+}
