@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use testkit::collector::{Collector, Output};
-use testkit::proxy::Proxy;
 use testkit::records::Verdict;
 use testkit::relay::{Behaviour, End};
 use testkit::report::Report;
@@ -14,9 +13,7 @@ use crate::setting::{PATIENCE, Setting, log, stop};
 const ROWS: u32 = 9_000;
 
 /// Collects message traces of four hours into a relay that misbehaves as `prepare` says.
-async fn collect(
-    prepare: impl AsyncFnOnce(&mut Setting, &mut Option<Proxy>),
-) -> (Verdict, Vec<String>, Setting) {
+async fn collect(prepare: impl AsyncFnOnce(&mut Setting)) -> (Verdict, Vec<String>, Setting) {
     let mut setting = Setting::with(testkit::service::Options::default(), |relay| {
         // Small, so that what a relay does not read stays with the collector.
         relay.receive_buffer = Some(64 << 10);
@@ -24,9 +21,7 @@ async fn collect(
     .await;
     let (from, to) = (setting.ago(30), setting.ago(26));
     setting.rows(Report::MessageTrace, from, to, ROWS);
-    let mut proxy = None;
-    prepare(&mut setting, &mut proxy).await;
-    let port = proxy.as_ref().map_or(setting.relay.port(), Proxy::port);
+    prepare(&mut setting).await;
     let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
     let options = [
         ("start_time", start.as_str()),
@@ -34,7 +29,7 @@ async fn collect(
     ];
     setting.configure_with(
         setting.input().service(Report::MessageTrace, &options),
-        Output::relay(port),
+        Output::relay(setting.relay.port()),
     );
     let mut collector = setting.start();
     setting
@@ -60,7 +55,7 @@ fn unconfirmed(setting: &Setting) -> u64 {
 
 /// The first connection, which is empty, behaves; the four after it do not.
 async fn misbehave(behaviour: Behaviour) {
-    let (verdict, log, setting) = collect(async |setting, _| {
+    let (verdict, log, setting) = collect(async |setting| {
         setting.relay.next(Behaviour::Normal);
         setting.relay.next_times(4, behaviour);
     })
@@ -110,7 +105,7 @@ async fn a_reset_in_answer_to_our_end_is_no_receipt() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_never_holds_a_connection_for_long_still_gets_everything() {
     let (_, log, setting) =
-        collect(async |setting, _| setting.relay.always(Behaviour::ResetAfter(400_000))).await;
+        collect(async |setting| setting.relay.always(Behaviour::ResetAfter(400_000))).await;
     let confirmed =
         |one: &&testkit::relay::Connection| one.lines > 0 && matches!(one.end, End::ClientClosed);
     assert!(
@@ -122,7 +117,7 @@ async fn a_relay_that_never_holds_a_connection_for_long_still_gets_everything() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_stalls_and_goes_on_gets_nothing_twice() {
-    let (verdict, log, _) = collect(async |setting, _| {
+    let (verdict, log, _) = collect(async |setting| {
         setting.relay.next(Behaviour::Normal);
         setting.relay.next_times(
             2,
@@ -138,7 +133,7 @@ async fn a_relay_that_stalls_and_goes_on_gets_nothing_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_and_a_late_answer_get_nothing_twice() {
-    let (verdict, log, _) = collect(async |setting, _| {
+    let (verdict, log, _) = collect(async |setting| {
         setting
             .relay
             .next(Behaviour::AnswerLate(Duration::from_secs(3)));
@@ -154,22 +149,9 @@ async fn a_slow_reader_and_a_late_answer_get_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn closes_that_cross_on_a_slow_link_lose_nothing() {
-    let (verdict, log, setting) = collect(async |setting, proxy| {
-        let link = Proxy::start(setting.relay.address()).await.unwrap();
-        link.delay(Duration::from_millis(100));
-        link.on_client_end(setting.relay.closer());
-        *proxy = Some(link);
-    })
-    .await;
-    assert!(verdict.missing == 0, "{verdict}\n{}", log.join("\n"));
-    assert!(setting.relay.connections().len() > 3);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_never_answers_is_warned_of_once_and_gets_everything_once() {
     let (verdict, log, _) =
-        collect(async |setting, _| setting.relay.always(Behaviour::NeverAnswer)).await;
+        collect(async |setting| setting.relay.always(Behaviour::NeverAnswer)).await;
     assert!(verdict.is_exact(), "{verdict}\n{}", log.join("\n"));
     let warned = log
         .iter()

@@ -2,6 +2,9 @@
 //!
 //! Here the relay's side of the collector runs in this process, many deliveries at once. The relay reads the handshake and a little
 //! more, and then nothing: its kernel acknowledges everything, and no receipt can ever be true.
+//!
+//! No more can be told from outside than that the relay's end left after ours had arrived. A relay that ends in order all the same, with
+//! ours and records before it unread in its kernel, is believed; one that closes its socket then is not, since the kernel resets.
 
 use std::net::Ipv4Addr;
 use std::sync::mpsc;
@@ -56,7 +59,7 @@ struct Outcome {
 }
 
 /// Lets closes cross, and counts what the deliveries take for a receipt.
-async fn cross(crossing: Crossing, behaviour: Behaviour) -> Option<Outcome> {
+fn cross(crossing: Crossing, behaviour: Behaviour) -> Option<Outcome> {
     let link = Link::new().unwrap()?;
     let (relay, output, _folder) = peers(&link);
     relay.always(behaviour);
@@ -129,7 +132,7 @@ async fn deliver(output: Output) -> Result<Receipt, DeliveryError> {
     delivery.write(lines).await?;
     timeout(PATIENCE, delivery.finish(Trust::ReceiptOnly))
         .await
-        .expect("a relay that has closed is noticed")
+        .unwrap()
 }
 
 fn line() -> String {
@@ -137,7 +140,7 @@ fn line() -> String {
 }
 
 fn peers(link: &Link) -> (Relay, Output, Folder) {
-    let (relay, pki) = relay_on(link, |_| {});
+    let (relay, pki) = relay_on(link);
     let folder = Folder::new(&pki).unwrap();
     let output = output(&folder, link.far().address(), relay.port());
     (relay, output, folder)
@@ -160,8 +163,8 @@ fn output(folder: &Folder, address: Ipv4Addr, port: u16) -> Output {
 }
 
 /// No receipt, and at least some deliveries that it depended on.
-async fn expect_no_receipt(crossing: Crossing) {
-    let Some(outcome) = cross(crossing, Behaviour::Stall { after: 1 }).await else {
+fn expect_no_receipt(crossing: Crossing) {
+    let Some(outcome) = cross(crossing, Behaviour::Stall { after: 1 }) else {
         return;
     };
     assert_eq!(outcome.receipts, 0, "{crossing:?}: {outcome:?}");
@@ -170,35 +173,34 @@ async fn expect_no_receipt(crossing: Crossing) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_close_that_leaves_with_our_half_close_is_no_receipt() {
-    expect_no_receipt(AT_ONCE).await;
+    expect_no_receipt(AT_ONCE);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_close_that_leaves_while_our_half_close_is_under_way_is_no_receipt() {
-    for milliseconds in [20, 50, 70] {
+    for milliseconds in [20, 50] {
         let after = Some(Duration::from_millis(milliseconds));
-        expect_no_receipt(Crossing { after, ..AT_ONCE }).await;
+        expect_no_receipt(Crossing { after, ..AT_ONCE });
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_close_notify_that_crosses_is_no_receipt_though_the_fin_comes_after_our_end() {
     let pause = Duration::from_millis(400);
-    expect_no_receipt(Crossing { pause, ..AT_ONCE }).await;
+    expect_no_receipt(Crossing { pause, ..AT_ONCE });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crossing_is_seen_though_we_look_long_after_it() {
     let asleep = Duration::from_millis(600);
-    expect_no_receipt(Crossing { asleep, ..AT_ONCE }).await;
+    expect_no_receipt(Crossing { asleep, ..AT_ONCE });
     let pause = Duration::from_millis(400);
     let asleep = Duration::from_millis(1_200);
     expect_no_receipt(Crossing {
-        asleep,
         pause,
+        asleep,
         ..AT_ONCE
-    })
-    .await;
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -213,7 +215,7 @@ async fn every_true_answer_on_a_slow_link_is_a_receipt() {
         Crossing { asleep, ..quiet },
         Crossing { loss: 30, ..quiet },
     ] {
-        let Some(outcome) = cross(crossing, Behaviour::Normal).await else {
+        let Some(outcome) = cross(crossing, Behaviour::Normal) else {
             return;
         };
         assert_eq!(outcome.receipts, DELIVERIES, "{crossing:?}: {outcome:?}");
@@ -222,7 +224,7 @@ async fn every_true_answer_on_a_slow_link_is_a_receipt() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn closes_that_cross_again_and_again_lose_nothing() {
-    let Some(hosts) = Hosts::new(|_| {}).await else {
+    let Some(hosts) = Hosts::new() else {
         return;
     };
     let (from, to) = hosts.rows(1_500);
@@ -258,7 +260,7 @@ async fn closes_that_cross_again_and_again_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_ends_in_order_and_discards_the_rest_on_a_slow_link_loses_nothing() {
-    let Some(hosts) = Hosts::new(|_| {}).await else {
+    let Some(hosts) = Hosts::new() else {
         return;
     };
     let (from, to) = hosts.rows(3_000);

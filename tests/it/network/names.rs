@@ -1,7 +1,6 @@
 //! Names: several addresses of which the first is dead, and a name server that says nothing for a while.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use testkit::collector::{Collector, Config};
@@ -34,7 +33,7 @@ async fn finish(hosts: &Hosts, mut collector: Collector, from: DateTime<Utc>, to
 
 /// Delivers to a name whose first address is `dead`.
 async fn deliver_past(dead: impl FnOnce(&Hosts) -> Ipv4Addr) {
-    let Some(hosts) = Hosts::new(|_| {}).await else {
+    let Some(hosts) = Hosts::new() else {
         return;
     };
     let (from, to) = few(&hosts);
@@ -60,7 +59,7 @@ async fn a_first_address_that_does_not_answer_is_followed_by_the_next() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn addresses_that_are_all_dead_are_named_each_with_its_reason() {
-    let Some(hosts) = Hosts::new(|_| {}).await else {
+    let Some(hosts) = Hosts::new() else {
         return;
     };
     let (from, to) = few(&hosts);
@@ -80,7 +79,7 @@ async fn addresses_that_are_all_dead_are_named_each_with_its_reason() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_server_that_says_nothing_for_a_while_holds_deliveries_up_and_loses_nothing() {
-    let Some(hosts) = Hosts::new(|_| {}).await else {
+    let Some(hosts) = Hosts::new() else {
         return;
     };
     let (from, to) = few(&hosts);
@@ -103,10 +102,10 @@ async fn a_name_server_that_says_nothing_for_a_while_holds_deliveries_up_and_los
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_server_that_says_nothing_for_a_while_holds_asking_up_and_loses_nothing() {
-    let Some(mut hosts) = Hosts::new(|_| {}).await else {
+    let Some(mut hosts) = Hosts::new() else {
         return;
     };
-    hosts.setting.service = service_on_the_far_host(&hosts).await;
+    hosts.setting.service = service_on_the_far_host(&hosts);
     let (from, to) = few(&hosts);
     let names = Names::start(hosts.link.near(), &[hosts.link.far().address()]).unwrap();
     names.silent(true);
@@ -134,7 +133,7 @@ async fn a_name_server_that_says_nothing_for_a_while_holds_asking_up_and_loses_n
     finish(&hosts, collector, from, to).await;
 }
 
-async fn service_on_the_far_host(hosts: &Hosts) -> Service {
+fn service_on_the_far_host(hosts: &Hosts) -> Service {
     let wish = Wish::server_for(&[SERVICE]);
     let options = service::Options {
         bind: SocketAddr::from((hosts.link.far().address(), 0)),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use testkit::collector::{Collector, Output};
+use testkit::collector::Output;
 use testkit::records::compare;
 use testkit::relay::Process;
 use testkit::report::Report;
@@ -24,8 +24,9 @@ fn configure(setting: &Setting, relay: &Process, from: DateTime<Utc>) {
     setting.configure_with(input, Output::relay(relay.port()));
 }
 
-/// Waits until the relay has read so much, stops it for a while, and lets it go on; then each record has come once.
-async fn pause(setting: &Setting, relay: &Process, lines: u64, to: DateTime<Utc>) -> Collector {
+/// Waits until the relay has read so much, stops it for a while, and lets it go on; then each record has come once. `ended` tells
+/// whether the collector has ended the delivery in between.
+async fn pause(setting: &Setting, relay: &Process, lines: u64, to: DateTime<Utc>, ended: bool) {
     let from = setting.ago(30);
     let mut collector = setting.start();
     let begun = Instant::now();
@@ -40,6 +41,7 @@ async fn pause(setting: &Setting, relay: &Process, lines: u64, to: DateTime<Utc>
         Some(from),
         "no receipt, no commit"
     );
+    assert_eq!(half_closed(relay.port()), ended, "{}", log(&collector));
     relay.resume().unwrap();
     setting
         .until_committed(&collector, &[Report::MessageTrace], to)
@@ -54,7 +56,6 @@ async fn pause(setting: &Setting, relay: &Process, lines: u64, to: DateTime<Utc>
         "{}",
         log(&collector)
     );
-    collector
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,7 +65,7 @@ async fn a_relay_that_is_stopped_in_the_middle_of_a_delivery_gets_nothing_twice(
     let (from, to) = (setting.ago(30), setting.ago(29));
     setting.rows(Report::MessageTrace, from, to, 12_000);
     configure(&setting, &relay, from);
-    pause(&setting, &relay, 1, to).await;
+    pause(&setting, &relay, 1, to, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,5 +80,15 @@ async fn a_relay_that_is_stopped_while_its_receipt_is_waited_for_gets_nothing_tw
         .service
         .fault(Report::MessageTrace, When::Page { page: 2, times: 1 }, late);
     configure(&setting, &relay, from);
-    pause(&setting, &relay, 1_900, to).await;
+    pause(&setting, &relay, 1_900, to, true).await;
+}
+
+/// Whether a connection to this port has been half-closed, and the other half not yet: FIN-WAIT-2 in proc(5)'s list.
+fn half_closed(port: u16) -> bool {
+    let text = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let peer = format!(":{port:04X}");
+    text.lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.get(2).is_some_and(|remote| remote.ends_with(&peer)) && fields.get(3) == Some(&"05")
+    })
 }

@@ -25,7 +25,7 @@ pub(super) struct Hosts {
 }
 
 /// A relay on the far host, and the certificates that go with it.
-pub(super) fn relay_on(link: &Link, change: impl FnOnce(&mut relay::Options)) -> (Relay, Pki) {
+pub(super) fn relay_on(link: &Link) -> (Relay, Pki) {
     let mut pki = Pki::new().unwrap();
     let address = link.far().address();
     let wish = Wish::server_for(&[NAME, &address.to_string(), "localhost", "127.0.0.1"]);
@@ -34,16 +34,15 @@ pub(super) fn relay_on(link: &Link, change: impl FnOnce(&mut relay::Options)) ->
     options.bind = SocketAddr::from((address, 0));
     // Small, so that what the relay does not read stays with the collector.
     options.receive_buffer = Some(64 << 10);
-    change(&mut options);
     let relay = link.far().enter(|| Relay::start_with(&options));
     (relay.unwrap().unwrap(), pki)
 }
 
 impl Hosts {
     /// None if this machine cannot have them.
-    pub(super) async fn new(change: impl FnOnce(&mut relay::Options)) -> Option<Hosts> {
+    pub(super) fn new() -> Option<Hosts> {
         let link = Link::new().unwrap()?;
-        let (relay, pki) = relay_on(&link, change);
+        let (relay, pki) = relay_on(&link);
         let runtime = Handle::current();
         let options = service::Options::default();
         let start = || runtime.block_on(Service::start(options));
