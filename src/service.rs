@@ -68,6 +68,8 @@ pub struct Service {
     /// The window that the run before this one had begun.
     unfinished: Option<Window>,
     clock: Clock,
+    /// The service has answered, and its clock is known if it tells it.
+    heard: bool,
     stop: CancellationToken,
 }
 
@@ -122,6 +124,7 @@ impl Service {
             unfinished,
             ledger: OnDisk::new(ledger),
             clock,
+            heard: false,
             config: config.clone(),
             schedule,
             client,
@@ -143,9 +146,14 @@ impl Service {
     async fn collect_for_ever(&mut self) -> Result<std::convert::Infallible, Stopped> {
         loop {
             let (cursor, now) = (self.cursor(), self.clock.now());
-            let oldest = self.schedule.oldest(now);
-            if cursor < oldest {
+            let oldest = self.schedule.oldest(self.clock.theirs());
+            if cursor < oldest && self.heard {
                 self.give_up_before(oldest).await?;
+                continue;
+            }
+            if cursor < oldest {
+                // By our clock's word only: the service's answer to anything tells its own, and this is not committed.
+                self.collect(self.schedule.shortest(oldest)).await?;
                 continue;
             }
             let next = match self.unfinished.take() {
@@ -206,8 +214,10 @@ impl Service {
             confirmed.ok_or(Stopped)??;
         }
         self.clock.compare();
-        if window.end > self.schedule.settled(self.clock.now()) {
-            // The clock was ahead when the window was planned: more may come, so the cursor stays.
+        let settled = window.end <= self.schedule.settled(self.clock.now());
+        let reached = self.schedule.deleted(window.start) >= self.clock.theirs();
+        if !settled || !reached || window.start > self.cursor() {
+            // A clock was wrong when the window was planned: more may come, or what is too old came as an empty result. The cursor stays.
             return Ok(());
         }
         self.commit(window.end, pull.delivered, Some(&tally))

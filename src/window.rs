@@ -123,6 +123,14 @@ impl Schedule {
         floor(now - self.reach + MARGIN, SECOND) + SECOND
     }
 
+    /// The shortest window that begins at `start`.
+    pub fn shortest(&self, start: DateTime<Utc>) -> Window {
+        Window {
+            start,
+            end: self.floor(start) + self.bucket,
+        }
+    }
+
     /// When the rows at `instant` are deleted by Microsoft.
     pub fn deleted(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
         instant + self.reach

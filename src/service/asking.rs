@@ -77,7 +77,7 @@ impl Asking {
         may_halve: bool,
     ) -> Result<Answer, Stopped> {
         loop {
-            if schedule.deleted(window.start) < self.clock.now() {
+            if schedule.deleted(window.start) < self.clock.theirs() {
                 return Ok(Answer::Aged);
             }
             let stop = self.stop.clone();

@@ -31,6 +31,11 @@ impl Clock {
             .map_or(ours, |theirs| theirs.min(ours))
     }
 
+    /// The service's clock, by which it refuses what is too old; ours until the service has answered.
+    pub(super) fn theirs(&self) -> DateTime<Utc> {
+        self.client.service_time().unwrap_or_else(Utc::now)
+    }
+
     /// Tells an operator when the two have come to differ much, and when they no longer do.
     pub(super) fn compare(&mut self) {
         let Some(theirs) = self.client.service_time() else {

@@ -103,6 +103,7 @@ impl Service {
                 Answer::Again => break Walked::Again,
                 Answer::Aged => break Walked::Aged,
             };
+            self.heard = true;
             self.begin_by_the_services_clock().await?;
             let batches = self.sort(&page, &mut tally, trusted, pull);
             let handed = hand_out(&self.outlets, batches, &self.stop);

@@ -3,6 +3,7 @@
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use testkit::collector::Collector;
 use testkit::report::Report;
+use testkit::service::TooOld;
 
 use crate::setting::{PATIENCE, Setting, log, stop};
 
@@ -162,4 +163,53 @@ async fn a_first_start_with_a_clock_that_is_behind_begins_by_our_clock() {
     let setting = Setting::new().await;
     setting.service.clock_offset(DIFFERENCE);
     begins_at(&setting, now()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_ahead_gives_up_nothing_that_can_still_be_had() {
+    let setting = Setting::new().await;
+    setting.service.clock_offset(-DIFFERENCE);
+    // Eleven days old by our clock, which Microsoft would have deleted; nine and a half by the service's.
+    let (from, to) = (setting.ago(260), setting.ago(250));
+    setting.rows(Report::MessageTrace, from, to, 1_000);
+    setting.configure_one(Report::MessageTrace, from, &[]);
+    let mut collector = setting.start();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    stop(&mut collector).await;
+    assert_eq!(
+        collector.log_with("cannot be had").len(),
+        0,
+        "{}",
+        log(&collector)
+    );
+    setting.expect_exactly(
+        &setting.existing(Report::MessageTrace, from, to),
+        &collector,
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_behind_takes_no_empty_result_for_what_is_too_old() {
+    for too_old in [TooOld::Empty, TooOld::ServerError] {
+        let setting = Setting::new().await;
+        setting.service.adjust(|options| options.too_old = too_old);
+        setting.service.clock_offset(DIFFERENCE);
+        // Nine days old by our clock, more than ten by the service's: the first hours cannot be had, and that is said.
+        let (from, to) = (setting.ago(236), setting.ago(100));
+        let reached = setting.ago(240) + DIFFERENCE + TimeDelta::hours(1);
+        setting.rows(Report::MessageTrace, from, to, 2_000);
+        setting.configure_one(Report::MessageTrace, from, &[]);
+        let mut collector = setting.start();
+        let line = collector.wait_for("cannot be had", PATIENCE).await.unwrap();
+        assert!(line.contains("ERROR"), "{line}");
+        setting
+            .until_committed(&collector, &[Report::MessageTrace], to)
+            .await;
+        stop(&mut collector).await;
+        let expected = setting.existing(Report::MessageTrace, reached, to);
+        let verdict = testkit::records::compare(&expected, &setting.relay.records());
+        assert_eq!(verdict.missing, 0, "{verdict}\n{}", log(&collector));
+    }
 }
