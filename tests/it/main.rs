@@ -15,6 +15,8 @@ mod image;
 mod network;
 mod peers;
 mod relays;
+mod rows;
 mod setting;
+mod shapes;
 mod signing_in;
 mod state;

@@ -1,0 +1,137 @@
+//! Rows as they come: odd ones go out byte for byte, equal ones are as many records, late and vanishing ones lose nothing.
+
+use chrono::TimeDelta;
+use testkit::report::Report;
+use testkit::service::{Fault, Row, When};
+
+use crate::setting::{Setting, log, stop};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odd_rows_go_out_byte_for_byte() {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(28), setting.ago(27));
+    let long = "x".repeat(1 << 20);
+    let rows = [
+        r#"{"MessageId":"1","Subject":"\ud800 alone, \u0000 nul, \u2028 escaped"}"#.to_owned(),
+        "{\"MessageId\":\"2\",\"Subject\":\"a raw \u{2028} and \u{2029}, \u{7f} and 📅\"}".to_owned(),
+        r#"{"MessageId":"3","Size":123456789012345678901234567890,"Ratio":1.50E+400,"Neg":-0}"#.to_owned(),
+        r#"{"MessageId":"4","Subject":"one","Subject":"two"}"#.to_owned(),
+        r#"{"MessageId":"5","Unknown":{"Deep":[[],{},[{"a":null}]]},"Empty":"","Slash":"\/"}"#.to_owned(),
+        r#"{ "MessageId" : "6" , "Spaced" : [ 1 , 2 ] }"#.to_owned(),
+        r#"{"MessageId":"7","Subject":"\"}],\"odata.nextLink\":\"http:\/\/127.0.0.1:1\/\"","@devo_x":"<14>"}"#.to_owned(),
+        format!(r#"{{"MessageId":"8","Subject":"{long}"}}"#),
+    ];
+    for (minute, row) in (0..).zip(&rows) {
+        let time = from + TimeDelta::minutes(minute);
+        setting
+            .service
+            .insert(Report::MessageTrace, Row::new(time, row).verbatim());
+    }
+    setting.configure_one(Report::MessageTrace, from, &[]);
+    let mut collector = setting.start();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    stop(&mut collector).await;
+    assert_eq!(setting.relay.count(), 8, "{}", log(&collector));
+    // The relay keeps what it cannot parse, a lone surrogate for one, apart from the others.
+    let (lines, odd) = (setting.relay.lines(), setting.relay.violations());
+    for row in &rows {
+        let body = row[..row.len() - 1].trim_end();
+        let spliced = format!(": {body},\"@devo_pulling_id\": \"");
+        assert!(
+            lines.iter().chain(&odd).any(|line| line.contains(&spliced)),
+            "not as it came: {row:.200}\n{odd:?}"
+        );
+    }
+}
+
+/// Inserts equal rows at one instant among 4,000 others, so that a page may end between them.
+async fn equal_rows(before: u32, times: usize) {
+    let setting = Setting::new().await;
+    let (from, middle, to) = (setting.ago(28), setting.ago(27), setting.ago(26));
+    // Newest first: `before` rows stand before the equal ones.
+    setting.rows(
+        Report::MessageTrace,
+        middle + TimeDelta::minutes(1),
+        to,
+        before,
+    );
+    setting.rows(Report::MessageTrace, from, middle, 3_000);
+    for _ in 0..times {
+        let row = Row::sample(Report::MessageTrace, middle + TimeDelta::seconds(30), 1);
+        setting.service.insert(Report::MessageTrace, row);
+    }
+    setting.configure_one(
+        Report::MessageTrace,
+        from,
+        &[("override_time_delay_in_seconds", "90000")],
+    );
+    let mut collector = setting.start();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    stop(&mut collector).await;
+    let expected = setting.existing(Report::MessageTrace, from, to);
+    assert_eq!(expected.total(), 3_000 + u64::from(before) + times as u64);
+    setting.expect_exactly(&expected, &collector);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn equal_rows_that_are_real_are_all_delivered() {
+    equal_rows(500, 3).await;
+    equal_rows(1_999, 2).await;
+    equal_rows(1_998, 4).await;
+}
+
+/// A window younger than a day, whose result changes while it is walked.
+async fn young(faults: &[Fault]) {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(3), setting.ago(2));
+    setting.rows(Report::MessageTrace, from, to, 7_000);
+    for fault in faults {
+        setting.service.fault(
+            Report::MessageTrace,
+            When::Page { page: 2, times: 1 },
+            fault.clone(),
+        );
+    }
+    setting.configure_one(
+        Report::MessageTrace,
+        from,
+        &[("override_time_delay_in_seconds", "60")],
+    );
+    let mut collector = setting.start();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    stop(&mut collector).await;
+    let expected = setting.existing(Report::MessageTrace, from, to);
+    let verdict = testkit::records::compare(&expected, &setting.relay.records());
+    // A row that has vanished may have been delivered before, and is none of what there is.
+    assert!(
+        verdict.missing == 0 && verdict.twice == 0 && verdict.unknown <= 1,
+        "{verdict}\n{}",
+        log(&collector)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn late_rows_at_any_place_of_a_young_window_are_collected() {
+    for position in [0, 1_999, 2_000, 3_999, 4_001, 6_999] {
+        young(&[Fault::LateRow { position }]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_vanishes_between_two_pages_hides_no_other() {
+    for position in [0, 1_999, 3_999] {
+        young(&[Fault::VanishingRow { position }]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_row_that_comes_and_one_that_goes_hide_no_other() {
+    let vanishing = Fault::VanishingRow { position: 10 };
+    young(&[vanishing, Fault::LateRow { position: 5_000 }]).await;
+}

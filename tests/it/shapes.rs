@@ -1,0 +1,194 @@
+//! The forms in which the service answers and the ways in which the collector is set up, each end to end.
+
+use chrono::{DurationRound, TimeDelta};
+use testkit::collector::{Config, Output};
+use testkit::report::{Aggregate, Report};
+use testkit::service::{Backlog, LinkForm, Options, Shape};
+
+use crate::setting::{PATIENCE, Setting, log, stop};
+
+const ROWS: u32 = 4_500;
+
+/// Collects two hours of message traces, three pages, from a service that answers as told.
+async fn collect(options: Options) -> Setting {
+    let setting = Setting::with(options, |_| {}).await;
+    let (from, to) = (setting.ago(28), setting.ago(26));
+    setting.rows(Report::MessageTrace, from, to, ROWS);
+    let mut input = setting.input();
+    if let Some(identity) = setting.service.options().https {
+        std::fs::write(setting.folder.certs().join("ca.crt"), identity.certificate).unwrap();
+        input = input.option("ca_bundle", "ca.crt");
+    }
+    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let keys = [
+        ("start_time", start.as_str()),
+        ("request_period_in_seconds", "1"),
+    ];
+    setting.configure(
+        input
+            .service(Report::MessageTrace, &keys)
+            .option("environment", "staging"),
+    );
+    let mut collector = setting.start();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    stop(&mut collector).await;
+    // In the verbose shape the service cuts its dates to milliseconds: what it served is what counts.
+    let served = setting.service.served();
+    assert_eq!(served.total(), u64::from(ROWS));
+    setting.expect_exactly(&served, &collector);
+    for line in setting.relay.lines() {
+        assert!(
+            line.contains(r#","@devo_environment": "staging","@devo_pulling_id": ""#),
+            "{line}"
+        );
+    }
+    setting
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_shapes_and_all_forms_of_link_bring_the_same_records() {
+    for shape in [Shape::Light, Shape::Verbose] {
+        for link in [LinkForm::Relative, LinkForm::Absolute, LinkForm::Bare] {
+            collect(Options {
+                shape,
+                link,
+                ..Options::default()
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn https_with_an_authority_of_ones_own_and_no_compression() {
+    let authority = testkit::pki::Authority::new("Authority of the service").unwrap();
+    let mut identity = authority
+        .issue(&testkit::pki::Wish::server_for(&["127.0.0.1"]))
+        .unwrap();
+    identity.certificate += authority.certificate();
+    collect(Options {
+        https: Some(identity),
+        gzip: false,
+        ..Options::default()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_total_that_is_a_multiple_of_the_page_ends_with_an_empty_page() {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(28), setting.ago(27));
+    setting.rows(Report::MessageTrace, from, to, 4_000);
+    setting.configure_one(Report::MessageTrace, from, &[]);
+    let mut collector = setting.start();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    stop(&mut collector).await;
+    let requests = setting.service.requests_for(Report::MessageTrace);
+    assert!(
+        requests
+            .iter()
+            .any(|request| request.page == 3 && request.rows == 0 && request.status == 200)
+    );
+    setting.expect_exactly(&setting.service.served(), &collector);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traffic_is_collected_by_the_day_where_that_is_asked_for() {
+    let setting = Setting::new().await;
+    let today = setting.now.duration_trunc(TimeDelta::days(1)).unwrap();
+    let (from, to) = (today - TimeDelta::days(6), today - TimeDelta::days(2));
+    let mut backlog = Backlog::new(Report::MailTraffic, from, to, 3_000);
+    backlog.aggregate = Aggregate::Day;
+    setting.service.generate(&backlog);
+    setting.configure_one(Report::MailTraffic, from, &[("aggregate_by", "day")]);
+    let mut collector = setting.start();
+    setting
+        .until_committed(&collector, &[Report::MailTraffic], to)
+        .await;
+    stop(&mut collector).await;
+    let expected = setting
+        .service
+        .existing(Report::MailTraffic, Aggregate::Day, from, to);
+    assert_eq!(expected.total(), 3_000);
+    setting.expect_exactly(&expected, &collector);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cap_halves_the_window_and_is_an_error_where_it_cannot_be_shorter() {
+    let options = Options {
+        detail_rows_max: 10_000,
+        ..Options::default()
+    };
+    let setting = Setting::with(options, |_| {}).await;
+    let hour = |hours| {
+        setting
+            .ago(hours)
+            .duration_trunc(TimeDelta::hours(1))
+            .unwrap()
+    };
+    // Four hours of 6,000 rows: any two of them are at the cap. Then one hour that is beyond it by itself.
+    setting.rows(Report::MailDetailAtp, hour(40), hour(36), 24_000);
+    setting.rows(Report::MailDetailAtp, hour(35), hour(34), 12_000);
+    setting.configure_one(Report::MailDetailAtp, hour(60), &[]);
+    let mut collector = setting.start();
+    let line = collector
+        .wait_for("cannot be had from this report", PATIENCE)
+        .await
+        .unwrap();
+    assert!(line.contains("ERROR") && line.contains("cap"), "{line}");
+    setting
+        .until_committed(&collector, &[Report::MailDetailAtp], hour(34))
+        .await;
+    stop(&mut collector).await;
+    setting.expect_exactly(&setting.service.served(), &collector);
+    let whole = setting.existing(Report::MailDetailAtp, hour(60), hour(36));
+    assert_eq!(
+        testkit::records::compare(&whole, &setting.relay.records()).missing,
+        0
+    );
+    assert!(
+        !collector.log_with("the window is halved").is_empty(),
+        "{}",
+        log(&collector)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_threads_and_the_console_deliver_the_same() {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(28), setting.ago(26));
+    setting.rows(Report::MessageTrace, from, to, ROWS);
+    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let keys = [
+        ("start_time", start.as_str()),
+        ("request_period_in_seconds", "1"),
+    ];
+    let relay = Output::relay(setting.relay.port());
+    let config = Config::new(setting.input().service(Report::MessageTrace, &keys), relay);
+    let yaml = config.output(Output::console()).yaml();
+    let yaml = yaml.replacen("globals:\n", "globals:\n  multiprocessing: true\n", 1);
+    setting.folder.configure_raw(&yaml).unwrap();
+    let mut collector = setting.start();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    stop(&mut collector).await;
+    let expected = setting.existing(Report::MessageTrace, from, to);
+    setting.expect_exactly(&expected, &collector);
+    let mut printed = testkit::records::Records::default();
+    for line in collector.output() {
+        let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(object["message_tag"], Report::MessageTrace.tag());
+        assert!(object["message_timestamp"].is_string(), "{line}");
+        assert!(object["message_content"].is_object(), "{line}");
+        let (_, content) = line.split_once("\"message_content\": ").unwrap();
+        let identity = testkit::records::Identity::of(&content[..content.len() - 1]).unwrap();
+        printed.add(Report::MessageTrace, identity, None);
+    }
+    let verdict = testkit::records::compare(&expected, &printed);
+    assert!(verdict.is_exact(), "{verdict}");
+}
