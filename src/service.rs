@@ -4,6 +4,7 @@
 //! service's own clock; what cannot be had is said and counted, never skipped in silence; the records of a window go through once,
 //! however often it is walked. It shares nothing with other services but its input's client.
 
+mod accounts;
 mod agreement;
 mod asking;
 mod beginning;
@@ -21,13 +22,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::accounts::Accounts;
 use self::agreement::{Agreement, Verdict, WALKS_MAX};
 use self::asking::Asking;
 use self::beginning::{begin, tenant_of};
 use self::clock::Clock;
 use self::disk::OnDisk;
 use self::outlet::Outlet;
-use self::tally::{Claims, Tally};
+use self::tally::Tally;
 use self::walking::{Pull, Walked};
 use crate::backoff::Backoff;
 use crate::client::Client;
@@ -62,11 +64,7 @@ pub struct Service {
     fingerprinter: Fingerprinter,
     scratch: Vec<u8>,
     outlets: Vec<Outlet>,
-    claims: Vec<Claims>,
-    /// The furthest end of a window begun since the cursor: some records before it are confirmed.
-    horizon: DateTime<Utc>,
-    /// The window that the run before this one had begun.
-    unfinished: Option<Window>,
+    accounts: Accounts,
     clock: Clock,
     /// The service has answered, and its clock is known if it tells it.
     heard: bool,
@@ -115,13 +113,7 @@ impl Service {
             fingerprinter: ledger.fingerprinter(),
             scratch: vec![],
             outlets: outlets.collect(),
-            claims: ledger
-                .take_confirmed()
-                .into_iter()
-                .map(Claims::from_iter)
-                .collect(),
-            horizon: unfinished.map_or(cursor, |window| window.end),
-            unfinished,
+            accounts: Accounts::open(ledger.take_confirmed(), unfinished, cursor),
             ledger: OnDisk::new(ledger),
             clock,
             heard: false,
@@ -156,14 +148,8 @@ impl Service {
                 self.collect(self.schedule.shortest(oldest)).await?;
                 continue;
             }
-            let next = match self.unfinished.take() {
-                Some(window) if window.end <= self.schedule.settled(now) => Next::Collect(Window {
-                    start: cursor,
-                    ..window
-                }),
-                _ => self.schedule.next(cursor, now, self.span.current()),
-            };
-            match next {
+            let span = self.span.current();
+            match self.accounts.next(&self.schedule, cursor, now, span) {
                 Next::Wait(until) => self.wait(until - now).await?,
                 Next::Collect(window) => self.collect(window).await?,
             }
@@ -174,7 +160,7 @@ impl Service {
     async fn collect(&mut self, mut window: Window) -> Result<(), Stopped> {
         let mut pull = Pull::begin(self.environment.as_deref(), Utc::now());
         let mut agreement = Agreement::default();
-        self.horizon = self.horizon.max(window.end);
+        self.accounts.begin(window);
         let tally = loop {
             let tally = match self.walk(window, agreement.trusted(), &mut pull).await? {
                 Walked::Aged => return Ok(()),
@@ -233,34 +219,22 @@ impl Service {
         records: u64,
         tally: Option<&Tally>,
     ) -> Result<(), Stopped> {
-        let past = end >= self.horizon;
-        for claims in &mut self.claims {
-            match tally {
-                Some(tally) if !self.schedule.boundary_comes_twice() && !past => {
-                    claims.settle(tally);
-                }
-                Some(tally) if self.schedule.boundary_comes_twice() && past => {
-                    claims.become_those_of(tally);
-                }
-                _ if past => claims.clear(),
-                _ => {}
-            }
-        }
+        let twice = self.schedule.boundary_comes_twice();
+        let until = self.accounts.settle(end, tally, twice);
         let Some(mut next) = self.ledger.get().cursor().cloned() else {
             return Ok(());
         };
         next.at = end;
         next.tenant.clone_from(&self.tenant);
-        next.until = (!past).then_some(self.horizon);
+        next.until = until;
         next.records += records;
-        let claims = self.outlets.iter().zip(&self.claims);
+        let claims = self.outlets.iter().zip(self.accounts.fingerprints());
         next.carried = claims
-            .map(|(outlet, claims)| Carried {
+            .map(|(outlet, fingerprints)| Carried {
                 output: outlet.name().to_owned(),
-                fingerprints: claims.fingerprints(),
+                fingerprints,
             })
             .collect();
-        self.horizon = self.horizon.max(end);
         self.store(next).await
     }
 

@@ -130,7 +130,7 @@ impl Service {
         trusted: Option<&Tally>,
         pull: &mut Pull,
     ) -> Vec<Batch> {
-        let mark = self.ledger.get().mark(self.horizon);
+        let mark = self.ledger.get().mark(self.accounts.horizon());
         let deleted = self.schedule.deleted(mark.window.start);
         let (pulled, splice) = (pull.pulled, &pull.splice);
         let empty = |_: &Outlet| {
@@ -150,8 +150,8 @@ impl Service {
             let row = on_one_line(row);
             let fingerprint = self.fingerprinter.fingerprint(&row, &mut self.scratch);
             let certain = tally.count(fingerprint, trusted);
-            for (claims, batch) in self.claims.iter_mut().zip(&mut batches) {
-                if claims.claim(fingerprint, certain) {
+            for (new, batch) in self.accounts.claim(fingerprint, certain).zip(&mut batches) {
+                if new {
                     batch.rows.push((place, fingerprint));
                 }
             }

@@ -1,0 +1,99 @@
+//! What each output has been given since the cursor, and up to where: pure.
+//!
+//! Decides what is new to an output, which window to go on with, and which claims outlive a commit.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::tally::{Claims, Tally};
+use crate::record::Fingerprint;
+use crate::window::{Next, Schedule, Window};
+
+/// The claims of all outputs, in the ledger's order.
+#[derive(Debug)]
+pub(super) struct Accounts {
+    claims: Vec<Claims>,
+    /// The furthest end of a window begun since the cursor: some records before it are confirmed.
+    horizon: DateTime<Utc>,
+    /// The window that the run before this one had begun.
+    unfinished: Option<Window>,
+}
+
+impl Accounts {
+    /// Goes on from what each output has `confirmed` at or after `cursor`, and from the window left `unfinished`.
+    pub(super) fn open(
+        confirmed: Vec<Vec<Fingerprint>>,
+        unfinished: Option<Window>,
+        cursor: DateTime<Utc>,
+    ) -> Self {
+        Accounts {
+            claims: confirmed.into_iter().map(Claims::from_iter).collect(),
+            horizon: unfinished.map_or(cursor, |window| window.end),
+            unfinished,
+        }
+    }
+
+    /// The furthest end of a window begun since the cursor.
+    pub(super) fn horizon(&self) -> DateTime<Utc> {
+        self.horizon
+    }
+
+    /// What to do next: the unfinished window first, then what the schedule says.
+    pub(super) fn next(
+        &mut self,
+        schedule: &Schedule,
+        cursor: DateTime<Utc>,
+        now: DateTime<Utc>,
+        span: TimeDelta,
+    ) -> Next {
+        match self.unfinished.take() {
+            Some(window) if window.end <= schedule.settled(now) => Next::Collect(Window {
+                start: cursor,
+                ..window
+            }),
+            _ => schedule.next(cursor, now, span),
+        }
+    }
+
+    /// Begins a window: from now on some of its records may be confirmed.
+    pub(super) fn begin(&mut self, window: Window) {
+        self.horizon = self.horizon.max(window.end);
+    }
+
+    /// Claims a row for each output; tells for each whether it is new to it.
+    pub(super) fn claim(
+        &mut self,
+        fingerprint: Fingerprint,
+        certain: u32,
+    ) -> impl Iterator<Item = bool> {
+        self.claims
+            .iter_mut()
+            .map(move |claims| claims.claim(fingerprint, certain))
+    }
+
+    /// Closes the accounts at `end`, the new cursor, for a window of which `tally` was seen, or for one given up; tells the end
+    /// of a longer window that is not done with.
+    pub(super) fn settle(
+        &mut self,
+        end: DateTime<Utc>,
+        tally: Option<&Tally>,
+        boundary_comes_twice: bool,
+    ) -> Option<DateTime<Utc>> {
+        let past = end >= self.horizon;
+        for claims in &mut self.claims {
+            match tally {
+                Some(tally) if !boundary_comes_twice && !past => claims.settle(tally),
+                Some(tally) if boundary_comes_twice && past => claims.become_those_of(tally),
+                _ if past => claims.clear(),
+                _ => {}
+            }
+        }
+        let until = (!past).then_some(self.horizon);
+        self.horizon = self.horizon.max(end);
+        until
+    }
+
+    /// A fingerprint for each record claimed, for each output.
+    pub(super) fn fingerprints(&self) -> impl Iterator<Item = Vec<Fingerprint>> {
+        self.claims.iter().map(Claims::fingerprints)
+    }
+}
