@@ -46,10 +46,13 @@ impl Accounts {
         span: TimeDelta,
     ) -> Next {
         match self.unfinished.take() {
-            Some(window) if window.end <= schedule.settled(now) => Next::Collect(Window {
-                start: cursor,
-                ..window
-            }),
+            // All of it may have passed out of reach meanwhile, and the cursor with it.
+            Some(window) if window.end > cursor && window.end <= schedule.settled(now) => {
+                Next::Collect(Window {
+                    start: cursor,
+                    ..window
+                })
+            }
             _ => schedule.next(cursor, now, span),
         }
     }
@@ -95,5 +98,51 @@ impl Accounts {
     /// A fingerprint for each record claimed, for each output.
     pub(super) fn fingerprints(&self) -> impl Iterator<Item = Vec<Fingerprint>> {
         self.claims.iter().map(Claims::fingerprints)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::report::Report;
+
+    /// The step after a start at `cursor` with a window left unfinished, in hours; the present is hour 100.
+    fn check(unfinished: (i64, i64), cursor: i64, expected: (i64, i64)) {
+        let hour = |hour: i64| {
+            DateTime::from_timestamp(1_770_000_000 / 3_600 * 3_600 + hour * 3_600, 0).unwrap()
+        };
+        let window = |(start, end)| Window {
+            start: hour(start),
+            end: hour(end),
+        };
+        let report = Report::by_service("office365_reporting_DlpDetail_service").unwrap();
+        let schedule = Schedule::new(
+            report,
+            None,
+            Duration::from_secs(60),
+            Duration::from_secs(1),
+        );
+        let mut accounts = Accounts::open(vec![], Some(window(unfinished)), hour(unfinished.0));
+        let next = accounts.next(
+            &schedule,
+            hour(cursor),
+            hour(100) + TimeDelta::seconds(1),
+            TimeDelta::hours(6),
+        );
+        assert_eq!(next, Next::Collect(window(expected)));
+    }
+
+    #[test]
+    fn an_unfinished_window_is_gone_on_with_as_far_as_it_is_within_reach() {
+        check((10, 12), 10, (10, 12));
+        check((10, 12), 11, (11, 12));
+    }
+
+    #[test]
+    fn an_unfinished_window_that_has_passed_out_of_reach_does_not_move_the_cursor_back() {
+        check((10, 12), 12, (12, 18));
+        check((10, 12), 50, (50, 56));
     }
 }
