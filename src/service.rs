@@ -300,6 +300,9 @@ impl Service {
     }
 }
 
+#[cfg(test)]
+mod model;
+
 /// The whole chain of an error's causes on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

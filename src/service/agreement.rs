@@ -80,7 +80,7 @@ mod tests {
             let mut tally = Tally::default();
             let mut through = String::new();
             for page in result.split('|') {
-                tally.turn_page(page.len());
+                tally.turn_page();
                 for row in page.bytes() {
                     let fingerprint = Fingerprint([row; 16]);
                     let certain = tally.count(fingerprint, agreement.trusted());
@@ -111,6 +111,12 @@ mod tests {
         check(true, &["ab|cd", "ab|cd"], "abcd  settled");
         check(true, &["ab|cd", "xa|bc|d", "xa|bc|d"], "abcd x  settled");
         check(true, &["ab|d", "ab|cd", "ab|cd"], "abd c  settled");
+    }
+
+    #[test]
+    fn an_empty_page_counts_since_its_rows_may_have_shifted_onto_the_page_before() {
+        check(true, &["ab|", "b"], "ab  settled");
+        check(true, &["abc|", "acd"], "abc d settled");
     }
 
     #[test]

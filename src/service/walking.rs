@@ -145,7 +145,7 @@ impl Service {
             }
         };
         let mut batches: Vec<_> = self.outlets.iter().map(empty).collect();
-        tally.turn_page(page.len());
+        tally.turn_page();
         for (place, row) in page.rows().enumerate() {
             let row = on_one_line(row);
             let fingerprint = self.fingerprinter.fingerprint(&row, &mut self.scratch);
