@@ -162,7 +162,7 @@ impl Service {
         let mut agreement = Agreement::default();
         self.accounts.begin(window);
         let tally = loop {
-            let tally = match self.walk(window, agreement.trusted(), &mut pull).await? {
+            let tally = match self.walk(window, agreement.certainty(), &mut pull).await? {
                 Walked::Aged => return Ok(()),
                 Walked::Again => {
                     self.asking.pause_before_walking_again(window).await?;

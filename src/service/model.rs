@@ -16,7 +16,7 @@ use proptest::sample::Index;
 use super::YOUNG;
 use super::accounts::Accounts;
 use super::agreement::{Agreement, Verdict};
-use super::tally::Tally;
+use super::tally::{Certainty, Tally};
 use crate::ledger::{Carried, Cursor, Journal, Ledger, Mark, Owner, StateDirectory};
 use crate::record::Fingerprint;
 use crate::report::Report;
@@ -316,7 +316,7 @@ impl Run {
         let mut agreement = Agreement::default();
         self.accounts.begin(window);
         let (tally, due) = loop {
-            let (tally, mut due, capped) = match self.walk(world, window, agreement.trusted())? {
+            let (tally, mut due, capped) = match self.walk(world, window, agreement.certainty())? {
                 Walked::Aged => return Ok(()),
                 Walked::Again => continue,
                 Walked::TooMuch => {
@@ -363,7 +363,7 @@ impl Run {
         &mut self,
         world: &mut World,
         window: Window,
-        trusted: Option<&Tally>,
+        certainty: Certainty<'_>,
     ) -> Result<Walked, Killed> {
         let mut tally = Tally::default();
         let may_halve = world.schedule.halve(window).is_some();
@@ -383,7 +383,7 @@ impl Run {
                 _ => {}
             }
             let page = &result[shown.min(result.len())..(shown + PAGE).min(result.len())];
-            self.sort(world, page, &mut tally, trusted)?;
+            self.sort(world, page, &mut tally, certainty)?;
             shown += PAGE;
             if page.len() < PAGE {
                 let capped = tally.rows() >= CAP as u64;
@@ -402,13 +402,13 @@ impl Run {
         world: &mut World,
         page: &[Fingerprint],
         tally: &mut Tally,
-        trusted: Option<&Tally>,
+        certainty: Certainty<'_>,
     ) -> Result<(), Killed> {
         let mark = self.ledger.mark(self.accounts.horizon());
         let mut batches = vec![vec![]; OUTPUTS.len()];
         tally.turn_page();
         for row in page {
-            let certain = tally.count(*row, trusted);
+            let certain = tally.count(*row, certainty);
             for (new, batch) in self.accounts.claim(*row, certain).zip(&mut batches) {
                 if new {
                     batch.push(*row);

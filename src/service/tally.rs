@@ -15,6 +15,17 @@ pub(super) struct Tally {
     repeated: bool,
 }
 
+/// How many records equal rows are that come on different pages.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Certainty<'a> {
+    /// As many as one page has shown: the others may have shifted there.
+    Page,
+    /// As many as there were in this walk, which agreed with the one before it.
+    Walk(&'a Tally),
+    /// As many as come.
+    All,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     /// In the whole walk.
@@ -48,9 +59,8 @@ impl Tally {
         self.pages += 1;
     }
 
-    /// Counts a row of the current page, and tells how many records of its kind there are for certain so far: as many
-    /// as one page has shown, or as many as `agreed`, a walk that agreed with the one before it, has.
-    pub(super) fn count(&mut self, fingerprint: Fingerprint, agreed: Option<&Tally>) -> u32 {
+    /// Counts a row of the current page, and tells how many records of its kind there are for certain so far.
+    pub(super) fn count(&mut self, fingerprint: Fingerprint, certainty: Certainty<'_>) -> u32 {
         self.rows += 1;
         let count = self.counts.entry(fingerprint).or_default();
         if count.page == self.pages {
@@ -61,9 +71,14 @@ impl Tally {
         }
         count.total += 1;
         count.most = count.most.max(count.on_page);
-        let agreed = agreed
-            .and_then(|tally| tally.counts.get(&fingerprint))
-            .map_or(0, |count| count.total);
+        let agreed = match certainty {
+            Certainty::Page => 0,
+            Certainty::Walk(tally) => tally
+                .counts
+                .get(&fingerprint)
+                .map_or(0, |count| count.total),
+            Certainty::All => u32::MAX,
+        };
         count.most.max(count.total.min(agreed))
     }
 
@@ -161,13 +176,13 @@ mod tests {
     use super::*;
 
     /// Walks pages whose rows are letters; returns the tally and the letters that were let through.
-    fn walk(pages: &str, agreed: Option<&Tally>, claims: &mut Claims) -> (Tally, String) {
+    fn walk(pages: &str, certainty: Certainty<'_>, claims: &mut Claims) -> (Tally, String) {
         let (mut tally, mut through) = (Tally::default(), String::new());
         for page in pages.split('|') {
             tally.turn_page();
             for row in page.bytes() {
                 let fingerprint = Fingerprint([row; 16]);
-                let certain = tally.count(fingerprint, agreed);
+                let certain = tally.count(fingerprint, certainty);
                 if claims.claim(fingerprint, certain) {
                     through.push(char::from(row));
                 }
@@ -178,18 +193,22 @@ mod tests {
 
     #[test]
     fn equal_rows_of_one_page_are_as_many_records() {
-        let (tally, through) = walk("abb|cb", None, &mut Claims::default());
+        let (tally, through) = walk("abb|cb", Certainty::Page, &mut Claims::default());
         assert_eq!(through, "abbc");
         assert!(tally.has_repeats());
-        assert!(!walk("abb|cc", None, &mut Claims::default()).0.has_repeats());
+        assert!(
+            !walk("abb|cc", Certainty::Page, &mut Claims::default())
+                .0
+                .has_repeats()
+        );
     }
 
     #[test]
     fn a_row_that_shifted_onto_the_next_page_is_one_record() {
         let mut claims = Claims::default();
-        let (first, through) = walk("ab|bc", None, &mut claims);
+        let (first, through) = walk("ab|bc", Certainty::Page, &mut claims);
         assert_eq!(through, "abc");
-        let (second, through) = walk("xa|bc", None, &mut claims);
+        let (second, through) = walk("xa|bc", Certainty::Page, &mut claims);
         assert_eq!(through, "x");
         assert!(!second.agrees_with(&first) && !second.has_repeats());
     }
@@ -197,22 +216,22 @@ mod tests {
     #[test]
     fn equal_rows_of_two_pages_are_two_records_once_two_walks_agree() {
         let mut claims = Claims::default();
-        let (first, _) = walk("ab|bc", None, &mut claims);
-        let (second, through) = walk("ab|bc", None, &mut claims);
+        let (first, _) = walk("ab|bc", Certainty::Page, &mut claims);
+        let (second, through) = walk("ab|bc", Certainty::Page, &mut claims);
         assert_eq!(through, "");
         assert!(second.agrees_with(&first));
-        let (_, through) = walk("ab|bc", Some(&second), &mut claims);
+        let (_, through) = walk("ab|bc", Certainty::Walk(&second), &mut claims);
         assert_eq!(through, "b");
     }
 
     #[test]
     fn claims_outlast_a_boundary_but_not_a_settled_window() {
         let mut claims = Claims::default();
-        let (tally, _) = walk("aab", None, &mut claims);
+        let (tally, _) = walk("aab", Certainty::Page, &mut claims);
         let mut boundary = Claims::from_iter(claims.fingerprints());
         boundary.become_those_of(&tally);
-        assert_eq!(walk("acaa", None, &mut boundary).1, "ca");
-        claims.settle(&walk("a", None, &mut Claims::default()).0);
-        assert_eq!(walk("aab", None, &mut claims).1, "a");
+        assert_eq!(walk("acaa", Certainty::Page, &mut boundary).1, "ca");
+        claims.settle(&walk("a", Certainty::Page, &mut Claims::default()).0);
+        assert_eq!(walk("aab", Certainty::Page, &mut claims).1, "a");
     }
 }

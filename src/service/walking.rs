@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::asking::Answer;
 use super::outlet::{Batch, Outlet};
-use super::tally::Tally;
+use super::tally::{Certainty, Tally};
 use super::{Service, Stopped};
 use crate::client::{Page, Query};
 use crate::record::{Splice, on_one_line};
@@ -73,7 +73,7 @@ impl Service {
     pub(super) async fn walk(
         &mut self,
         window: Window,
-        trusted: Option<&Tally>,
+        certainty: Certainty<'_>,
         pull: &mut Pull,
     ) -> Result<Walked, Stopped> {
         let (report, aggregate_by) = (self.config.report, self.config.aggregate_by);
@@ -105,7 +105,7 @@ impl Service {
             };
             self.heard = true;
             self.begin_by_the_services_clock().await?;
-            let batches = self.sort(&page, &mut tally, trusted, pull);
+            let batches = self.sort(&page, &mut tally, certainty, pull);
             let handed = hand_out(&self.outlets, batches, &self.stop);
             if may_halve && tally.rows() > ROWS_MAX {
                 handed.await?;
@@ -127,7 +127,7 @@ impl Service {
         &mut self,
         page: &Arc<Page>,
         tally: &mut Tally,
-        trusted: Option<&Tally>,
+        certainty: Certainty<'_>,
         pull: &mut Pull,
     ) -> Vec<Batch> {
         let mark = self.ledger.get().mark(self.accounts.horizon());
@@ -149,7 +149,7 @@ impl Service {
         for (place, row) in page.rows().enumerate() {
             let row = on_one_line(row);
             let fingerprint = self.fingerprinter.fingerprint(&row, &mut self.scratch);
-            let certain = tally.count(fingerprint, trusted);
+            let certain = tally.count(fingerprint, certainty);
             for (new, batch) in self.accounts.claim(fingerprint, certain).zip(&mut batches) {
                 if new {
                     batch.rows.push((place, fingerprint));
