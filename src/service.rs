@@ -162,6 +162,8 @@ impl Service {
         let mut agreement = Agreement::default();
         self.accounts.begin(window);
         let tally = loop {
+            // By its beginning: a walk may take hours where the service or a relay is away.
+            let young = window.end > self.clock.now() - YOUNG;
             let tally = match self.walk(window, agreement.certainty(), &mut pull).await? {
                 Walked::Aged => return Ok(()),
                 Walked::Again => {
@@ -183,7 +185,7 @@ impl Service {
                 }
                 Walked::Whole(tally) => tally,
             };
-            match agreement.take(tally, window.end > self.clock.now() - YOUNG) {
+            match agreement.take(tally, young) {
                 Verdict::WalkAgain => {}
                 Verdict::Settled(tally) => break tally,
                 Verdict::Unsettled(tally) => {
@@ -195,10 +197,7 @@ impl Service {
         };
         self.asking.walked();
         self.span.walked(window, tally.rows());
-        for outlet in &self.outlets {
-            let confirmed = self.stop.run_until_cancelled(outlet.confirm()).await;
-            confirmed.ok_or(Stopped)??;
-        }
+        self.confirm().await?;
         self.clock.compare();
         let settled = window.end <= self.schedule.settled(self.clock.now());
         let reached = self.schedule.deleted(window.start) >= self.clock.theirs();
@@ -209,6 +208,15 @@ impl Service {
         self.commit(window.end, pull.delivered, Some(&tally))
             .await?;
         pull.log(window);
+        Ok(())
+    }
+
+    /// Waits until every output has confirmed all that it was given.
+    async fn confirm(&self) -> Result<(), Stopped> {
+        for outlet in &self.outlets {
+            let confirmed = self.stop.run_until_cancelled(outlet.confirm()).await;
+            confirmed.ok_or(Stopped)??;
+        }
         Ok(())
     }
 
@@ -261,6 +269,8 @@ impl Service {
             reach_days = self.config.report.reach.as_secs() / 86_400,
             "records older than Microsoft keeps cannot be had from this report any more; collecting goes on after them"
         );
+        // What is claimed is committed as confirmed, also if the window was given up half-way.
+        self.confirm().await?;
         self.commit(oldest, 0, None).await
     }
 

@@ -118,12 +118,7 @@ mod tests {
             end: hour(end),
         };
         let report = Report::by_service("office365_reporting_DlpDetail_service").unwrap();
-        let schedule = Schedule::new(
-            report,
-            None,
-            Duration::from_secs(60),
-            Duration::from_secs(1),
-        );
+        let schedule = Schedule::new(report, None, Duration::from_mins(1), Duration::from_secs(1));
         let mut accounts = Accounts::open(vec![], Some(window(unfinished)), hour(unfinished.0));
         let next = accounts.next(
             &schedule,

@@ -295,6 +295,7 @@ impl Run {
             }
             let oldest = world.schedule.oldest(world.clock());
             if self.cursor() < oldest {
+                self.confirm_all(world)?;
                 self.commit(world, oldest, None)?;
                 continue;
             }
@@ -316,6 +317,7 @@ impl Run {
         let mut agreement = Agreement::default();
         self.accounts.begin(window);
         let (tally, due) = loop {
+            let young = window.end > world.clock() - YOUNG;
             let (tally, mut due, capped) = match self.walk(world, window, agreement.certainty())? {
                 Walked::Aged => return Ok(()),
                 Walked::Again => continue,
@@ -329,7 +331,7 @@ impl Run {
                 Walked::Whole(tally, due, capped) => (tally, due, capped),
             };
             let seen = tally.totals();
-            match agreement.take(tally, window.end > world.clock() - YOUNG) {
+            match agreement.take(tally, young) {
                 Verdict::WalkAgain => {}
                 Verdict::Settled(tally) if !capped => break (tally, due),
                 Verdict::Settled(tally) | Verdict::Unsettled(tally) => {
