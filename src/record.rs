@@ -72,7 +72,7 @@ impl Fingerprinter {
             if !VOLATILE.contains(&name) {
                 scratch.extend_from_slice(name);
                 scratch.push(b'"');
-                scratch.extend_from_slice(value);
+                append_compact(value, scratch);
                 scratch.push(b',');
             }
         }
@@ -131,7 +131,22 @@ pub fn on_one_line(row: &[u8]) -> Cow<'_, [u8]> {
         return Cow::Borrowed(row);
     }
     let mut line = Vec::with_capacity(row.len());
-    let mut rest = row;
+    compact(row, &mut line);
+    Cow::Owned(line)
+}
+
+/// Appends a value as it is, but for white space within a list or an object: a row says the same however it is laid out.
+fn append_compact(value: &[u8], out: &mut Vec<u8>) {
+    if matches!(value.first(), Some(b'{' | b'[')) {
+        compact(value, out);
+    } else {
+        out.extend_from_slice(value);
+    }
+}
+
+/// Appends JSON without the white space between its tokens.
+fn compact(json: &[u8], out: &mut Vec<u8>) {
+    let mut rest = json;
     while let Some(first) = rest.first() {
         let length = if *first == b'"' {
             string_length(rest)
@@ -139,11 +154,10 @@ pub fn on_one_line(row: &[u8]) -> Cow<'_, [u8]> {
             1
         };
         if !first.is_ascii_whitespace() {
-            line.extend_from_slice(&rest[..length]);
+            out.extend_from_slice(&rest[..length]);
         }
         rest = &rest[length..];
     }
-    Cow::Owned(line)
 }
 
 /// The members of an object: the name without its opening quote and closing quote, and the value's text.
@@ -241,6 +255,7 @@ mod tests {
             r#"{"__metadata":{"type":"T"},"A":"x","B":[1,{"Index":"}"}]}"#,
             "{ \"A\" : \"x\" ,\"B\":[1,{\"Index\":\"}\"}], \"Index\" : 9 }",
             "{\n  \"A\": \"x\",\r\n  \"B\": [\n1, {\"Index\": \"}\"}],\n  \"Index\": 9\n}",
+            "{\"A\": \"x\", \"B\": [ 1, {\"Index\": \"}\"}\t]}",
         ];
         for row in same {
             assert_eq!(fingerprint(one), fingerprint(row), "{row}");
