@@ -99,7 +99,8 @@ impl Page {
             verbose::normalise(object(row)?, &mut body).map_err(|error| unreadable(&error))?;
             rows.push(start..body.len());
         }
-        let next = one_link([results.next, light.or(v4)])?;
+        let outer = one_link([light, v4])?.map(Cow::Owned);
+        let next = one_link([results.next, outer])?;
         let body = Bytes::from(body);
         Ok((Self { body, rows }, next))
     }
@@ -312,6 +313,10 @@ mod tests {
         refused(r#"{"d":[],"value":[]}"#, "JSON with rows in two shapes");
         refused(
             r#"{"value":[],"odata.nextLink":"a","@odata.nextLink":"b"}"#,
+            "JSON with two different links to the next page",
+        );
+        refused(
+            r#"{"d":[],"odata.nextLink":"a","@odata.nextLink":"b"}"#,
             "JSON with two different links to the next page",
         );
         refused(
