@@ -78,6 +78,13 @@ impl Page {
         }
     }
 
+    /// [`Page::parse`] for the fuzz target `page`, which stands outside this crate; no ordinary build has it.
+    #[cfg(fuzzing)]
+    #[doc(hidden)]
+    pub fn parse_fuzzed(body: Vec<u8>) -> Result<(Self, Option<String>), FetchError> {
+        Self::parse(body)
+    }
+
     fn from_verbose(
         d: &RawValue,
         [light, v4]: [Option<Cow<'_, str>>; 2],

@@ -1,0 +1,193 @@
+//! An answer's body, whatever it is: a page exactly if it is one in `serde_json`'s reading, and then with the same rows and link.
+#![no_main]
+
+use chrono::NaiveDateTime;
+use exchange_reports_collector::client::Page;
+use fuzz::{Json, decoded};
+use libfuzzer_sys::fuzz_target;
+use serde_json::value::RawValue;
+
+const DATE_FIELDS: [&str; 5] = ["Received", "Date", "ClickTime", "StartDate", "EndDate"];
+
+fuzz_target!(|body: &[u8]| {
+    let page = Page::parse_fuzzed(body.to_vec());
+    let json = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+    if let Err(error) = &page {
+        let shown = format!("{error} {error:?} {:?}", error.remedy());
+        assert!(!shown.contains('\n'), "{shown}");
+    }
+    let Ok(text) = std::str::from_utf8(json) else {
+        // What is not looked at need not be UTF-8, but the rows are.
+        for row in page.iter().flat_map(|(page, _)| page.rows()) {
+            let row: &RawValue = serde_json::from_slice(row).expect("a row is JSON");
+            assert!(row.get().starts_with('{'));
+        }
+        return;
+    };
+    match (page, Expected::of(text)) {
+        (Ok((page, link)), Some(expected)) => {
+            assert_eq!(link, expected.link);
+            assert_eq!(page.len(), expected.rows.len());
+            for (row, came) in page.rows().zip(expected.rows) {
+                if expected.verbose {
+                    compare_normalised(came, row);
+                } else {
+                    assert_eq!(row, came.as_bytes(), "a light row passes byte for byte");
+                }
+            }
+        }
+        (Err(_), None) => {}
+        (Ok(page), None) => panic!("a page that is none by serde_json: {page:?}"),
+        (Err(error), Some(_)) => panic!("a page by serde_json is refused: {error}"),
+    }
+});
+
+/// What a body says, put together from `serde_json`'s raw values.
+struct Expected<'a> {
+    rows: Vec<&'a str>,
+    link: Option<String>,
+    verbose: bool,
+}
+
+impl<'a> Expected<'a> {
+    fn of(text: &'a str) -> Option<Self> {
+        let answer = Object::read(text)?;
+        if answer
+            .one("error")?
+            .or(answer.one("odata.error")?)
+            .is_some()
+        {
+            return None;
+        }
+        let (light, v4) = (
+            answer.link("odata.nextLink")?,
+            answer.link("@odata.nextLink")?,
+        );
+        let mut links = vec![light, v4];
+        let (rows, verbose) = match (answer.one("value")?, answer.one("d")?) {
+            (Some(rows), None) => (rows, false),
+            (None, Some(d)) if d.starts_with('[') => (d, true),
+            (None, Some(d)) => {
+                let d = Object::read(d)?;
+                links.push(d.link("__next")?);
+                (d.one("results")?.or_else(|| d.null("results"))?, true)
+            }
+            _ => return None,
+        };
+        let rows: Vec<&RawValue> = serde_json::from_str(rows).ok()?;
+        let rows: Vec<&str> = rows.into_iter().map(RawValue::get).collect();
+        let mut links: Vec<String> = links.into_iter().flatten().collect();
+        links.dedup();
+        let sound = rows.iter().all(|row| row.starts_with('{')) && links.len() < 2;
+        sound.then(|| Expected {
+            rows,
+            link: links.pop(),
+            verbose,
+        })
+    }
+}
+
+/// An object's members, their names decoded.
+struct Object<'a>(Vec<(String, &'a str)>);
+
+impl<'a> Object<'a> {
+    fn read(text: &'a str) -> Option<Self> {
+        let members = fuzz::members(text)?.into_iter();
+        let members = members.map(|(name, value)| Some((decoded(name)?, value)));
+        members.collect::<Option<_>>().map(Object)
+    }
+
+    /// What stands under a name, if it is not null; `None` outside if the name is there twice.
+    fn one(&self, name: &str) -> Option<Option<&'a str>> {
+        let mut found = self.0.iter().filter(|member| member.0 == name);
+        let one = found.next().map(|member| member.1);
+        found
+            .next()
+            .is_none()
+            .then(|| one.filter(|value| *value != "null"))
+    }
+
+    fn null(&self, name: &str) -> Option<&'a str> {
+        self.0
+            .iter()
+            .find(|member| member.0 == name)
+            .map(|member| member.1)
+    }
+
+    fn link(&self, name: &str) -> Option<Option<String>> {
+        match self.one(name)? {
+            None => Some(None),
+            Some(text) => serde_json::from_str(text).ok().map(Some),
+        }
+    }
+}
+
+/// A row in the light shape is the one that came, less its metadata, with other dates.
+fn compare_normalised(came: &str, row: &[u8]) {
+    let Some(came) = Json::read(came.as_bytes()) else {
+        serde_json::from_slice::<&RawValue>(row).expect("a deep row is JSON");
+        return;
+    };
+    let row = Json::read(row).expect("a row is JSON");
+    let (Some(came), Some(row)) = (came.members(), row.members()) else {
+        panic!("a row is no object");
+    };
+    let kept = came
+        .iter()
+        .filter(|(name, _)| decoded(name).as_deref() != Some("__metadata"));
+    let kept: Vec<_> = kept.collect();
+    assert_eq!(kept.len(), row.len());
+    for ((name, before), (same_name, after)) in kept.into_iter().zip(row) {
+        assert_eq!(name, same_name);
+        if before != after || is_plain_date(before) && is_date_field(name) {
+            assert!(is_date_field(name), "{name} is no date");
+            assert_eq!(
+                milliseconds(before),
+                instant(after, name),
+                "{before:?} {after:?}"
+            );
+        }
+    }
+}
+
+fn is_date_field(name: &str) -> bool {
+    decoded(name).is_some_and(|name| DATE_FIELDS.contains(&name.as_str()))
+}
+
+/// Whether it is a date that has to be rewritten.
+fn is_plain_date(value: &Json<'_>) -> bool {
+    let Json::Token(text) = value else {
+        return false;
+    };
+    let digits = text
+        .strip_prefix("\"/Date(")
+        .and_then(|rest| rest.strip_suffix(")/\""));
+    digits.is_some_and(|digits| {
+        (1..=13).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
+/// The milliseconds of `/Date(1659020996164+0060)/`.
+fn milliseconds(value: &Json<'_>) -> i64 {
+    let Json::Token(text) = value else {
+        panic!("no date: {value:?}")
+    };
+    let text = decoded(text).expect("a date is a string");
+    let inner = text.strip_prefix("/Date(").expect("a date");
+    let end = inner[1..].find(['+', '-', ')']).expect("a date ends") + 1;
+    inner[..end].parse().expect("a date is a number")
+}
+
+/// The milliseconds of `2022-07-28T15:09:56.164`, in UTC.
+fn instant(value: &Json<'_>, name: &str) -> i64 {
+    let Json::Token(text) = value else {
+        panic!("no date: {value:?}")
+    };
+    let text = decoded(text).expect("a date is a string");
+    let zoned = matches!(decoded(name).as_deref(), Some("StartDate" | "EndDate"));
+    assert_eq!(text.ends_with('Z'), zoned);
+    let date = NaiveDateTime::parse_from_str(text.trim_end_matches('Z'), "%Y-%m-%dT%H:%M:%S%.f");
+    date.expect("a date is written as one")
+        .and_utc()
+        .timestamp_millis()
+}
