@@ -113,7 +113,7 @@ fn root_becomes_the_owner_of_the_state_folder() {
             key: 1000,
             started_as: 0,
         },
-        "running as 1000:1000, root given up",
+        "running as 1000:1000, root's rights given up",
     );
 }
 
@@ -125,7 +125,7 @@ fn a_state_folder_of_root_leaves_a_root_without_capabilities() {
             key: 0,
             started_as: 0,
         },
-        "running as 0:0, root given up",
+        "running as 0:0, root's rights given up",
     );
 }
 
@@ -137,7 +137,7 @@ fn a_key_of_another_owner_is_read_by_one_capability() {
             key: 0,
             started_as: 0,
         },
-        "running as 1000:1000, root given up, CAP_DAC_READ_SEARCH kept to read a.key",
+        "running as 1000:1000, root's rights given up, CAP_DAC_READ_SEARCH kept to read a.key",
     );
     check(
         &Case {
@@ -145,7 +145,7 @@ fn a_key_of_another_owner_is_read_by_one_capability() {
             key: 1000,
             started_as: 0,
         },
-        "running as 0:0, root given up, CAP_DAC_READ_SEARCH kept to read a.key",
+        "running as 0:0, root's rights given up, CAP_DAC_READ_SEARCH kept to read a.key",
     );
 }
 

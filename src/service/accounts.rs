@@ -85,7 +85,7 @@ impl Accounts {
         for claims in &mut self.claims {
             match tally {
                 Some(tally) if !boundary_comes_twice && !past => claims.settle(tally),
-                Some(tally) if boundary_comes_twice && past => claims.become_those_of(tally),
+                Some(tally) if boundary_comes_twice && past => claims.keep_those_of(tally),
                 _ if past => claims.clear(),
                 _ => {}
             }

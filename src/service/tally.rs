@@ -125,16 +125,11 @@ impl Claims {
         open
     }
 
-    /// Makes these claims those of a window just committed: what it saw may come again at its boundary.
-    pub(super) fn become_those_of(&mut self, tally: &Tally) {
-        self.counts.clear();
-        self.counts.shrink_to(tally.counts.len());
-        self.counts.extend(
-            tally
-                .counts
-                .iter()
-                .map(|(fingerprint, count)| (*fingerprint, count.total)),
-        );
+    /// Keeps the claims of what a window just committed has seen: it may come again at the window's boundary.
+    pub(super) fn keep_those_of(&mut self, tally: &Tally) {
+        self.counts
+            .retain(|fingerprint, _| tally.counts.contains_key(fingerprint));
+        self.counts.shrink_to_fit();
     }
 
     /// Takes out what a committed window accounts for: an equal row later on is another record.
@@ -229,7 +224,7 @@ mod tests {
         let mut claims = Claims::default();
         let (tally, _) = walk("aab", Certainty::Page, &mut claims);
         let mut boundary = Claims::from_iter(claims.fingerprints());
-        boundary.become_those_of(&tally);
+        boundary.keep_those_of(&tally);
         assert_eq!(walk("acaa", Certainty::Page, &mut boundary).1, "ca");
         claims.settle(&walk("a", Certainty::Page, &mut Claims::default()).0);
         assert_eq!(walk("aab", Certainty::Page, &mut claims).1, "a");
