@@ -56,8 +56,7 @@ impl StateDirectory {
     ///
     /// If it cannot be made or written, if another collector holds it, or if its key is damaged.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        fs::create_dir_all(path)
-            .map_err(|cause| LedgerError::io("make the state folder", path, cause))?;
+        file::make_folder(path)?;
         let lock_path = path.join("lock");
         let lock = File::options()
             .create(true)
@@ -127,7 +126,7 @@ pub struct Ledger {
 
 impl Ledger {
     fn open(folder: PathBuf, key: &Key, outputs: &[&str]) -> Result<Self, LedgerError> {
-        fs::create_dir_all(&folder).map_err(|cause| LedgerError::io("make", &folder, cause))?;
+        file::make_folder(&folder)?;
         let mut cursor = Cursor::load(&folder, key.id())?;
         // From here on they are what is confirmed; the cursor in memory goes without them.
         let mut carried = cursor

@@ -22,6 +22,19 @@ pub(super) fn replace(folder: &Path, name: &str, parts: &[&[u8]]) -> Result<(), 
     sync_folder(folder)
 }
 
+/// Makes a folder, with those above it, where there is none. Its name is durable then: without it, what is synced inside is lost.
+pub(super) fn make_folder(path: &Path) -> Result<(), LedgerError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path).map_err(|cause| LedgerError::io("make", path, cause))?;
+    match path.parent() {
+        Some(above) if above.as_os_str().is_empty() => sync_folder(Path::new(".")),
+        Some(above) => sync_folder(above),
+        None => Ok(()),
+    }
+}
+
 /// Makes the names in a folder durable.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), LedgerError> {
     let sync = || File::open(folder)?.sync_all();
