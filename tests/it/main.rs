@@ -11,6 +11,7 @@ mod certificates;
 mod clock;
 mod collecting;
 mod configuration;
+mod crash;
 mod image;
 mod network;
 mod peers;
