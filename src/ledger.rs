@@ -1,6 +1,6 @@
 //! What is confirmed, on disk: a cursor for each service, a journal for each of its outputs, and the lock on their folder.
 //!
-//! Guarantees: the cursor moves in one atomic step, and never back but by a reset that the operator asked for; what a journal
+//! Guarantees: the cursor moves in one atomic step, and never back but by a reset that the operator asked for, or before anything is collected; what a journal
 //! took is there after a crash; a file that is not as it was written stops its service with an error that says so. Missing files
 //! are a first run. Only this module writes under the state folder; it keeps no time and asks nobody.
 //!

@@ -44,6 +44,7 @@ pub mod service;
 pub mod signal;
 pub mod window;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -51,13 +52,17 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, warn};
 
+use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::config::Config;
-use crate::ledger::StateDirectory;
+use crate::ledger::{LedgerError, StateDirectory};
 use crate::service::Service;
 
 /// How long services have to confirm what is written after the stop signal; the process is gone within 8 s.
 const GRACE: Duration = Duration::from_secs(7);
+
+/// Waits before a service's state is opened again, at first and at most.
+const REOPEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// Collects until `stop` resolves, then confirms what is written.
 ///
@@ -65,27 +70,42 @@ const GRACE: Duration = Duration::from_secs(7);
 ///
 /// If the state folder cannot be used, no service can be started, or a service ends uninvited.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let state = StateDirectory::open(&config.globals.state_directory)?;
+    let state = Arc::new(StateDirectory::open(&config.globals.state_directory)?);
     let host = nix::unistd::gethostname().context("cannot read this machine's host name")?;
+    let host = host.to_string_lossy().into_owned();
+    let config = Arc::new(config);
     let token = CancellationToken::new();
     let mut services = JoinSet::new();
-    for input in &config.inputs {
-        let client = Client::new(input).with_context(|| format!("input {}", input.name))?;
-        for service in &input.services {
+    for (at, input) in config.inputs.iter().enumerate() {
+        let client = Client::new(input)?;
+        for (nth, service) in input.services.iter().enumerate() {
             let name = service.report.service;
-            let (client, host) = (client.clone(), host.to_string_lossy());
-            match Service::open(
-                &state,
-                input,
-                service,
-                client,
-                &config.outputs,
-                &host,
-                token.clone(),
-            ) {
+            let (client, host) = (client.clone(), host.clone());
+            let open = {
+                let (state, config, token) = (state.clone(), config.clone(), token.clone());
+                move || {
+                    let (input, outputs) = (&config.inputs[at], &config.outputs);
+                    let service = &input.services[nth];
+                    let client = client.clone();
+                    Service::open(
+                        &state,
+                        input,
+                        service,
+                        client,
+                        outputs,
+                        &host,
+                        token.clone(),
+                    )
+                }
+            };
+            let span = tracing::info_span!("service", input = input.name, name);
+            match open() {
                 Ok(opened) => {
-                    let span = tracing::info_span!("service", input = input.name, name);
                     services.spawn(opened.run().instrument(span));
+                }
+                Err(failure) if failure.may_pass() => {
+                    let stop = token.clone();
+                    services.spawn(run_later(open, failure, stop).instrument(span));
                 }
                 Err(failure) => {
                     error!(
@@ -124,4 +144,28 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
         );
     }
     Ok(())
+}
+
+/// Runs a service once its state can be opened: what the system refuses now it may grant later.
+async fn run_later(
+    open: impl Fn() -> Result<Service, LedgerError>,
+    mut failure: LedgerError,
+    stop: CancellationToken,
+) {
+    let mut backoff = Backoff::new(REOPEN.0, REOPEN.1);
+    loop {
+        let wait = backoff.next(rand::random());
+        error!(error = service::chain(&failure), retry_in = ?wait, "this service waits for its state");
+        if stop
+            .run_until_cancelled(tokio::time::sleep(wait))
+            .await
+            .is_none()
+        {
+            return;
+        }
+        match open() {
+            Ok(service) => return service.run().await,
+            Err(again) => failure = again,
+        }
+    }
 }

@@ -233,6 +233,7 @@ impl Service {
             return Ok(());
         };
         next.at = end;
+        next.by_our_clock = false;
         next.tenant.clone_from(&self.tenant);
         next.until = until;
         next.records += records;
@@ -279,7 +280,7 @@ impl Service {
         let Some(cursor) = self.ledger.get().cursor() else {
             return Ok(());
         };
-        if cursor.generation > 1 || self.config.start_time.is_some() {
+        if !cursor.by_our_clock || !self.accounts.are_empty() {
             return Ok(());
         }
         let begin = self.schedule.start(None, self.clock.now());

@@ -337,10 +337,7 @@ mod tests {
                 (kind, remedy),
                 "{status} {lines:?}"
             );
-            assert_eq!(
-                error.action().is_some(),
-                !matches!(kind, Busy | TimedOut | Throttled)
-            );
+            assert_eq!(error.action().is_some(), kind != Throttled);
         }
     }
 

@@ -92,15 +92,22 @@ impl Kind {
     /// What a person can do, where the cause itself has no better advice.
     fn advice(self) -> Option<&'static str> {
         match self {
-            Self::Unreachable
-            | Self::TimedOut
-            | Self::CutShort
-            | Self::TooLarge
-            | Self::Throttled
-            | Self::Busy
-            | Self::SignInPage
-            | Self::LinkRepeated
-            | Self::SignInFailed => None,
+            Self::TooLarge | Self::Throttled | Self::LinkRepeated => None,
+            Self::Unreachable | Self::TimedOut | Self::CutShort => Some(
+                "if this lasts, check the way from this machine to the reporting service: name server, firewall, HTTPS_PROXY",
+            ),
+            Self::Busy => Some(
+                "if this lasts for days while other reports answer, Microsoft may have retired the report: take the request \
+                 id to Microsoft's support",
+            ),
+            Self::SignInPage => Some(
+                "if this lasts, check that `base_url` is the reporting service's root, or take the request id to Microsoft's \
+                 support",
+            ),
+            Self::SignInFailed => Some(
+                "if this lasts, check the way from this machine to `authority_url`: name server, firewall, HTTPS_PROXY; or \
+                 whether Microsoft reports an outage of Entra",
+            ),
             Self::ServerError => Some(
                 "if this lasts, Microsoft may have retired the report: remove its service from the configuration, or take \
                  the request id to Microsoft's support",

@@ -26,6 +26,9 @@ pub struct Cursor {
     pub tenant: String,
     /// The last value of `reset_persistence_auth`.
     pub reset_persistence_auth: Option<String>,
+    /// Nothing but our own clock says where the cursor is: nothing has been committed since it was begun.
+    #[serde(default)]
+    pub by_our_clock: bool,
     /// All records confirmed since the state was begun.
     pub records: u64,
     /// What is confirmed at or after the cursor, for each output.
@@ -63,6 +66,7 @@ impl Cursor {
             until: None,
             tenant,
             reset_persistence_auth,
+            by_our_clock: false,
             records: 0,
             carried: vec![],
         }

@@ -44,8 +44,8 @@ pub enum LedgerError {
     },
     /// The state is of another tenant.
     #[error(
-        "the state in {} is of another tenant ({known}, and this input signs in to {now}): give this input an id of its own, or \
-         clear the state by a new value of reset_persistence_auth",
+        "the state in {} is of another tenant ({known}, and this input signs in to {now}): give this input an id of its own; or, if it is the \
+         same directory under another name, name it as before; or clear the state by a new value of reset_persistence_auth",
         folder.display()
     )]
     OtherTenant {
@@ -79,8 +79,7 @@ impl LedgerError {
             }
             io::ErrorKind::ReadOnlyFilesystem => " (mount the state folder writable)".to_owned(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                " (make room on the disk of the state folder; collecting goes on by itself)"
-                    .to_owned()
+                " (make room on the disk of the state folder)".to_owned()
             }
             _ => String::new(),
         };

@@ -24,14 +24,13 @@ pub(super) fn replace(folder: &Path, name: &str, parts: &[&[u8]]) -> Result<(), 
 
 /// Makes a folder, with those above it, where there is none. Its name is durable then: without it, what is synced inside is lost.
 pub(super) fn make_folder(path: &Path) -> Result<(), LedgerError> {
-    if path.is_dir() {
-        return Ok(());
-    }
+    let existed = path.is_dir();
     fs::create_dir_all(path).map_err(|cause| LedgerError::io("make", path, cause))?;
-    match path.parent() {
-        Some(above) if above.as_os_str().is_empty() => sync_folder(Path::new(".")),
-        Some(above) => sync_folder(above),
-        None => Ok(()),
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    match sync_folder(above.unwrap_or(Path::new("."))) {
+        // Whoever made it may not have come to this; but what is above it need not be ours.
+        Err(_) if existed => Ok(()),
+        synced => synced,
     }
 }
 

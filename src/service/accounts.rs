@@ -12,6 +12,8 @@ use crate::window::{Next, Schedule, Window};
 #[derive(Debug)]
 pub(super) struct Accounts {
     claims: Vec<Claims>,
+    /// What the last committed window has seen, if a longer one that it is part of is not done with.
+    last_seen: Vec<Fingerprint>,
     /// The furthest end of a window begun since the cursor: some records before it are confirmed.
     horizon: DateTime<Utc>,
     /// The window that the run before this one had begun.
@@ -27,6 +29,7 @@ impl Accounts {
     ) -> Self {
         Accounts {
             claims: confirmed.into_iter().map(Claims::from_iter).collect(),
+            last_seen: vec![],
             horizon: unfinished.map_or(cursor, |window| window.end),
             unfinished,
         }
@@ -57,6 +60,11 @@ impl Accounts {
         }
     }
 
+    /// Whether nothing is claimed.
+    pub(super) fn are_empty(&self) -> bool {
+        self.claims.iter().all(Claims::is_empty)
+    }
+
     /// Begins a window: from now on some of its records may be confirmed.
     pub(super) fn begin(&mut self, window: Window) {
         self.horizon = self.horizon.max(window.end);
@@ -84,12 +92,19 @@ impl Accounts {
         let past = end >= self.horizon;
         for claims in &mut self.claims {
             match tally {
-                Some(tally) if !boundary_comes_twice && !past => claims.settle(tally),
                 Some(tally) if boundary_comes_twice && past => claims.keep_those_of(tally),
-                _ if past => claims.clear(),
-                _ => {}
+                // Only the boundary of the window just committed can come again, and what is behind it.
+                Some(tally) if boundary_comes_twice => claims.forget(&self.last_seen, tally),
+                Some(_) if past => claims.clear(),
+                Some(tally) => claims.settle(tally),
+                None if end > self.horizon => claims.clear(),
+                None => {}
             }
         }
+        self.last_seen = match tally {
+            Some(tally) if boundary_comes_twice && !past => tally.fingerprints().collect(),
+            _ => vec![],
+        };
         let until = (!past).then_some(self.horizon);
         self.horizon = self.horizon.max(end);
         until
@@ -105,6 +120,7 @@ impl Accounts {
 mod tests {
     use std::time::Duration;
 
+    use super::super::tally::Certainty;
     use super::*;
     use crate::report::Report;
 
@@ -139,5 +155,40 @@ mod tests {
     fn an_unfinished_window_that_has_passed_out_of_reach_does_not_move_the_cursor_back() {
         check((10, 12), 12, (12, 18));
         check((10, 12), 50, (50, 56));
+    }
+
+    #[test]
+    fn of_a_window_cut_short_only_the_boundary_and_what_is_behind_it_stay_claimed() {
+        let at = |second: i64| DateTime::from_timestamp(1_770_000_000 + second, 0).unwrap();
+        let prints = |rows: &str| {
+            let mut prints: Vec<_> = rows.bytes().map(|row| Fingerprint([row; 16])).collect();
+            prints.sort();
+            prints
+        };
+        let mut accounts = Accounts::open(vec![vec![]], None, at(0));
+        accounts.begin(Window {
+            start: at(0),
+            end: at(8),
+        });
+        // The newest rows of the whole window, then its first and second quarter, which share a boundary row.
+        for row in prints("yz") {
+            assert!(accounts.claim(row, 1).all(|new| new));
+        }
+        let mut collect = |end, rows: &str, new: usize| {
+            let mut tally = Tally::default();
+            tally.turn_page();
+            let claimed = prints(rows).into_iter().filter(|row| {
+                let certain = tally.count(*row, Certainty::Page);
+                accounts.claim(*row, certain).all(|new| new)
+            });
+            assert_eq!(claimed.count(), new, "{rows}");
+            accounts.settle(end, Some(&tally), true);
+            let mut left: Vec<_> = accounts.fingerprints().flatten().collect();
+            left.sort();
+            left
+        };
+        assert_eq!(collect(at(2), "ab", 2), prints("abyz"));
+        assert_eq!(collect(at(4), "bcd", 2), prints("bcdyz"));
+        assert_eq!(collect(at(8), "dyz", 0), prints("dyz"));
     }
 }

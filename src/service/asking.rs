@@ -23,10 +23,6 @@ const FAILURES_BEFORE_HALVING: u32 = 2;
 /// After so many failures in a row an operator is told: a retired report may fail for good.
 const FAILURES_BEFORE_ERROR: u32 = 8;
 
-/// What an operator does about a failure that does not pass and whose cause is not known.
-const IF_IT_LASTS: &str = "if it does not pass, the report may be retired: see Microsoft's notices, and take the service out of the \
-                           configuration if it is";
-
 /// What came of asking.
 pub(super) enum Answer {
     /// The next page.
@@ -163,15 +159,11 @@ impl Asking {
             Remedy::BackOff => {
                 self.failures += 1;
                 let wait = self.transient.next(rand::random());
-                if self.failures >= FAILURES_BEFORE_ERROR {
-                    self.tell(
-                        &error,
-                        request_id,
-                        window,
-                        failure.action().as_deref().unwrap_or(IF_IT_LASTS),
-                    );
+                let action = failure.action();
+                if self.failures == FAILURES_BEFORE_ERROR {
+                    error!(error, request_id, %window, retry_in = ?wait, action, failures = self.failures,
+                        "asking keeps failing; nothing is lost, it is tried again");
                 } else {
-                    let action = failure.action();
                     warn!(error, request_id, %window, retry_in = ?wait, action, "asking failed; nothing is lost, it is tried again");
                 }
                 self.sleep(wait).await?;
@@ -185,7 +177,7 @@ impl Asking {
     }
 
     fn succeeded(&mut self) {
-        if self.told.take().is_some() {
+        if self.told.take().is_some() || self.failures >= FAILURES_BEFORE_ERROR {
             info!("the reporting service answers again");
         }
         self.failures = 0;

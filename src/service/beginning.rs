@@ -48,7 +48,9 @@ pub(super) fn begin(
             "the state is cleared, since reset_persistence_auth has changed"
         );
     }
-    ledger.commit(Cursor::begin(start, tenant.to_owned(), reset))?;
+    let mut cursor = Cursor::begin(start, tenant.to_owned(), reset);
+    cursor.by_our_clock = config.start_time.is_none();
+    ledger.commit(cursor)?;
     Ok(start)
 }
 
@@ -64,7 +66,13 @@ pub(super) fn tenant_of(credentials: &Credentials) -> String {
             )
         }
         Credentials::Secret { tenant_id, .. } | Credentials::Certificate { tenant_id, .. } => {
-            format!("id {tenant_id}")
+            // A directory's id has no dots, each of its domains has.
+            let kind = if tenant_id.contains('.') {
+                "domain"
+            } else {
+                "id"
+            };
+            format!("{kind} {tenant_id}")
         }
     }
 }

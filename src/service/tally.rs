@@ -82,6 +82,11 @@ impl Tally {
         count.most.max(count.total.min(agreed))
     }
 
+    /// The kinds of rows that came.
+    pub(super) fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> {
+        self.counts.keys().copied()
+    }
+
     /// Whether both walks brought the same rows, each as often.
     pub(super) fn agrees_with(&self, other: &Tally) -> bool {
         self.rows == other.rows
@@ -132,6 +137,20 @@ impl Claims {
         self.counts.shrink_to_fit();
     }
 
+    /// Takes out what was `seen` by the window before the one just committed, and not by that one: it cannot come again.
+    pub(super) fn forget(&mut self, seen: &[Fingerprint], tally: &Tally) {
+        for fingerprint in seen {
+            if !tally.counts.contains_key(fingerprint) {
+                self.counts.remove(fingerprint);
+            }
+        }
+    }
+
+    /// Whether nothing is claimed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
     /// Takes out what a committed window accounts for: an equal row later on is another record.
     pub(super) fn settle(&mut self, tally: &Tally) {
         for (fingerprint, count) in &tally.counts {
@@ -151,7 +170,7 @@ impl Claims {
     pub(super) fn fingerprints(&self) -> Vec<Fingerprint> {
         self.counts
             .iter()
-            .flat_map(|(fingerprint, claimed)| vec![*fingerprint; *claimed as usize])
+            .flat_map(|(fingerprint, claimed)| std::iter::repeat_n(*fingerprint, *claimed as usize))
             .collect()
     }
 }

@@ -17,13 +17,24 @@ const MEMORY_MAX_KIB: u64 = 40 << 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_stays_flat_however_many_rows_wait() {
+    drain(46, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_stays_flat_however_many_rows_are_of_one_hour() {
+    drain(1, 2).await;
+}
+
+/// Collects rows spread over so many hours, a part of what `BACKLOG_ROWS` says.
+async fn drain(hours: i64, part: u32) {
     let rows: u32 = std::env::var("BACKLOG_ROWS").map_or(200_000, |rows| rows.parse().unwrap());
     let program = std::env::var_os("COLLECTOR").unwrap_or(crate::setting::program().into());
     let setting = Setting::with(service::Options::default(), |relay| {
         relay.keep_lines = false;
     })
     .await;
-    let (from, to) = (setting.ago(72), setting.ago(26));
+    let (from, to) = (setting.ago(26 + hours), setting.ago(26));
+    let rows = rows / part;
     setting.rows(Report::MessageTrace, from, to, rows);
     setting.configure_one(Report::MessageTrace, from, &[]);
     let begun = Instant::now();
