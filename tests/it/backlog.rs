@@ -26,6 +26,7 @@ async fn memory_stays_flat_however_many_rows_are_of_one_hour() {
 }
 
 /// Collects rows spread over so many hours, a part of what `BACKLOG_ROWS` says.
+#[expect(clippy::print_stdout, reason = "the figures are what it is run for")]
 async fn drain(hours: i64, part: u32) {
     let rows: u32 = std::env::var("BACKLOG_ROWS").map_or(200_000, |rows| rows.parse().unwrap());
     let program = std::env::var_os("COLLECTOR").unwrap_or(crate::setting::program().into());
