@@ -31,7 +31,12 @@ async fn three_days_of_all_eight_reports_arrive_once_and_a_restart_repeats_nothi
     setting
         .until_committed(
             &collector,
-            &[Report::DlpDetail, Report::MailDetailAtp],
+            &[
+                Report::DlpDetail,
+                Report::MailDetailAtp,
+                Report::MailTraffic,
+                Report::MailTrafficAtp,
+            ],
             hour,
         )
         .await;
