@@ -36,14 +36,7 @@ async fn setting_with(change: impl FnOnce(&Pki, &mut Options)) -> Setting {
 /// Waits until all of the hour is committed, stops the collector, and expects each record once.
 async fn expect_all(setting: &Setting, mut collector: Collector) {
     let (from, to) = (setting.ago(30), setting.ago(29));
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut collector).await;
-    setting.expect_exactly(
-        &setting.existing(Report::MessageTrace, from, to),
-        &collector,
-    );
+    setting.finish(&mut collector, from, to).await;
 }
 
 /// The log's error without its time, and without the folder's place on this machine.

@@ -160,6 +160,19 @@ impl Setting {
         compare(expected, &self.relay.records())
     }
 
+    /// Waits for all message traces between two instants, stops the collector, and asserts that each came once.
+    pub(crate) async fn finish(
+        &self,
+        collector: &mut Collector,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) {
+        self.until_committed(collector, &[Report::MessageTrace], to)
+            .await;
+        stop(collector).await;
+        self.expect_exactly(&self.existing(Report::MessageTrace, from, to), collector);
+    }
+
     /// Asserts that each expected record came once and nothing else did.
     pub(crate) fn expect_exactly(&self, expected: &Records, collector: &Collector) {
         let verdict = self.verdict(expected);

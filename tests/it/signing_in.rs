@@ -242,14 +242,7 @@ async fn a_token_is_renewed_ahead_of_its_end_while_the_collector_runs() {
     setting.rows(Report::MessageTrace, from, to, ROWS);
     configure(&setting, setting.input(), from);
     let mut collector = setting.start();
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut collector).await;
-    setting.expect_exactly(
-        &setting.existing(Report::MessageTrace, from, to),
-        &collector,
-    );
+    setting.finish(&mut collector, from, to).await;
     // After three quarters of their life: at 0, 3, 6 and 9 s.
     let tokens = setting.service.tokens_issued();
     assert!((3..=5).contains(&tokens), "{tokens} tokens");

@@ -141,14 +141,7 @@ async fn a_state_folder_that_becomes_read_only_is_waited_for() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(setting.service.requests().len(), requests, "polling pauses");
     disk.make_writable().unwrap();
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut collector).await;
-    setting.expect_exactly(
-        &setting.existing(Report::MessageTrace, from, to),
-        &collector,
-    );
+    setting.finish(&mut collector, from, to).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
