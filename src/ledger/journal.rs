@@ -19,7 +19,7 @@ const HEAD: &[u8; 32] = b"exchange-reports journal 1     \n";
 const MAGIC: [u8; 4] = *b"frm1";
 const UNIT: usize = 16;
 
-/// A journal that has grown beyond this many bytes is begun anew with the next window.
+/// A journal that has grown beyond this many bytes is begun anew before the first delivery of the next window.
 const LENGTH_MAX: u64 = 1 << 20;
 
 /// Space is reserved in steps of this many bytes.
@@ -108,18 +108,22 @@ impl Journal {
         self.receipts_from.as_deref()
     }
 
-    /// Whether space for `records` records is reserved.
-    pub fn has_room(&self, records: usize) -> bool {
-        self.length + room(records) <= self.reserved
+    /// Whether space for `records` records that are confirmed under `mark` is reserved.
+    pub fn has_room(&self, mark: Mark, records: usize) -> bool {
+        !self.is_outgrown(mark) && self.length + room(records) <= self.reserved
     }
 
-    /// Reserves space for what `records` records take, so that a full disk is met before they are delivered.
+    /// Reserves space for what `records` records take that are confirmed under `mark`, so that a full disk is met before they are
+    /// delivered. A journal that has grown long and holds nothing under the mark's commit is begun anew.
     ///
     /// # Errors
     ///
-    /// If there is no room; nothing is changed then.
-    pub fn reserve(&mut self, records: usize) -> Result<(), LedgerError> {
-        if self.has_room(records) {
+    /// If there is no room; what was confirmed is still there then, and the call may be repeated.
+    pub fn reserve(&mut self, mark: Mark, records: usize) -> Result<(), LedgerError> {
+        if self.is_outgrown(mark) {
+            self.begin_anew()?;
+        }
+        if self.has_room(mark, records) {
             return Ok(());
         }
         let most = room(records).next_multiple_of(RESERVE);
@@ -137,13 +141,6 @@ impl Journal {
     pub fn confirm(&mut self, mark: Mark, confirmed: &[Fingerprint]) -> Result<(), LedgerError> {
         let mut frames = vec![];
         if self.mark != Some(mark) {
-            if self
-                .mark
-                .is_none_or(|known| known.generation != mark.generation)
-                && self.length > LENGTH_MAX
-            {
-                self.begin_anew()?;
-            }
             let Mark { generation, window } = mark;
             let mut payload = generation.to_le_bytes().to_vec();
             payload.extend(window.start.timestamp().to_le_bytes());
@@ -190,6 +187,14 @@ impl Journal {
         write().map_err(|cause| LedgerError::io("write", &self.path(), cause))?;
         self.length += frames.len() as u64;
         Ok(())
+    }
+
+    /// Whether it has grown long, with nothing in it that counts any more.
+    fn is_outgrown(&self, mark: Mark) -> bool {
+        let counts = self
+            .mark
+            .is_some_and(|known| known.generation == mark.generation);
+        self.length > LENGTH_MAX && !counts
     }
 
     /// Puts an empty journal in the place of one that has grown long.

@@ -46,7 +46,7 @@ fn written(folder: &Path) -> PathBuf {
     let mut journal = ledger.take_journals().remove(0);
     journal.remember_receipts("relay:443").unwrap();
     for receipt in 0..3 {
-        journal.reserve(5).unwrap();
+        journal.reserve(mark, 5).unwrap();
         journal
             .confirm(mark, &prints(10 + receipt * 5..15 + receipt * 5))
             .unwrap();
@@ -200,7 +200,12 @@ fn a_journal_that_has_grown_long_is_begun_anew_and_still_knows_the_relay() {
     let mut next = ledger.cursor().unwrap().clone();
     next.at = at(20);
     ledger.commit(next).unwrap();
-    journal.confirm(ledger.mark(at(30)), &prints(0..2)).unwrap();
+    let mark = ledger.mark(at(30));
+    assert!(!journal.has_room(mark, 2));
+    journal.reserve(mark, 2).unwrap();
+    // What is delivered from now on has its room in the file that it will be written to.
+    assert!(journal.has_room(mark, 2));
+    journal.confirm(mark, &prints(0..2)).unwrap();
     assert!(
         fs::metadata(ledger.folder().join("journal.a"))
             .unwrap()

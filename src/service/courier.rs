@@ -227,6 +227,9 @@ impl Courier {
 
     /// Has the journal reserve space for the delivery with its next chunk: a full disk is met before that is delivered.
     async fn make_room(&mut self) -> Result<(), LedgerError> {
+        let Some(mark) = self.last.as_ref().map(|last| last.mark) else {
+            return Ok(());
+        };
         let (written, records) = self
             .on_the_way
             .as_ref()
@@ -236,11 +239,11 @@ impl Courier {
                 .waiting
                 .get(written)
                 .map_or(0, |chunk| chunk.records.len());
-        if self.journal.get().has_room(needed) {
+        if self.journal.get().has_room(mark, needed) {
             return Ok(());
         }
         self.journal
-            .run(move |journal| journal.reserve(needed))
+            .run(move |journal| journal.reserve(mark, needed))
             .await
     }
 

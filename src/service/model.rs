@@ -451,7 +451,7 @@ impl Run {
             .folder()
             .join(format!("journal.{}", OUTPUTS[place]));
         loop {
-            output.journal.reserve(output.waiting.len()).unwrap();
+            output.journal.reserve(mark, output.waiting.len()).unwrap();
             let event = world.event();
             let written = match event {
                 Event::Crash(index) => index.index(output.waiting.len() + 1),
