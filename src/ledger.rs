@@ -122,6 +122,8 @@ pub struct Ledger {
     journals: Vec<Journal>,
     unfinished: Option<Window>,
     confirmed: Vec<Vec<Fingerprint>>,
+    /// Records that all outputs had confirmed since the last commit when the ledger was opened.
+    recovered: u64,
 }
 
 impl Ledger {
@@ -141,7 +143,9 @@ impl Ledger {
             journals: vec![],
             unfinished: None,
             confirmed: vec![],
+            recovered: 0,
         };
+        let mut recovered_least = None;
         ledger.unfinished = ledger.cursor.as_ref().and_then(Cursor::unfinished);
         for output in outputs {
             let (journal, recovered) = Journal::open(&ledger.folder, output, key.id(), generation)?;
@@ -149,11 +153,14 @@ impl Ledger {
             let mut confirmed = of_output
                 .map(|carried| std::mem::take(&mut carried.fingerprints))
                 .unwrap_or_default();
+            let records = recovered.confirmed.len() as u64;
+            recovered_least = Some(recovered_least.unwrap_or(records).min(records));
             confirmed.extend(recovered.confirmed);
             ledger.unfinished = furthest(ledger.unfinished, recovered.window);
             ledger.confirmed.push(confirmed);
             ledger.journals.push(journal);
         }
+        ledger.recovered = recovered_least.unwrap_or_default();
         Ok(ledger)
     }
 
@@ -199,7 +206,8 @@ impl Ledger {
         }
     }
 
-    /// Moves the cursor in one atomic step. All journals written under an earlier mark are void from then on.
+    /// Moves the cursor in one atomic step. All journals written under an earlier mark are void from then on. To `next`'s records those
+    /// are added that an earlier run had confirmed of the window.
     ///
     /// # Errors
     ///
@@ -209,7 +217,9 @@ impl Ledger {
             .cursor
             .as_ref()
             .map_or(1, |cursor| cursor.generation + 1);
+        next.records += self.recovered;
         next.store(&self.folder, self.key.id())?;
+        self.recovered = 0;
         // What these held is the service's own by now, and stale here.
         self.unfinished = None;
         self.confirmed.iter_mut().for_each(Vec::clear);

@@ -92,6 +92,33 @@ fn a_commit_voids_the_journals() {
 }
 
 #[test]
+fn what_an_earlier_run_has_confirmed_is_counted_by_the_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        StateDirectory::open(folder.path())
+            .unwrap()
+            .ledger(OWNER, &["a"])
+            .unwrap()
+    };
+    let mut ledger = open();
+    ledger
+        .commit(Cursor::begin(at(0), "t".into(), None))
+        .unwrap();
+    let mark = ledger.mark(at(20));
+    ledger.take_journals()[0]
+        .confirm(mark, &prints(0..7))
+        .unwrap();
+    drop(ledger);
+    for (more, expected) in [(3, 10), (2, 12)] {
+        let mut ledger = open();
+        let mut next = ledger.cursor().unwrap().clone();
+        next.records += more;
+        ledger.commit(next).unwrap();
+        assert_eq!(ledger.cursor().unwrap().records, expected);
+    }
+}
+
+#[test]
 fn a_second_collector_on_the_same_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let _first = StateDirectory::open(folder.path()).unwrap();
