@@ -114,11 +114,6 @@ impl Client {
         self.0.clock.now()
     }
 
-    /// What is left of the pause that the service asked for; `None` when there is none.
-    pub fn paused(&self) -> Option<Duration> {
-        self.0.limiter.paused()
-    }
-
     /// Asks for the page at `url`, with a new token if the service rejects the one at hand.
     async fn fetch(&self, url: &Url, followed: bool, hint: usize) -> Result<Body, FetchError> {
         let sign_in = &self.0.sign_in;
@@ -290,6 +285,11 @@ impl Walk {
         self.rows += page.len() as u64;
         self.body_hint = size;
         Ok(Some(page))
+    }
+
+    /// What is left of the pause that the service asked for; `None` when there is none.
+    pub fn paused(&self) -> Option<Duration> {
+        self.client.0.limiter.paused()
     }
 
     /// The number of pages that have been had.

@@ -83,7 +83,10 @@ impl Asking {
                     return Ok(page.map_or(Answer::End, Answer::Page));
                 }
                 Err(failure) => {
-                    if let Some(answer) = self.failed(&failure, window, may_halve).await? {
+                    if let Some(answer) = self
+                        .failed(&failure, walk.paused(), window, may_halve)
+                        .await?
+                    {
                         return Ok(answer);
                     }
                 }
@@ -124,6 +127,7 @@ impl Asking {
     async fn failed(
         &mut self,
         failure: &FetchError,
+        paused: Option<Duration>,
         window: Window,
         may_halve: bool,
     ) -> Result<Option<Answer>, Stopped> {
@@ -131,7 +135,8 @@ impl Asking {
         let error = chain(failure);
         match failure.remedy() {
             Remedy::Throttled => {
-                warn!(error, request_id, %window, "throttled: all services of this input wait; nothing is lost");
+                let pause = tracing::field::debug(paused.unwrap_or_default());
+                warn!(error, request_id, %window, pause, "throttled: all services of this input wait; nothing is lost");
                 Ok(None)
             }
             Remedy::WalkAgain => {

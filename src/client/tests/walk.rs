@@ -286,11 +286,11 @@ async fn retry_after_holds_back_all_walks() {
     let (mut one, mut other) = (client.walk(query()), client.walk(query()));
     let start = Instant::now();
     assert_eq!(error(&mut one).await.remedy(), Remedy::Throttled);
-    assert!(client.paused().is_some());
+    assert!(one.paused().is_some());
     row(&mut other).await;
     assert!(start.elapsed() >= Duration::from_secs(1));
     row(&mut one).await;
-    assert_eq!(client.paused(), None);
+    assert_eq!(one.paused(), None);
 }
 
 #[tokio::test]
