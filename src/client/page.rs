@@ -2,22 +2,24 @@
 //!
 //! Both shapes of the service's JSON are read: *light*, `{"value": […], "odata.nextLink": "…"}`, whose rows stay the
 //! bytes that came, and *verbose*, `{"d": {"results": […], "__next": "…"}}` or `{"d": […]}`, whose rows are brought to
-//! the light shape. Anything else is an error, and never "no rows".
+//! the light shape. Rows that span lines are brought onto one. Anything else is an error, and never "no rows".
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
+use memchr::memchr2;
 use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::error::{FetchError, Kind};
 use super::{fault, verbose};
+use crate::record::on_one_line;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// The rows of one page, each a JSON object in the service's own bytes.
+/// The rows of one page, each a JSON object on one line in the service's own bytes.
 #[derive(Clone)]
 pub struct Page {
     body: Bytes,
@@ -25,7 +27,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// The rows in the order in which they came, each one JSON object in UTF-8.
+    /// The rows in the order in which they came, each one JSON object in UTF-8, without a line break.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.rows.iter().map(|row| &self.body[row.clone()])
     }
@@ -65,6 +67,13 @@ impl Page {
         match (answer.value, answer.d) {
             (Some(rows), None) => {
                 let next = one_link([answer.next_link, answer.v4_next_link])?;
+                if memchr2(b'\n', b'\r', json).is_some() {
+                    let page = Self::of_copies(rows, |row, body| {
+                        body.extend_from_slice(&on_one_line(row.as_bytes()));
+                        Ok(())
+                    });
+                    return Ok((page?, next));
+                }
                 let rows = rows
                     .into_iter()
                     .map(|row| object(row).map(|row| span(&body, row)))
@@ -99,17 +108,34 @@ impl Page {
         } else {
             return Err(not_a_page("JSON without rows", None));
         };
-        let mut body = Vec::with_capacity(d.get().len());
-        let mut rows = Vec::with_capacity(results.results.len());
-        for row in results.results {
-            let start = body.len();
-            verbose::normalise(object(row)?, &mut body).map_err(|error| unreadable(&error))?;
-            rows.push(start..body.len());
-        }
         let outer = one_link([light, v4])?.map(Cow::Owned);
         let next = one_link([results.next, outer])?;
-        let body = Bytes::from(body);
-        Ok((Self { body, rows }, next))
+        let mut light = Vec::new();
+        let page = Self::of_copies(results.results, |row, body| {
+            light.clear();
+            verbose::normalise(row, &mut light).map_err(|error| unreadable(&error))?;
+            body.extend_from_slice(&on_one_line(&light));
+            Ok(())
+        })?;
+        Ok((page, next))
+    }
+
+    /// A page of rows that are not what came, byte for byte: `append` writes each.
+    fn of_copies(
+        rows: Vec<&RawValue>,
+        mut append: impl FnMut(&str, &mut Vec<u8>) -> Result<(), FetchError>,
+    ) -> Result<Self, FetchError> {
+        let mut body = Vec::with_capacity(rows.iter().map(|row| row.get().len()).sum());
+        let rows = rows.into_iter().map(|row| {
+            let start = body.len();
+            append(object(row)?, &mut body)?;
+            Ok(start..body.len())
+        });
+        let rows = rows.collect::<Result<_, FetchError>>()?;
+        Ok(Self {
+            body: body.into(),
+            rows,
+        })
     }
 }
 
@@ -225,6 +251,20 @@ mod tests {
             "{text}"
         );
         assert_eq!(error.remedy(), Remedy::BackOff, "{text}");
+    }
+
+    #[test]
+    fn brings_rows_that_span_lines_onto_one() {
+        check(
+            "{\r\n \"value\": [\r\n {\r\n \"A\": \"b  c\\n\",\r\n \"B\": [ 1 ]\r\n }, {} ]\r\n}",
+            &[r#"{"A":"b  c\n","B":[1]}"#, "{}"],
+            None,
+        );
+        check(
+            "{\"d\":[{\n\"__metadata\" : {}, \"Date\" : \"/Date(0)/\", \"A\" : \" \" }]}",
+            &[r#"{"Date":"1970-01-01T00:00:00","A":" "}"#],
+            None,
+        );
     }
 
     #[test]

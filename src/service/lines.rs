@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::record::{Fingerprint, Splice, on_one_line};
+use crate::record::{Fingerprint, Splice};
 use crate::relay::Envelope;
 
 /// Lines are written in chunks of about this many bytes: smaller ones cost, larger ones gain nothing.
@@ -34,7 +34,7 @@ impl Lines {
         envelope: &Envelope,
     ) -> bool {
         self.filling.extend_from_slice(&envelope.prefix);
-        splice.append(&on_one_line(row), &mut self.filling);
+        splice.append(row, &mut self.filling);
         self.filling.extend_from_slice(&envelope.suffix);
         self.filling_records.push(fingerprint);
         let complete = self.filling.len() >= CHUNK;

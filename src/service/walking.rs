@@ -12,7 +12,7 @@ use super::outlet::{Batch, Outlet};
 use super::tally::{Certainty, Tally};
 use super::{Service, Stopped};
 use crate::client::{Page, Query};
-use crate::record::{Splice, on_one_line};
+use crate::record::Splice;
 use crate::window::Window;
 
 /// A walk is cut off at this many rows if its window can be made shorter: memory does not grow with the window.
@@ -147,8 +147,7 @@ impl Service {
         let mut batches: Vec<_> = self.outlets.iter().map(empty).collect();
         tally.turn_page();
         for (place, row) in page.rows().enumerate() {
-            let row = on_one_line(row);
-            let fingerprint = self.fingerprinter.fingerprint(&row, &mut self.scratch);
+            let fingerprint = self.fingerprinter.fingerprint(row, &mut self.scratch);
             let certain = tally.count(fingerprint, certainty);
             for (new, batch) in self.accounts.claim(fingerprint, certain).zip(&mut batches) {
                 if new {
