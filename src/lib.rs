@@ -56,6 +56,7 @@ use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::config::Config;
 use crate::ledger::{LedgerError, StateDirectory};
+use crate::relay::Relay;
 use crate::service::Service;
 
 /// How long services have to confirm what is written after the stop signal; the process is gone within 8 s.
@@ -64,20 +65,54 @@ const GRACE: Duration = Duration::from_secs(7);
 /// Waits before a service's state is opened again, at first and at most.
 const REOPEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
+/// A configuration that can be run as far as that can be known before anything is started.
+pub struct Prepared {
+    config: Config,
+    /// One for each input.
+    clients: Vec<Client>,
+}
+
+/// Reads all files that the configuration names. Asks and sends nothing.
+///
+/// # Errors
+///
+/// If a file cannot be used: a line for each output and input with one, and what to do.
+pub fn prepare(config: Config) -> anyhow::Result<Prepared> {
+    let mut mistakes = vec![];
+    for output in &config.outputs {
+        if let Err(error) = Relay::new(output).check() {
+            let action = error.action().unwrap_or_default();
+            let error = service::chain(&error);
+            mistakes.push(format!("output `{}`: {error}: {action}", output.name));
+        }
+    }
+    let mut clients = vec![];
+    for input in &config.inputs {
+        match Client::new(input) {
+            Ok(client) => clients.push(client),
+            Err(error) => mistakes.push(format!("{error:#}")),
+        }
+    }
+    if !mistakes.is_empty() {
+        bail!("{}", mistakes.join("\n"));
+    }
+    Ok(Prepared { config, clients })
+}
+
 /// Collects until `stop` resolves, then confirms what is written.
 ///
 /// # Errors
 ///
 /// If the state folder cannot be used, no service can be started, or a service ends uninvited.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(prepared: Prepared, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let Prepared { config, clients } = prepared;
     let state = Arc::new(StateDirectory::open(&config.globals.state_directory)?);
     let host = nix::unistd::gethostname().context("cannot read this machine's host name")?;
     let host = host.to_string_lossy().into_owned();
     let config = Arc::new(config);
     let token = CancellationToken::new();
     let mut services = JoinSet::new();
-    for (at, input) in config.inputs.iter().enumerate() {
-        let client = Client::new(input)?;
+    for (at, (input, client)) in config.inputs.iter().zip(clients).enumerate() {
         for (nth, service) in input.services.iter().enumerate() {
             let name = service.report.service;
             let (client, host) = (client.clone(), host.clone());

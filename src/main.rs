@@ -3,14 +3,12 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use chrono::Utc;
 use clap::Parser;
-use exchange_reports_collector::client::Client;
 use exchange_reports_collector::config::{self, Config};
 use exchange_reports_collector::privileges::{self, DeniedFiles};
-use exchange_reports_collector::relay::Relay;
-use exchange_reports_collector::{run, signal};
+use exchange_reports_collector::{prepare, run, signal};
 use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -82,8 +80,9 @@ fn collect(config: Config) -> Result<(), Failure> {
         }
     });
     info!("{}", outcome?);
-    check_files(&config).map_err(Failure::Configuration)?;
-    let mut builder = if config.globals.multiprocessing {
+    let multiprocessing = config.globals.multiprocessing;
+    let prepared = prepare(config).map_err(Failure::Configuration)?;
+    let mut builder = if multiprocessing {
         tokio::runtime::Builder::new_multi_thread()
     } else {
         tokio::runtime::Builder::new_current_thread()
@@ -94,25 +93,10 @@ fn collect(config: Config) -> Result<(), Failure> {
         .context("cannot start the runtime")
         .map_err(Failure::Running)?;
     let result = runtime
-        .block_on(async { run(config, signal::stop().context("cannot catch signals")?).await });
+        .block_on(async { run(prepared, signal::stop().context("cannot catch signals")?).await });
     // A disk or a name server that hangs must not hold up the end.
     runtime.shutdown_background();
     result.map_err(Failure::Running)
-}
-
-/// Checks all that the configuration names as far as that is possible before anything is started.
-fn check_files(config: &Config) -> anyhow::Result<()> {
-    for output in &config.outputs {
-        if let Err(error) = Relay::new(output).check() {
-            let action = error.action();
-            let error = anyhow::Error::new(error).context(format!("output `{}`", output.name));
-            bail!("{error:#}: {}", action.unwrap_or_default());
-        }
-    }
-    for input in &config.inputs {
-        Client::new(input)?;
-    }
-    Ok(())
 }
 
 fn log_to_stderr(debug: bool) {

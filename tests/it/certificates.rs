@@ -115,6 +115,21 @@ async fn files_that_hold_something_else_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_output_and_input_with_a_bad_file_is_named_at_once() {
+    let setting = setting().await;
+    remove("collector.crt")(&setting);
+    let input = setting.input().option("ca_bundle", "proxy.pem");
+    setting.configure(input.service(Report::MessageTrace, &[]));
+    let mut collector = setting.start();
+    let ended = collector.wait(PATIENCE).await.unwrap();
+    assert_eq!(ended.code, Some(78), "{}", log(&collector));
+    insta::assert_snapshot!(told(&setting, &log(&collector)), @r"
+    output `devo_1`: `cert` file certs/collector.crt: there is no such file: put the file there, or correct `cert`
+    input `office365_reporting_message`: `ca_bundle`: cannot read certs/proxy.pem: No such file or directory (os error 2)
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_may_not_be_read_is_named_with_the_command_that_mends_it() {
     if !nix::unistd::geteuid().is_root() {
         crate::setting::skip("only root can run the collector as somebody else");
