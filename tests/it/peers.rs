@@ -1,4 +1,4 @@
-//! Real relays: rsyslog, stunnel, `HAProxy` and OpenSSL give receipts, the counts agree, and a restart in the middle loses nothing.
+//! Real relays: rsyslog, syslog-ng, stunnel, `HAProxy` and OpenSSL give receipts, the counts agree, and a restart in the middle loses nothing.
 
 use std::time::{Duration, Instant};
 
@@ -134,9 +134,9 @@ async fn survives_restarts(program: Program) {
     );
 }
 
-/// Whether nothing that it has read is lost with it. rsyslog's queue in memory is, and no sender can know.
+/// Whether nothing that it has read is lost with it. A queue in memory is, and no sender can know.
 fn keeps_what_it_has_read(program: Program) -> bool {
-    program != Program::RsyslogOpenssl
+    !matches!(program, Program::RsyslogOpenssl | Program::SyslogNg)
 }
 
 macro_rules! peers {
@@ -156,6 +156,7 @@ macro_rules! peers {
 peers! {
     RsyslogGnutls: rsyslog_with_gnutls_gives_receipts, rsyslog_with_gnutls_restarts_and_nothing_is_lost;
     RsyslogOpenssl: rsyslog_with_openssl_gives_receipts, rsyslog_with_openssl_restarts_and_nothing_is_lost;
+    SyslogNg: syslog_ng_gives_receipts, syslog_ng_restarts_and_nothing_is_lost;
     Stunnel: stunnel_gives_receipts, stunnel_restarts_and_nothing_is_lost;
     Haproxy: haproxy_gives_receipts, haproxy_restarts_and_nothing_is_lost;
     Openssl: s_server_gives_receipts, s_server_restarts_and_nothing_is_lost;

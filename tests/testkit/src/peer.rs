@@ -1,6 +1,6 @@
 //! Real relays from Debian's packages, each in a process of its own on loopback, and what they have received.
 //!
-//! rsyslog and `openssl s_server` keep what they read themselves; stunnel and `HAProxy` end TLS in front of a plain receiver. A
+//! rsyslog, syslog-ng and `openssl s_server` keep what they read themselves; stunnel and `HAProxy` end TLS in front of a plain receiver. A
 //! start's lines go to files of their own, since a killed peer may end within a line.
 
 mod receiver;
@@ -33,6 +33,8 @@ pub enum Program {
     RsyslogGnutls,
     /// rsyslog with OpenSSL. Its queue is the usual one in memory, which a kill empties and SIGTERM does not.
     RsyslogOpenssl,
+    /// syslog-ng, unpacked by `.ci/run`: Debian's package cannot be installed beside rsyslog. Its queue is in memory too.
+    SyslogNg,
     /// stunnel in front of a plain receiver.
     Stunnel,
     /// `HAProxy` in front of a plain receiver.

@@ -1,22 +1,36 @@
 //! How each program is made a relay: its configuration and its command line.
 
+use std::env::join_paths;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
 use super::Program;
 
+/// Where `.ci/run` unpacks syslog-ng and the libraries that it needs.
+macro_rules! syslog_ng {
+    ($below:literal) => {
+        concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../target/ci-tools/syslog-ng",
+            $below
+        )
+    };
+}
+
 /// Whether a file is there; `*` stands for the folder of this machine's architecture.
 pub(super) fn is_there(path: &str) -> bool {
     let Some((above, below)) = path.split_once("/*/") else {
         return Path::new(path).exists();
     };
-    let folders = fs::read_dir(above).into_iter().flatten().flatten();
-    folders
-        .into_iter()
-        .any(|folder| folder.path().join(below).exists())
+    folders(above).any(|folder| folder.join(below).exists())
+}
+
+fn folders(above: &str) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(above).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
 }
 
 impl Program {
@@ -31,6 +45,10 @@ impl Program {
                 ("/usr/sbin/rsyslogd", "rsyslog"),
                 ("/usr/lib/*/rsyslog/lmnsd_ossl.so", "rsyslog-openssl"),
             ],
+            Program::SyslogNg => &[(
+                syslog_ng!("/usr/sbin/syslog-ng"),
+                "syslog-ng-core (unpacked by .ci/run)",
+            )],
             Program::Stunnel => &[("/usr/bin/stunnel4", "stunnel4")],
             Program::Haproxy => &[("/usr/sbin/haproxy", "haproxy")],
             Program::Openssl => &[("/usr/bin/openssl", "openssl")],
@@ -55,6 +73,7 @@ impl Program {
         let text = match self {
             Program::RsyslogGnutls => rsyslog("gtls", "Direct", folder, port, lines),
             Program::RsyslogOpenssl => rsyslog("ossl", "LinkedList", folder, port, lines),
+            Program::SyslogNg => syslog_ng(folder, port, lines),
             Program::Stunnel => stunnel(port, behind),
             Program::Haproxy => {
                 let pem = ["server.crt", "server.key"].map(|name| fs::read(folder.join(name)));
@@ -70,6 +89,23 @@ impl Program {
             Program::RsyslogGnutls | Program::RsyslogOpenssl => {
                 command.arg("-n").arg("-f").arg(&config);
                 command.arg("-i").arg(folder.join("peer.pid"))
+            }
+            Program::SyslogNg => {
+                let libraries = folders(syslog_ng!("/usr/lib")).chain(folders(syslog_ng!("/lib")));
+                command.env("LD_LIBRARY_PATH", join_paths(libraries)?);
+                command
+                    .args(["--foreground", "--no-caps", "--cfgfile"])
+                    .arg(&config);
+                let modules = folders(syslog_ng!("/usr/lib/syslog-ng"));
+                command.arg("--module-path").arg(join_paths(modules)?);
+                for (option, name) in [
+                    ("--persist-file", "peer.persist"),
+                    ("--control", "peer.ctl"),
+                    ("--pidfile", "peer.pid"),
+                ] {
+                    command.arg(option).arg(folder.join(name));
+                }
+                &mut command
             }
             Program::Stunnel => command.arg(&config),
             Program::Haproxy => command.args(["-db", "-f"]).arg(&config),
@@ -110,6 +146,26 @@ module(load="imtcp" streamDriver.name="{driver}" streamDriver.mode="1" streamDri
 template(name="raw" type="string" string="%rawmsg%\n")
 input(type="imtcp" address="127.0.0.1" port="{port}")
 action(type="omfile" file="{lines}" template="raw")
+"#
+    )
+}
+
+fn syslog_ng(folder: &Path, port: u16, lines: &Path) -> String {
+    let (folder, lines) = (folder.display(), lines.display());
+    format!(
+        r#"@version: 3.38
+options {{ log-msg-size(65536); stats-freq(0); }};
+source relay {{
+    network(
+        ip("127.0.0.1") port({port}) transport("tls") flags(no-parse) max-connections(200)
+        tls(
+            key-file("{folder}/server.key") cert-file("{folder}/server.crt")
+            ca-file("{folder}/chain.crt") peer-verify(required-trusted)
+        )
+    );
+}};
+destination lines {{ file("{lines}" template("${{MESSAGE}}\n")); }};
+log {{ source(relay); destination(lines); flags(flow-control); }};
 "#
     )
 }
