@@ -123,7 +123,7 @@ impl Relay {
         }
     }
 
-    /// Opens a connection: reads the certificate files anew, tries the addresses of the name in order, shakes hands.
+    /// Opens a connection: reads the certificate files anew, tries the addresses of the name, shakes hands.
     ///
     /// With TLS 1.3 a relay that refuses our certificate says so only after this: any of the delivery's methods may report it.
     pub async fn open(&self) -> Result<Delivery, DeliveryError> {

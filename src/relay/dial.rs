@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use super::error::DeliveryError;
 use super::limits::Limits;
@@ -20,17 +22,33 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 /// The addresses of one name that are tried for one connection.
 const ADDRESSES_MAX: usize = 8;
 
-/// Connects to the first of the name's addresses that accepts. `label` names the peer in errors.
+/// Connects to one of the name's addresses, in the resolver's order; the next one is tried as soon as one has failed, or has not answered
+/// for a moment, and the first that accepts is taken (after RFC 8305). So an address that is dead costs each connection that moment, and
+/// nothing has to be remembered of it. `label` names the peer in errors.
 pub(super) async fn dial(
     host: &str,
     port: u16,
     label: &str,
     limits: &Limits,
 ) -> Result<TcpStream, DeliveryError> {
+    let mut addresses = resolve(host, port, label, limits).await?.into_iter();
+    let mut attempts = JoinSet::new();
     let mut tried = String::new();
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in resolve(host, port, label, limits).await? {
-        match connect(address, limits).await {
+    loop {
+        if let Some(address) = addresses.next() {
+            attempts.spawn(attempt(address, limits.connect));
+        }
+        let ended = tokio::select! {
+            ended = attempts.join_next() => ended,
+            () = sleep(limits.head_start), if addresses.len() > 0 => continue,
+        };
+        let (address, result) = match ended {
+            Some(Ok(ended)) => ended,
+            Some(Err(panic)) => resume_unwind(panic.into_panic()),
+            None => break,
+        };
+        match result {
             Ok(socket) => return Ok(socket),
             Err(error) => {
                 let separator = if tried.is_empty() { "" } else { "; " };
@@ -68,10 +86,16 @@ async fn resolve(
     Ok(addresses)
 }
 
-async fn connect(address: SocketAddr, limits: &Limits) -> io::Result<TcpStream> {
-    let socket = timeout(limits.connect, TcpStream::connect(address))
+async fn attempt(address: SocketAddr, bound: Duration) -> (SocketAddr, io::Result<TcpStream>) {
+    let timed_out = |_| Err(io::ErrorKind::TimedOut.into());
+    let result = timeout(bound, connect(address))
         .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        .unwrap_or_else(timed_out);
+    (address, result)
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect(address).await?;
     socket.set_nodelay(true)?;
     SockRef::from(&socket).set_tcp_keepalive(&KEEPALIVE)?;
     Ok(socket)

@@ -9,6 +9,8 @@ pub(super) struct Limits {
     pub(super) resolve: Duration,
     /// Connecting to one of the addresses; each has its own time.
     pub(super) connect: Duration,
+    /// What each address of a name is given before the next one is tried beside it.
+    pub(super) head_start: Duration,
     /// The TLS handshake.
     pub(super) handshake: Duration,
     /// With bytes under way: the time without any acknowledgement after which the peer is taken for dead.
@@ -26,6 +28,7 @@ impl Limits {
     pub(super) const STANDARD: Self = Self {
         resolve: Duration::from_secs(30),
         connect: Duration::from_secs(10),
+        head_start: Duration::from_millis(250),
         handshake: Duration::from_secs(30),
         dead: Duration::from_mins(1),
         slow: Duration::from_mins(15),

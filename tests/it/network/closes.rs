@@ -6,7 +6,7 @@
 //! No more can be told from outside than that the relay's end left after ours had arrived. A relay that ends in order all the same, with
 //! ours and records before it unread in its kernel, is believed; one that closes its socket then is not, since the kernel resets.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -140,13 +140,13 @@ fn line() -> String {
 }
 
 fn peers(link: &Link) -> (Relay, Output, Folder) {
-    let (relay, pki) = relay_on(link);
+    let (relay, pki) = relay_on(link, link.far().address());
     let folder = Folder::new(&pki).unwrap();
     let output = output(&folder, link.far().address(), relay.port());
     (relay, output, folder)
 }
 
-fn output(folder: &Folder, address: Ipv4Addr, port: u16) -> Output {
+fn output(folder: &Folder, address: IpAddr, port: u16) -> Output {
     let relay = RelayOutput {
         address: address.to_string(),
         port,

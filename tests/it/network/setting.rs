@@ -1,6 +1,6 @@
 //! Two hosts: the collector and the reporting service on the near one, the relay on the far one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
@@ -24,10 +24,9 @@ pub(super) struct Hosts {
     pub(super) link: Link,
 }
 
-/// A relay on the far host, and the certificates that go with it.
-pub(super) fn relay_on(link: &Link) -> (Relay, Pki) {
+/// A relay on the far host, at one of its addresses, and the certificates that go with it.
+pub(super) fn relay_on(link: &Link, address: IpAddr) -> (Relay, Pki) {
     let mut pki = Pki::new().unwrap();
-    let address = link.far().address();
     let wish = Wish::server_for(&[NAME, &address.to_string(), "localhost", "127.0.0.1"]);
     pki.server = pki.authority.issue(&wish).unwrap();
     let mut options = relay::Options::new(&pki);
@@ -41,8 +40,13 @@ pub(super) fn relay_on(link: &Link) -> (Relay, Pki) {
 impl Hosts {
     /// None if this machine cannot have them.
     pub(super) fn new() -> Option<Hosts> {
+        Hosts::with_relay_at(|link| link.far().address())
+    }
+
+    /// The same, with the relay at another address.
+    pub(super) fn with_relay_at(address: impl FnOnce(&Link) -> IpAddr) -> Option<Hosts> {
         let link = Link::new().unwrap()?;
-        let (relay, pki) = relay_on(&link);
+        let (relay, pki) = relay_on(&link, address(&link));
         let runtime = Handle::current();
         let options = service::Options::default();
         let start = || runtime.block_on(Service::start(options));

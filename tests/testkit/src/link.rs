@@ -13,7 +13,7 @@
 //!
 //! let Some(link) = Link::new()? else { return Ok(()) };
 //! let mut options = Options::new(pki);
-//! options.bind.set_ip(link.far().address().into());
+//! options.bind.set_ip(link.far().address());
 //! let relay = link.far().enter(|| Relay::start_with(&options))??;
 //! link.delay(Duration::from_millis(100));
 //! // … something runs in `link.near()` and speaks to `relay.address()` …
@@ -25,7 +25,7 @@ mod names;
 mod namespace;
 
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,12 +39,21 @@ use forwarder::{Control, Direction};
 pub use names::Names;
 pub use namespace::Namespace;
 
-/// The near host's address. All of the far hosts' have as many bits in common with it, so that a resolver keeps their order.
-const NEAR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 129);
-/// The far host's addresses; those after the first are there to be connected to in vain.
-const FAR: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 77, 0, 65), Ipv4Addr::new(10, 77, 0, 66)];
-/// An address on the far side that no host has.
-const NOWHERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 67);
+/// The near host's addresses, of IPv4 and of IPv6. All of the far hosts' have as many bits in common with them, so that a resolver
+/// keeps their order.
+const NEAR: [IpAddr; 2] = [ipv4(129), ipv6(129)];
+/// The far host's addresses; the last is there to be connected to in vain.
+const FAR: [IpAddr; 3] = [ipv4(65), ipv6(65), ipv4(66)];
+/// Addresses on the far side that no host has.
+const NOWHERE: [IpAddr; 2] = [ipv4(67), ipv6(67)];
+
+const fn ipv4(last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 77, 0, last))
+}
+
+const fn ipv6(last: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, last))
+}
 
 /// Two hosts and the link between them; all of it goes with this value.
 pub struct Link {
@@ -70,7 +79,7 @@ impl Link {
         }
         namespace::remove_leftovers();
         let control = Arc::<Control>::default();
-        let near = Namespace::new("near", &[NEAR])?;
+        let near = Namespace::new("near", &NEAR)?;
         let far = Namespace::new("far", &FAR)?;
         forwarder::start(near.device()?, far.device()?, &control)?;
         near.configure()?;
@@ -89,13 +98,18 @@ impl Link {
     }
 
     /// An address of the far host where nobody listens: connections are refused.
-    pub fn refusing(&self) -> Ipv4Addr {
-        FAR[1]
+    pub fn refusing(&self) -> IpAddr {
+        FAR[2]
     }
 
     /// An address that nothing answers for: connections time out.
-    pub fn nowhere(&self) -> Ipv4Addr {
-        NOWHERE
+    pub fn nowhere(&self) -> IpAddr {
+        NOWHERE[0]
+    }
+
+    /// The same, of IPv6.
+    pub fn nowhere_of_ipv6(&self) -> IpAddr {
+        NOWHERE[1]
     }
 
     /// Every packet takes so long, each way, from now on.
@@ -132,7 +146,7 @@ impl Link {
     }
 
     /// How often the near host has asked for a connection to there; one that asks again for want of an answer counts again.
-    pub fn attempts(&self, address: SocketAddrV4) -> u64 {
+    pub fn attempts(&self, address: SocketAddr) -> u64 {
         lock(&self.control.attempts)
             .get(&address)
             .copied()
@@ -164,6 +178,9 @@ fn impossible() -> Option<&'static str> {
     }
     if !Path::new("/dev/net/tun").exists() {
         return Some("there is no /dev/net/tun");
+    }
+    if !Path::new("/proc/net/if_inet6").exists() {
+        return Some("this kernel has no IPv6");
     }
     namespace::ip().err().map(|_| "there is no program `ip`")
 }

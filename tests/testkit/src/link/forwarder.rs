@@ -1,7 +1,7 @@
 //! Carries packets from one device to the other: a thread that reads and one that writes, each way.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -25,7 +25,7 @@ pub(super) struct Control {
     pub(super) to_far: Direction,
     pub(super) to_near: Direction,
     pub(super) near_ended: Mutex<Box<dyn FnMut() + Send>>,
-    pub(super) attempts: Mutex<HashMap<SocketAddrV4, u64>>,
+    pub(super) attempts: Mutex<HashMap<SocketAddr, u64>>,
 }
 
 #[derive(Default)]
@@ -143,7 +143,7 @@ fn write(device: &Tun, packets: &Receiver<(Instant, Vec<u8>)>) {
 /// What the near host's connections have done.
 #[derive(Default)]
 struct Watch {
-    ended: HashSet<(u16, SocketAddrV4)>,
+    ended: HashSet<(u16, SocketAddr)>,
 }
 
 impl Watch {
@@ -164,10 +164,10 @@ impl Watch {
     }
 }
 
-/// What is looked at in a TCP segment (RFC 9293, 3.1) in an IPv4 packet (RFC 791, 3.1).
+/// What is looked at in a TCP segment (RFC 9293, 3.1) in a packet of IPv4 (RFC 791, 3.1) or of IPv6 (RFC 8200, 3).
 struct Segment {
     source_port: u16,
-    destination: SocketAddrV4,
+    destination: SocketAddr,
     syn: bool,
     fin: bool,
     payload: usize,
@@ -177,22 +177,28 @@ impl Segment {
     fn of(packet: &[u8]) -> Option<Segment> {
         const TCP: u8 = 6;
         let first = *packet.first()?;
-        if first >> 4 != 4 || *packet.get(9)? != TCP {
+        let (protocol, destination, header): (u8, IpAddr, usize) = if first >> 4 == 4 {
+            let address: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
+            (packet[9], address.into(), usize::from(first & 0x0f) * 4)
+        } else {
+            let address: [u8; 16] = packet.get(24..40)?.try_into().ok()?;
+            (packet[6], address.into(), 40)
+        };
+        if protocol != TCP {
             return None;
         }
-        let (_, segment) = packet.split_at_checked(usize::from(first & 0x0f) * 4)?;
+        let (_, segment) = packet.split_at_checked(header)?;
         let port = |at: usize| {
             Some(u16::from_be_bytes([
                 *segment.get(at)?,
                 *segment.get(at + 1)?,
             ]))
         };
-        let address: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
         let header = usize::from(*segment.get(12)? >> 4) * 4;
         let flags = *segment.get(13)?;
         Some(Segment {
             source_port: port(0)?,
-            destination: SocketAddrV4::new(Ipv4Addr::from(address), port(2)?),
+            destination: SocketAddr::new(destination, port(2)?),
             syn: flags & 0x02 != 0,
             fin: flags & 0x01 != 0,
             payload: segment.len().saturating_sub(header),

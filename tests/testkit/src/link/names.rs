@@ -1,6 +1,6 @@
 //! A name server: one name, the addresses that it is told, and silence on demand.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -20,7 +20,7 @@ pub struct Names {
 }
 
 struct Shared {
-    addresses: Mutex<Vec<Ipv4Addr>>,
+    addresses: Mutex<Vec<IpAddr>>,
     silent: AtomicBool,
     ended: AtomicBool,
     questions: AtomicU64,
@@ -28,7 +28,7 @@ struct Shared {
 
 impl Names {
     /// Answers any name with these addresses, in this order.
-    pub fn start(host: &Namespace, addresses: &[Ipv4Addr]) -> Result<Names> {
+    pub fn start(host: &Namespace, addresses: &[IpAddr]) -> Result<Names> {
         host.etc("resolv.conf", "nameserver 127.0.0.1\n")?;
         host.etc("nsswitch.conf", "hosts: files dns\n")?;
         let socket = host
@@ -52,7 +52,7 @@ impl Names {
     }
 
     /// Answers with these from now on.
-    pub fn addresses(&self, addresses: &[Ipv4Addr]) {
+    pub fn addresses(&self, addresses: &[IpAddr]) {
         *lock(&self.shared.addresses) = addresses.to_vec();
     }
 
@@ -85,23 +85,40 @@ fn serve(socket: &UdpSocket, shared: &Shared) {
     }
 }
 
-/// The answer to a question (RFC 1035, 4.1): every address for type A, nothing for any other type.
-fn answer(question: &[u8], addresses: &[Ipv4Addr]) -> Option<Vec<u8>> {
+/// The answer to a question (RFC 1035, 4.1): every address of its type, A or AAAA (RFC 3596, 2.1), and nothing for any other type.
+fn answer(question: &[u8], addresses: &[IpAddr]) -> Option<Vec<u8>> {
     const HEADER: usize = 12;
-    const TYPE_A: [u8; 4] = [0, 1, 0, 1];
+    const TYPE_A: u8 = 1;
+    const TYPE_AAAA: u8 = 28;
+    const CLASS_IN: u8 = 1;
     let labels = question.get(HEADER..)?;
     let name = labels.iter().position(|byte| *byte == 0)? + 1;
     let kind = labels.get(name..name + 4)?;
-    let addresses = if kind == TYPE_A { addresses } else { &[] };
+    let is_asked_for = |address: &&IpAddr| match address {
+        IpAddr::V4(_) => kind == [0, TYPE_A, 0, CLASS_IN],
+        IpAddr::V6(_) => kind == [0, TYPE_AAAA, 0, CLASS_IN],
+    };
+    let addresses: Vec<_> = addresses.iter().filter(is_asked_for).collect();
     let count = u8::try_from(addresses.len()).ok()?;
     let mut answer = question[..2].to_vec();
     // A response, recursion desired and available, no error; one question, `count` answers.
     answer.extend([0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0]);
     answer.extend_from_slice(&labels[..name + 4]);
     for address in addresses {
-        // The question's name, type A, class IN, to be kept for no time, four bytes.
-        answer.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
-        answer.extend(address.octets());
+        // The question's name, its type and class, to be kept for no time; then the address and its length.
+        answer.extend([0xc0, 0x0c]);
+        answer.extend(kind);
+        answer.extend([0, 0, 0, 0, 0]);
+        match address {
+            IpAddr::V4(address) => {
+                answer.push(4);
+                answer.extend(address.octets());
+            }
+            IpAddr::V6(address) => {
+                answer.push(16);
+                answer.extend(address.octets());
+            }
+        }
     }
     Some(answer)
 }

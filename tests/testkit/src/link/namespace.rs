@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,11 +22,11 @@ const DEVICE: &str = "link0";
 /// A host of its own on this machine; it goes with this value.
 pub struct Namespace {
     name: String,
-    addresses: Vec<Ipv4Addr>,
+    addresses: Vec<IpAddr>,
 }
 
 impl Namespace {
-    pub(super) fn new(role: &str, addresses: &[Ipv4Addr]) -> Result<Namespace> {
+    pub(super) fn new(role: &str, addresses: &[IpAddr]) -> Result<Namespace> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let namespace = Namespace {
@@ -37,9 +37,14 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// The host's first address.
-    pub fn address(&self) -> Ipv4Addr {
+    /// The host's first address, of IPv4.
+    pub fn address(&self) -> IpAddr {
         self.addresses[0]
+    }
+
+    /// The host's address of IPv6.
+    pub fn address_of_ipv6(&self) -> IpAddr {
+        self.addresses[1]
     }
 
     /// A program on this host: `ip netns exec` finds the namespace, with the host's own files of `/etc`.
@@ -95,8 +100,10 @@ impl Namespace {
         let within = |arguments: &[&str]| run_ip(["-n", &self.name].iter().chain(arguments));
         within(&["link", "set", "lo", "up"])?;
         for address in &self.addresses {
-            let address = format!("{address}/24");
-            within(&["address", "add", &address, "dev", DEVICE])?;
+            let network = if address.is_ipv4() { 24 } else { 64 };
+            let address = format!("{address}/{network}");
+            // An address of IPv6 could else not be used before it has been asked for on the link.
+            within(&["address", "add", &address, "dev", DEVICE, "nodad"])?;
         }
         within(&["link", "set", DEVICE, "up"])
     }
