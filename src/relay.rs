@@ -4,8 +4,8 @@
 //! What was written is *confirmed* by [`Delivery::finish`] and nothing else: written is not delivered, since TCP accepts bytes for a peer
 //! that is already gone.
 //!
-//! A [`Receipt`] is the peer's end of stream, if it came after our half-close, without a reset or an alert, and with nothing of ours
-//! unacknowledged at that instant. On anything else the whole delivery is unconfirmed and has to be sent again, from the start of a line.
+//! A [`Receipt`] is the peer's end of stream, if it came after our half-close, without a reset or an alert, with nothing of ours
+//! unacknowledged at that instant, and with the peer's `close_notify` if it said that before. On anything else the whole delivery is unconfirmed and has to be sent again, from the start of a line.
 //!
 //! Nothing here tries again, sleeps on an error, looks at the stop signal, or knows what a record is.
 
@@ -13,6 +13,7 @@ mod connection;
 mod console;
 mod dial;
 mod error;
+mod farewell;
 mod limits;
 mod socket;
 mod syslog;
@@ -31,12 +32,14 @@ use crate::config::{Output, OutputKind, RelayOutput};
 use connection::Connection;
 use console::Console;
 pub use error::{DeliveryError, FileError, Untrusted};
+use farewell::Farewell;
 use limits::Limits;
 
 /// An output as a peer, which opens connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Relay {
     peer: Peer,
+    farewell: Arc<Farewell>,
     limits: Limits,
 }
 
@@ -91,6 +94,7 @@ impl Relay {
         };
         Self {
             peer,
+            farewell: Arc::default(),
             limits: Limits::STANDARD,
         }
     }
@@ -126,7 +130,12 @@ impl Relay {
     /// Opens a connection: reads the certificate files anew, tries the addresses of the name, shakes hands.
     ///
     /// With TLS 1.3 a relay that refuses our certificate says so only after this: any of the delivery's methods may report it.
+    ///
+    /// After a delivery whose end was not the peer's own (see [`DeliveryError::Unsaid`]), an empty one comes first.
     pub async fn open(&self) -> Result<Delivery, DeliveryError> {
+        if self.farewell.is_doubted() {
+            self.probe().await?;
+        }
         let stream = match &self.peer {
             Peer::Tls(relay) => Stream::Tls(Box::new(self.connect(relay).await?)),
             Peer::Console => Stream::Console(Console::open()),
@@ -146,7 +155,13 @@ impl Relay {
     }
 
     async fn connect(&self, relay: &Arc<RelayOutput>) -> Result<Connection, DeliveryError> {
-        Connection::open(relay, &self.address(), self.limits).await
+        Connection::open(
+            relay,
+            &self.address(),
+            Arc::clone(&self.farewell),
+            self.limits,
+        )
+        .await
     }
 }
 

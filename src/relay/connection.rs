@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::dial::dial;
 use super::error::DeliveryError;
+use super::farewell::Farewell;
 use super::limits::Limits;
 use super::socket;
 use super::tls::Session;
@@ -43,6 +44,7 @@ pub(super) struct Connection {
     /// Bytes that the kernel has taken, our FIN included.
     handed_over: u64,
     end: Option<End>,
+    farewell: Arc<Farewell>,
     limits: Limits,
 }
 
@@ -71,6 +73,7 @@ impl Connection {
     pub(super) async fn open(
         relay: &Arc<RelayOutput>,
         label: &str,
+        farewell: Arc<Farewell>,
         limits: Limits,
     ) -> Result<Self, DeliveryError> {
         let session = prepare(Arc::clone(relay)).await?;
@@ -80,6 +83,7 @@ impl Connection {
             session,
             handed_over: 0,
             end: None,
+            farewell,
             limits,
         };
         let after = limits.handshake;
@@ -154,6 +158,13 @@ impl Connection {
     /// Ends the stream, on which nothing was written, and sees whether the peer ends it too.
     pub(super) async fn probe(mut self) -> Result<Answer, DeliveryError> {
         self.half_close().await?;
+        let farewell = Arc::clone(&self.farewell);
+        // With nothing at stake, whatever end comes now is the peer's way.
+        farewell.forget();
+        self.answer().await.inspect_err(|_| farewell.doubt())
+    }
+
+    async fn answer(&mut self) -> Result<Answer, DeliveryError> {
         let after = self.limits.probe;
         if let Ok(receipt) = timeout(after, self.receipt()).await {
             return receipt.map(|_| Answer::Answers);
@@ -292,6 +303,9 @@ impl Connection {
         self.expect_no_reset()?;
         if outstanding > FIN {
             return Err(DeliveryError::Crossed { outstanding });
+        }
+        if !self.farewell.is_credible(self.session.peer_closed()) {
+            return Err(DeliveryError::Unsaid);
         }
         Ok(Receipt::Read)
     }

@@ -94,6 +94,12 @@ pub enum DeliveryError {
         /// Bytes without acknowledgement when the peer's end of stream was seen.
         outstanding: usize,
     },
+    /// The connection ended in order, but without the `close_notify` that the peer has said before: it may be that something between us
+    /// has gone away, with what it held.
+    #[error(
+        "the connection was ended without the relay's close_notify: not by the relay itself, as it seems"
+    )]
+    Unsaid,
     /// The peer acknowledges nothing of what is under way.
     #[error("the relay has not been heard for {} s, with {outstanding} bytes on their way to it", .after.as_secs())]
     Dead {
@@ -191,6 +197,7 @@ impl DeliveryError {
             | Self::Broken { .. }
             | Self::Ended
             | Self::Crossed { .. }
+            | Self::Unsaid
             | Self::Dead { .. } => return None,
         })
     }

@@ -17,6 +17,7 @@ use crate::config::RelayOutput;
 fn impatient(output: RelayOutput) -> Relay {
     Relay {
         peer: Peer::Tls(Arc::new(output)),
+        farewell: Arc::default(),
         limits: Limits {
             slow: Duration::from_millis(1_500),
             probe: Duration::from_millis(300),

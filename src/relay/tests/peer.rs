@@ -36,6 +36,21 @@ impl<T: Send + 'static> Peer<T> {
         Self::raw(move |socket| script(Accepted::shake_hands(settings, socket)))
     }
 
+    /// Takes one connection after the other, shakes hands, and hands each to its script.
+    pub(super) fn tls_each(
+        settings: Arc<ServerConfig>,
+        scripts: Vec<fn(Accepted) -> T>,
+    ) -> Peer<Vec<T>> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let take = move |script: fn(Accepted) -> T| {
+            let socket = listener.accept().unwrap().0;
+            script(Accepted::shake_hands(Arc::clone(&settings), socket))
+        };
+        let thread = thread::spawn(move || scripts.into_iter().map(take).collect());
+        Peer { port, thread }
+    }
+
     /// Waits for the script's end.
     pub(super) fn result(self) -> T {
         self.thread.join().unwrap()

@@ -268,6 +268,59 @@ async fn nothing_stands_in_for_a_receipt_while_bytes_are_unread_by_tcp() {
     );
 }
 
+/// Ends in order, and says `close_notify` before.
+fn says_farewell(mut tls: Accepted) {
+    tls.read_to_end();
+    tls.notify_close();
+}
+
+/// Ends in order as a killed process does: the system ends its connections.
+fn just_ends(mut tls: Accepted) {
+    tls.read_to_end();
+}
+
+/// Delivers to a peer whose connections end so, one after the other; what came of each delivery.
+async fn deliver_in_turn(ends: Vec<fn(Accepted)>, deliveries: usize) -> Vec<String> {
+    let authority = Authority::new();
+    let peer = Peer::tls_each(settings(&authority, &TLS13), ends);
+    let relay = impatient(authority.output(peer.port));
+    let mut outcomes = Vec::new();
+    for _ in 0..deliveries {
+        let mut delivery = relay.open().await.unwrap();
+        delivery.write(lines(1)).await.unwrap();
+        outcomes.push(match delivery.finish(Trust::ReceiptOnly).await {
+            Ok(receipt) => format!("{receipt:?}"),
+            Err(error) => format!("{error:?}"),
+        });
+    }
+    peer.result();
+    outcomes
+}
+
+#[tokio::test]
+async fn an_end_without_close_notify_is_no_receipt_of_a_peer_that_said_it_before() {
+    // After the doubt an empty delivery shows that the peer still says it.
+    let ends: Vec<fn(Accepted)> = vec![
+        says_farewell,
+        just_ends,
+        says_farewell,
+        just_ends,
+        says_farewell,
+        says_farewell,
+    ];
+    let outcomes = deliver_in_turn(ends, 4).await;
+    assert_eq!(outcomes, ["Read", "Unsaid", "Unsaid", "Read"]);
+}
+
+#[tokio::test]
+async fn a_peer_that_never_says_close_notify_gives_receipts_and_so_does_one_that_no_longer_does() {
+    let outcomes = deliver_in_turn(vec![just_ends, just_ends], 2).await;
+    assert_eq!(outcomes, ["Read", "Read"]);
+    let ends: Vec<fn(Accepted)> = vec![says_farewell, just_ends, just_ends, just_ends, just_ends];
+    let outcomes = deliver_in_turn(ends, 4).await;
+    assert_eq!(outcomes, ["Read", "Unsaid", "Read", "Read"]);
+}
+
 #[tokio::test]
 async fn an_empty_delivery_shows_whether_a_half_close_is_answered() {
     /// Probes a peer that behaves as `script` says.

@@ -39,6 +39,8 @@ pub enum Program {
     Stunnel,
     /// `HAProxy` in front of a plain receiver.
     Haproxy,
+    /// `HAProxy` that passes TLS on to a relay of the test's: [`Peer::start_before`].
+    HaproxyPassing,
     /// `openssl s_server`, which takes one connection at a time.
     Openssl,
 }
@@ -61,6 +63,8 @@ pub struct Peer {
     port: u16,
     /// Where the plain lines go, behind a peer that only ends TLS.
     receiver: Option<Receiver>,
+    /// The port of what stands behind it.
+    behind: Option<u16>,
     starts: u32,
     child: Child,
 }
@@ -69,19 +73,36 @@ impl Peer {
     /// Starts it on a free port. It asks its clients for a certificate.
     pub fn start(program: Program, pki: &Pki) -> Result<Peer> {
         let folder = tempfile::tempdir()?;
-        pki.write_server(folder.path())?;
         let receiver = program
             .only_ends_tls()
             .then(|| Receiver::start(&folder.path().join("plain")))
             .transpose()?;
-        let port = free_port()?;
         let behind = receiver.as_ref().map(Receiver::port);
+        Peer::start_in(program, pki, folder, receiver, behind)
+    }
+
+    /// Starts a balancer that passes on what comes to a relay on this port of loopback.
+    pub fn start_before(relay: u16, pki: &Pki) -> Result<Peer> {
+        let folder = tempfile::tempdir()?;
+        Peer::start_in(Program::HaproxyPassing, pki, folder, None, Some(relay))
+    }
+
+    fn start_in(
+        program: Program,
+        pki: &Pki,
+        folder: TempDir,
+        receiver: Option<Receiver>,
+        behind: Option<u16>,
+    ) -> Result<Peer> {
+        pki.write_server(folder.path())?;
+        let port = free_port()?;
         let child = spawn(program, folder.path(), port, behind, 0)?;
         Ok(Peer {
             program,
             folder,
             port,
             receiver,
+            behind,
             starts: 1,
             child,
         })
@@ -115,9 +136,8 @@ impl Peer {
     }
 
     fn start_again(&mut self) -> Result<()> {
-        let behind = self.receiver.as_ref().map(Receiver::port);
         let folder = self.folder.path();
-        self.child = spawn(self.program, folder, self.port, behind, self.starts)?;
+        self.child = spawn(self.program, folder, self.port, self.behind, self.starts)?;
         self.starts += 1;
         Ok(())
     }
@@ -125,6 +145,20 @@ impl Peer {
     fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.child.id())?);
         kill(pid, signal).with_context(|| format!("cannot send {signal} to {:?}", self.program))
+    }
+
+    /// What stands behind a peer that ends TLS reads no more once something has come, or goes on; elsewhere this does nothing.
+    pub fn hold(&self, on: bool) {
+        if let Some(receiver) = &self.receiver {
+            receiver.hold(on);
+        }
+    }
+
+    /// What stands behind a peer that ends TLS drops its connections that are held, as if it had died, and is there again.
+    pub fn drop_held(&self) {
+        if let Some(receiver) = &self.receiver {
+            receiver.drop_held();
+        }
     }
 
     /// How many bytes have come out of it so far.

@@ -50,7 +50,7 @@ impl Program {
                 "syslog-ng-core (unpacked by .ci/run)",
             )],
             Program::Stunnel => &[("/usr/bin/stunnel4", "stunnel4")],
-            Program::Haproxy => &[("/usr/sbin/haproxy", "haproxy")],
+            Program::Haproxy | Program::HaproxyPassing => &[("/usr/sbin/haproxy", "haproxy")],
             Program::Openssl => &[("/usr/bin/openssl", "openssl")],
         }
     }
@@ -79,8 +79,13 @@ impl Program {
                 let pem = ["server.crt", "server.key"].map(|name| fs::read(folder.join(name)));
                 let [certificate, key] = pem;
                 fs::write(folder.join("server.pem"), [certificate?, key?].concat())?;
-                haproxy(folder, port, behind)
+                let tls = format!(
+                    "ssl crt {0}/server.pem ca-file {0}/chain.crt verify required",
+                    folder.display()
+                );
+                haproxy(port, &tls, behind)
             }
+            Program::HaproxyPassing => haproxy(port, "", behind),
             Program::Openssl => String::new(),
         };
         fs::write(&config, text).context("cannot write the peer's configuration")?;
@@ -108,7 +113,7 @@ impl Program {
                 &mut command
             }
             Program::Stunnel => command.arg(&config),
-            Program::Haproxy => command.args(["-db", "-f"]).arg(&config),
+            Program::Haproxy | Program::HaproxyPassing => command.args(["-db", "-f"]).arg(&config),
             Program::Openssl => command
                 .args([
                     "s_server",
@@ -187,18 +192,20 @@ requireCert = yes
     )
 }
 
-fn haproxy(folder: &Path, port: u16, behind: u16) -> String {
-    let folder = folder.display();
+/// It reads up to a megabyte ahead of what stands behind it, as one on a busy machine may.
+fn haproxy(port: u16, tls: &str, behind: u16) -> String {
     format!(
         "global
     maxconn 200
+    tune.bufsize 1048576
+    tune.sndbuf.server 65536
 defaults
     mode tcp
     timeout connect 5s
     timeout client 60s
     timeout server 60s
 listen relay
-    bind 127.0.0.1:{port} ssl crt {folder}/server.pem ca-file {folder}/chain.crt verify required
+    bind 127.0.0.1:{port} {tls}
     server receiver 127.0.0.1:{behind}
 "
     )
