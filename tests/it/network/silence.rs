@@ -57,6 +57,41 @@ async fn a_black_hole_in_the_middle_of_a_delivery_is_given_up_after_a_minute() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_black_hole_behind_a_closed_window_is_given_up_after_a_minute() {
+    let Some(hosts) = Hosts::new() else {
+        return;
+    };
+    let (from, to) = hosts.rows(3_000);
+    hosts.setting.relay.next(Behaviour::Normal);
+    hosts.setting.relay.next(Behaviour::Stall { after: 50_000 });
+    hosts.configure(from, |output| output);
+    let mut collector = hosts.start();
+    let begun = Instant::now();
+    while !window_is_closed(&hosts) {
+        assert!(begun.elapsed() < GIVEN_UP, "{}", log(&collector));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    hosts.link.black_hole(true);
+    let given_up = "has not been heard for";
+    collector.wait_for(given_up, GIVEN_UP).await.unwrap();
+    assert_eq!(hosts.setting.cursor(Report::MessageTrace), Some(from));
+    hosts.link.black_hole(false);
+    hosts.until_committed(&collector, to).await;
+    stop(&mut collector).await;
+    hosts.expect_all(&collector, from, to, super::setting::misbehaved);
+}
+
+/// Whether a connection of the near host's asks after a closed window: timer 4 in proc(5)'s list.
+fn window_is_closed(hosts: &Hosts) -> bool {
+    let read = || std::fs::read_to_string("/proc/thread-self/net/tcp");
+    let text = hosts.link.near().enter(read).unwrap().unwrap();
+    text.lines().any(|line| {
+        let timer = line.split_whitespace().nth(5);
+        timer.is_some_and(|timer| timer.starts_with("04:"))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_black_hole_that_swallows_our_end_is_given_up_after_a_minute() {
     let open = |hosts: &Hosts| {
         let (link, mut ends) = (hosts.link.valve(), 0);
