@@ -5,7 +5,6 @@
 
 mod books;
 mod effort;
-mod figures;
 mod moments;
 mod order;
 mod refusals;

@@ -12,6 +12,7 @@ mod clock;
 mod collecting;
 mod configuration;
 mod crash;
+mod figures;
 mod image;
 mod network;
 mod peers;

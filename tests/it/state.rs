@@ -11,6 +11,7 @@ use testkit::records::compare;
 use testkit::relay::Behaviour;
 use testkit::report::Report;
 
+use crate::figures::kill;
 use crate::setting::{PATIENCE, Setting, log, may_mount, stop};
 
 const ROWS: u32 = 2_000;
@@ -85,7 +86,7 @@ async fn on_a_full_disk_nothing_is_delivered_that_could_not_be_journalled() {
         return;
     }
     let (setting, disk, mut collector) = fill_up().await;
-    collector.kill().await.unwrap();
+    kill(&mut collector).await;
     disk.empty().unwrap();
     let to = setting.ago(26);
     let collector = run_until(&setting, Report::MessageTrace, to).await;
@@ -309,7 +310,7 @@ async fn a_torn_tail_of_a_journal_is_cut_and_what_stands_before_it_is_not_delive
     while setting.relay.connections().len() < 3 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    collector.kill().await.unwrap();
+    kill(&mut collector).await;
     assert_eq!(
         setting.cursor(Report::MessageTrace),
         Some(from),
@@ -559,7 +560,7 @@ async fn a_restart_on_day_twelve_goes_on_with_what_there_still_is() {
     setting
         .until_committed(&collector, &[Report::MessageTrace], kept)
         .await;
-    collector.kill().await.unwrap();
+    kill(&mut collector).await;
     let cursor = setting.cursor(Report::MessageTrace).unwrap();
     let file = setting.state_of(Report::MessageTrace).join("cursor");
     // ... twelve days ago, and with the start_time of that day still in the configuration.

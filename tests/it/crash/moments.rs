@@ -8,8 +8,8 @@ use testkit::relay::Behaviour;
 use testkit::report::Report;
 
 use super::effort::Effort;
-use super::figures::Figures;
 use super::scene::{Scene, Shape};
+use crate::figures::Figures;
 
 const SHAPE: Shape = Shape {
     reports: &[
@@ -38,7 +38,7 @@ async fn killed_at_random_moments_nothing_is_lost() {
     for run in 0..effort.runs(RUNS) {
         figures += killed_often(effort, run).await;
     }
-    figures.print("killed at random moments, four services, two relays");
+    figures.note();
 }
 
 async fn killed_often(effort: Effort, run: u32) -> Figures {

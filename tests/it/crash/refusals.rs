@@ -7,9 +7,9 @@ use rand::RngExt;
 use testkit::collector::Collector;
 
 use super::effort::Effort;
-use super::figures::Figures;
 use super::scene::{Scene, Shape};
 use super::tracer::{self, Traced};
+use crate::figures::Figures;
 use crate::setting::log;
 
 const CALLS: [&str; 8] = [
@@ -57,7 +57,7 @@ async fn a_disk_that_refuses_any_call_loses_and_repeats_nothing() {
             figures += one;
         }
     }
-    figures.print("a call on the state folder fails (EIO, ENOSPC, EROFS)");
+    figures.note();
     assert_eq!(figures.repeated, 0);
 }
 

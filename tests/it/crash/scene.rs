@@ -11,7 +11,7 @@ use testkit::report::Report;
 use testkit::service::Options;
 
 use super::books;
-use super::figures::Figures;
+use crate::figures::Figures;
 use crate::setting::{PATIENCE, Setting, log, stop};
 
 /// What a scene is made of.

@@ -13,7 +13,7 @@ use testkit::report::{Aggregate, Report};
 use testkit::service::{Backlog, Fault, Options, RetryAfter, Target, When};
 
 use super::effort::Effort;
-use super::figures::Figures;
+use crate::figures::Figures;
 use crate::setting::{PATIENCE, Setting, log, stop};
 
 const SHORT: Duration = Duration::from_secs(20);
@@ -285,7 +285,7 @@ impl Soak {
             repeated: all.twice,
             bound: self.bound,
         };
-        figures.print("a day in a minute, all faults at once");
+        figures.note();
     }
 }
 

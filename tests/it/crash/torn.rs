@@ -13,8 +13,8 @@ use testkit::service::{Fault, When};
 
 use super::books;
 use super::effort::Effort;
-use super::figures::Figures;
 use super::scene::{Scene, Shape};
+use crate::figures::Figures;
 use crate::setting::{PATIENCE, log, stop};
 
 /// The first window of the first report is ten pages long.
@@ -56,7 +56,7 @@ async fn a_journal_cut_at_any_byte_loses_nothing() {
         scene.may_come_again(TORN, before - books::confirmed(&journal));
         figures += scene.finish().await;
     }
-    figures.print("killed, then the journal cut at any byte");
+    figures.note();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,7 +82,7 @@ async fn a_flipped_bit_in_the_last_receipt_is_a_torn_tail() {
         fs::write(&journal, &bytes).unwrap();
         figures += scene.finish().await;
     }
-    figures.print("killed, then a bit of the last receipt flipped");
+    figures.note();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,7 +105,7 @@ async fn any_other_damage_stops_that_service_and_no_other() {
             }
         }
     }
-    figures.print("killed, then a cursor or a journal damaged, later put back");
+    figures.note();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,7 +125,7 @@ async fn a_damaged_key_stops_the_collector() {
     );
     assert_eq!(scene.setting.relay.count(), read);
     fs::write(&path, &whole).unwrap();
-    scene.finish().await;
+    scene.finish().await.note();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,7 +134,7 @@ async fn what_a_kill_left_beside_a_file_is_ignored() {
     for name in ["cursor.new", "journal.devo_1.new", "../fingerprint.key.new"] {
         fs::write(scene.setting.state_of(TORN).join(name), b"exchange-rep").unwrap();
     }
-    scene.finish().await;
+    scene.finish().await.note();
 }
 
 /// Killed when several receipts of an unfinished window are journalled.
