@@ -114,6 +114,11 @@ impl Client {
         self.0.clock.now()
     }
 
+    /// How long ago the service last told its clock. `None` before the first answer.
+    pub fn service_time_age(&self) -> Option<Duration> {
+        self.0.clock.age()
+    }
+
     /// Asks for the page at `url`, with a new token if the service rejects the one at hand.
     async fn fetch(&self, url: &Url, followed: bool, hint: usize) -> Result<Body, FetchError> {
         let sign_in = &self.0.sign_in;

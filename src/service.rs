@@ -32,13 +32,13 @@ use self::outlet::Outlet;
 use self::tally::Tally;
 use self::walking::{Pull, Walked};
 use crate::backoff::Backoff;
-use crate::client::Client;
+use crate::client::{Client, Query};
 use crate::config::{Input, Output, ServiceConfig};
 use crate::ledger::{Carried, Cursor, Ledger, LedgerError, Owner, StateDirectory};
 use crate::record::Fingerprinter;
 use crate::window::{Next, Schedule, Span, Window};
 
-/// Waiting is cut into pieces of at most this, so that a clock that is set is noticed.
+/// Waiting is cut into pieces of at most this, so that a clock that is set, ours or the service's, is noticed.
 const NAP: Duration = Duration::from_secs(30);
 
 /// Rows appear up to a day late: the result of a younger window may shift while it is walked.
@@ -299,8 +299,38 @@ impl Service {
             .map_or_else(Utc::now, |cursor| cursor.at)
     }
 
-    async fn wait(&self, time: TimeDelta) -> Result<(), Stopped> {
-        self.sleep(time.to_std().unwrap_or_default().min(NAP)).await
+    /// Waits for so long at most, since either clock may be set meanwhile.
+    async fn wait(&mut self, time: TimeDelta) -> Result<(), Stopped> {
+        self.sleep(time.to_std().unwrap_or_default().min(NAP))
+            .await?;
+        if self.clock.is_in_doubt(NAP) {
+            self.hear_again().await?;
+        }
+        Ok(())
+    }
+
+    /// Asks for the last second that is committed and leaves what comes: only an answer tells the service's clock, and no window is due
+    /// by the one that it told before.
+    async fn hear_again(&mut self) -> Result<(), Stopped> {
+        let window = self
+            .schedule
+            .shortest(self.cursor() - TimeDelta::seconds(1));
+        let (first, last) = self.schedule.asked(window);
+        let mut walk = self.client.walk(Query {
+            report: self.config.report,
+            first,
+            last,
+            aggregate_by: self.config.aggregate_by,
+        });
+        let heard = self.stop.run_until_cancelled(walk.next()).await;
+        if let Err(error) = heard.ok_or(Stopped)? {
+            warn!(
+                error = chain(&error),
+                "the reporting service's clock could not be asked for; nothing is lost, it is tried again"
+            );
+        }
+        self.clock.compare();
+        Ok(())
     }
 
     async fn sleep(&self, time: Duration) -> Result<(), Stopped> {

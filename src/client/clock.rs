@@ -1,6 +1,7 @@
 //! The other side's clock, as its `Date` headers tell it.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use reqwest::header::{DATE, HeaderMap};
@@ -23,6 +24,12 @@ impl RemoteClock {
         let (date, since) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
         date.checked_add_signed(chrono::Duration::from_std(since.elapsed()).ok()?)
     }
+
+    /// How long ago the last `Date` came.
+    pub(super) fn age(&self) -> Option<Duration> {
+        let (_, since) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Some(since.elapsed())
+    }
 }
 
 /// When an answer was made, as it says.
@@ -37,8 +44,6 @@ pub(super) fn parse(date: &str) -> Option<DateTime<Utc>> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn headers(date: &str) -> HeaderMap {
@@ -54,6 +59,7 @@ mod tests {
         clock.note(&headers("Tue, 07 May 2024 15:35:24 GMT"));
         tokio::time::advance(Duration::from_secs(40)).await;
         assert_eq!(clock.now(), "2024-05-07T15:36:04Z".parse().ok());
+        assert_eq!(clock.age(), Some(Duration::from_secs(40)));
         clock.note(&headers("not a date"));
         assert_eq!(clock.now(), "2024-05-07T15:36:04Z".parse().ok());
         clock.note(&headers("Tue, 07 May 2024 12:00:00 GMT"));

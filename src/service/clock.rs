@@ -1,5 +1,7 @@
 //! The present, as the earlier of two clocks tells it.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::{error, info};
 
@@ -34,6 +36,13 @@ impl Clock {
     /// The service's clock, by which it refuses what is too old; ours until the service has answered.
     pub(super) fn theirs(&self) -> DateTime<Utc> {
         self.client.service_time().unwrap_or_else(Utc::now)
+    }
+
+    /// Whether the service's clock holds us back, and has not been heard for as long as `patience`: it may be right again by now.
+    pub(super) fn is_in_doubt(&self, patience: Duration) -> bool {
+        let behind = Utc::now() - self.theirs() > DIFFERENCE_MAX;
+        let heard = self.client.service_time_age();
+        behind && heard.is_some_and(|age| age >= patience)
     }
 
     /// Tells an operator when the two have come to differ much, and when they no longer do.

@@ -1,4 +1,6 @@
-//! Clocks that differ by 30 hours: no window of the future is committed, nothing is lost, and an error says so.
+//! Clocks that differ by 30 hours, or jump so far: no window of the future is committed, nothing is lost, and an error says so.
+
+use std::time::Duration;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use testkit::collector::Collector;
@@ -6,7 +8,7 @@ use testkit::report::Report;
 use testkit::service::TooOld;
 
 use crate::figures::compared;
-use crate::setting::{PATIENCE, Setting, log, stop};
+use crate::setting::{PATIENCE, Setting, log, program, skip, stop};
 
 const DIFFERENCE: TimeDelta = TimeDelta::hours(30);
 
@@ -41,7 +43,7 @@ async fn a_clock_that_is_ahead_commits_no_window_of_the_future() {
         .until_committed(&collector, &[Report::MessageTrace], settled)
         .await;
     until_told(&collector, DIFFERENCE.num_minutes()).await;
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let cursor = setting.cursor(Report::MessageTrace).unwrap();
     assert!(
         cursor <= Utc::now() - DIFFERENCE - DELAY,
@@ -72,7 +74,7 @@ async fn a_first_window_planned_by_a_clock_that_is_ahead_is_not_committed() {
     setting.configure_one(Report::MessageTrace, from, &[]);
     let mut collector = setting.start();
     until_told(&collector, DIFFERENCE.num_minutes()).await;
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(
         setting.cursor(Report::MessageTrace),
         Some(from),
@@ -211,4 +213,100 @@ async fn a_clock_that_is_behind_takes_no_empty_result_for_what_is_too_old() {
             log(&collector)
         );
     }
+}
+
+/// The jumps of a clock, each followed by a jump back to the right time.
+const JUMPS: [TimeDelta; 3] = [
+    TimeDelta::hours(30),
+    TimeDelta::hours(-30),
+    TimeDelta::hours(3),
+];
+
+/// How long a clock is wrong.
+const WRONG: Duration = Duration::from_secs(4);
+
+/// Collects in step, two seconds behind the present, while `jump` puts a clock wrong and right again.
+async fn jumping(start: impl FnOnce(&Setting) -> Collector, jump: impl Fn(&Setting, TimeDelta)) {
+    let setting = Setting::new().await;
+    let from = now();
+    let end = from + TimeDelta::minutes(20);
+    setting.rows(Report::MessageTrace, from, end, 24_000);
+    let delay = [("override_time_delay_in_seconds", "2")];
+    setting.configure_one(Report::MessageTrace, from, &delay);
+    let mut collector = start(&setting);
+    let mut cursor = from;
+    for offset in JUMPS {
+        let in_step = now() + TimeDelta::seconds(1);
+        setting
+            .until_committed(&collector, &[Report::MessageTrace], in_step)
+            .await;
+        jump(&setting, offset);
+        tokio::time::sleep(WRONG).await;
+        jump(&setting, TimeDelta::zero());
+        let before = cursor;
+        cursor = setting.cursor(Report::MessageTrace).unwrap();
+        assert!(before <= cursor, "{cursor}\n{}", log(&collector));
+    }
+    let to = now();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    stop(&mut collector).await;
+    // A clock of ours that is behind asks for nothing, and so learns of no difference.
+    assert!(
+        collector.log_with("clock differs").len() >= 2,
+        "{}",
+        log(&collector)
+    );
+    for request in setting.service.requests_for(Report::MessageTrace) {
+        let (_, last) = request.range.unwrap();
+        assert!(last <= request.time, "of the future: {request:?}");
+    }
+    let expected = setting.existing(Report::MessageTrace, from, to);
+    let verdict = compared(&expected, &setting.relay.records(), 0);
+    // Some of what comes after `to` has been read as well.
+    assert_eq!(
+        (verdict.missing, verdict.twice),
+        (0, 0),
+        "{verdict}\n{}",
+        log(&collector)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_services_clock_may_jump_while_the_collector_runs() {
+    jumping(Setting::start, |setting, offset| {
+        setting.service.clock_offset(offset);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_clock_may_jump_while_the_collector_runs() {
+    // What stands between the collector and the system's clock.
+    let arch = std::env::consts::ARCH;
+    let fake_clock = format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketime.so.1");
+    if !std::fs::exists(&fake_clock).unwrap() {
+        skip("the package libfaketime is missing");
+        return;
+    }
+    let file = |setting: &Setting| setting.folder.path().join("offset");
+    let jump = |setting: &Setting, offset: TimeDelta| {
+        // Put in its place whole, since the collector may read it at any time.
+        let aside = file(setting).with_extension("new");
+        std::fs::write(&aside, format!("{:+}s\n", offset.num_seconds())).unwrap();
+        std::fs::rename(aside, file(setting)).unwrap();
+    };
+    let start = |setting: &Setting| {
+        jump(setting, TimeDelta::zero());
+        Collector::start_with(program(), &setting.folder, |command| {
+            command
+                .env("LD_PRELOAD", &fake_clock)
+                .env("FAKETIME_TIMESTAMP_FILE", file(setting))
+                .env("FAKETIME_NO_CACHE", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        })
+        .unwrap()
+    };
+    jumping(start, jump).await;
 }
