@@ -579,10 +579,14 @@ async fn bodies_are_compressed_on_request_and_blown_up_on_demand() {
     client.service.fault(
         report,
         When::WiderThan(TimeDelta::hours(1)),
-        Fault::BigBody { bytes: 12 << 20 },
+        Fault::BigBody {
+            bytes: 12 << 20,
+            announced: true,
+        },
     );
     let big = client.page(&url).await.unwrap();
     assert!(big.body.len() > 12 << 20 && big.json()["value"].is_array());
+    assert!(big.header("content-length").is_some());
     assert!(
         client
             .ask(report, start, start + TimeDelta::hours(1))
@@ -591,6 +595,16 @@ async fn bodies_are_compressed_on_request_and_blown_up_on_demand() {
             .len()
             < 1 << 20
     );
+    client.service.heal();
+    client.more = "Accept-Encoding: gzip\r\n".to_owned();
+    let unannounced = Fault::BigBody {
+        bytes: 12 << 20,
+        announced: false,
+    };
+    client.service.fault(report, When::Next(1), unannounced);
+    let big = client.page(&url).await.unwrap();
+    assert!(big.body.len() > 12 << 20 && big.header("content-encoding").is_none());
+    assert!(big.header("content-length").is_none());
 }
 
 #[tokio::test]

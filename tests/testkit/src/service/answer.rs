@@ -60,7 +60,9 @@ pub(crate) async fn answer(
         alter(&mut reply, fault);
     }
     let gzip = matches!(fault, Some(Fault::GzipBomb { .. } | Fault::CutGzip))
-        || (options.gzip && asked.header(ACCEPT_ENCODING.as_str()).contains("gzip"));
+        || (options.gzip
+            && !matches!(fault, Some(Fault::BigBody { .. }))
+            && asked.header(ACCEPT_ENCODING.as_str()).contains("gzip"));
     let sent = lock(&inner.ledger).answer(number, reply.status, reply.last, reply.page.take());
     let bytes = std::mem::take(&mut reply.body);
     let body = framed(bytes, fault.as_ref(), gzip, reset);

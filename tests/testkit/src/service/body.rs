@@ -80,6 +80,14 @@ impl Body {
         }
     }
 
+    /// All of it, in chunks.
+    pub(crate) fn unannounced(self) -> Body {
+        Body {
+            announced: None,
+            ..self
+        }
+    }
+
     /// A tenth of a second's worth at a time.
     pub(crate) fn slow(self, bytes_per_second: u32) -> Body {
         let size = (bytes_per_second as usize / 10).max(1);

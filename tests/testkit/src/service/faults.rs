@@ -126,12 +126,14 @@ pub enum Fault {
         /// The rate.
         bytes_per_second: u32,
     },
-    /// The right answer, blown up by white space inside of the JSON.
+    /// The right answer, blown up by white space inside of the JSON, and not compressed.
     BigBody {
         /// How much is added.
         bytes: u64,
+        /// `Content-Length` tells how long it is; else it comes in chunks.
+        announced: bool,
     },
-    /// The same, compressed to next to nothing, whatever encoding the request allows.
+    /// The right answer, blown up in the same way and compressed to next to nothing, whatever encoding the request allows.
     GzipBomb {
         /// How much is added, before compression.
         bytes: u64,

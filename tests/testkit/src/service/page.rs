@@ -186,7 +186,7 @@ pub(crate) fn alter(reply: &mut Reply, fault: &Fault) {
 /// The body as it goes out.
 pub(crate) fn framed(bytes: Vec<u8>, fault: Option<&Fault>, gzip: bool, reset: Reset) -> Body {
     let padding = match fault {
-        Some(Fault::BigBody { bytes } | Fault::GzipBomb { bytes }) => *bytes,
+        Some(Fault::BigBody { bytes, .. } | Fault::GzipBomb { bytes }) => *bytes,
         _ => 0,
     };
     let body = if gzip {
@@ -202,6 +202,9 @@ pub(crate) fn framed(bytes: Vec<u8>, fault: Option<&Fault>, gzip: bool, reset: R
         Some(Fault::CutBody) => body.cut(true, End::Cut),
         Some(Fault::CutChunked) => body.cut(false, End::Cut),
         Some(Fault::ResetAfterHeaders) => body.cut(true, End::Reset(reset)),
+        Some(Fault::BigBody {
+            announced: false, ..
+        }) => body.unannounced(),
         Some(Fault::SlowBody { bytes_per_second }) => body.slow(*bytes_per_second),
         _ => body,
     }
