@@ -17,6 +17,7 @@ mod image;
 mod network;
 mod peers;
 mod relays;
+mod results;
 mod rows;
 mod setting;
 mod shapes;

@@ -2,14 +2,27 @@
 
 use chrono::TimeDelta;
 use testkit::report::Report;
-use testkit::service::{Fault, Row, When};
+use testkit::service::{Fault, Options, Row, Shape, When};
 
 use crate::figures::{Figures, compared};
 use crate::setting::{Setting, log, stop};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn odd_rows_go_out_byte_for_byte() {
-    let setting = Setting::new().await;
+    odd_rows(Shape::Light).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odd_rows_of_the_verbose_shape_go_out_byte_for_byte() {
+    odd_rows(Shape::Verbose).await;
+}
+
+async fn odd_rows(shape: Shape) {
+    let options = Options {
+        shape,
+        ..Options::default()
+    };
+    let setting = Setting::with(options, |_| {}).await;
     let (from, to) = (setting.ago(28), setting.ago(27));
     let long = "x".repeat(1 << 20);
     let rows = [

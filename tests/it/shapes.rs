@@ -5,7 +5,7 @@ use testkit::collector::{Config, Output};
 use testkit::report::{Aggregate, Report};
 use testkit::service::{Backlog, LinkForm, Options, Shape};
 
-use crate::setting::{PATIENCE, Setting, log, stop};
+use crate::setting::{Setting, stop};
 
 const ROWS: u32 = 4_500;
 
@@ -77,26 +77,6 @@ async fn https_with_an_authority_of_ones_own_and_no_compression() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_total_that_is_a_multiple_of_the_page_ends_with_an_empty_page() {
-    let setting = Setting::new().await;
-    let (from, to) = (setting.ago(28), setting.ago(27));
-    setting.rows(Report::MessageTrace, from, to, 4_000);
-    setting.configure_one(Report::MessageTrace, from, &[]);
-    let mut collector = setting.start();
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut collector).await;
-    let requests = setting.service.requests_for(Report::MessageTrace);
-    assert!(
-        requests
-            .iter()
-            .any(|request| request.page == 3 && request.rows == 0 && request.status == 200)
-    );
-    setting.expect_exactly(&setting.service.served(), &collector);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn traffic_is_collected_by_the_day_where_that_is_asked_for() {
     let setting = Setting::new().await;
     let today = setting.now.duration_trunc(TimeDelta::days(1)).unwrap();
@@ -115,46 +95,6 @@ async fn traffic_is_collected_by_the_day_where_that_is_asked_for() {
         .existing(Report::MailTraffic, Aggregate::Day, from, to);
     assert_eq!(expected.total(), 3_000);
     setting.expect_exactly(&expected, &collector);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cap_halves_the_window_and_is_an_error_where_it_cannot_be_shorter() {
-    let options = Options {
-        detail_rows_max: 10_000,
-        ..Options::default()
-    };
-    let setting = Setting::with(options, |_| {}).await;
-    let hour = |hours| {
-        setting
-            .ago(hours)
-            .duration_trunc(TimeDelta::hours(1))
-            .unwrap()
-    };
-    // Four hours of 6,000 rows: any two of them are at the cap. Then one hour that is beyond it by itself.
-    setting.rows(Report::MailDetailAtp, hour(40), hour(36), 24_000);
-    setting.rows(Report::MailDetailAtp, hour(35), hour(34), 12_000);
-    setting.configure_one(Report::MailDetailAtp, hour(60), &[]);
-    let mut collector = setting.start();
-    let line = collector
-        .wait_for("cannot be had from this report", PATIENCE)
-        .await
-        .unwrap();
-    assert!(line.contains("ERROR") && line.contains("cap"), "{line}");
-    setting
-        .until_committed(&collector, &[Report::MailDetailAtp], hour(34))
-        .await;
-    stop(&mut collector).await;
-    setting.expect_exactly(&setting.service.served(), &collector);
-    let whole = setting.existing(Report::MailDetailAtp, hour(60), hour(36));
-    assert_eq!(
-        testkit::records::compare(&whole, &setting.relay.records()).missing,
-        0
-    );
-    assert!(
-        !collector.log_with("the window is halved").is_empty(),
-        "{}",
-        log(&collector)
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -254,6 +254,24 @@ async fn a_token_is_renewed_ahead_of_its_end_while_the_collector_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_ends_in_the_middle_of_a_walk_is_renewed() {
+    let setting = Setting::new().await;
+    setting.service.adjust(|options| {
+        options.access.token_lifetime = Duration::from_secs(2);
+        options.page_rows = 50;
+        options.latency = Duration::from_millis(500);
+    });
+    setting.rows(Report::MessageTrace, setting.ago(30), setting.ago(29), ROWS);
+    configure(&setting, setting.input(), setting.ago(30));
+    expect_all(&setting, setting.start()).await;
+    let asked = reports_of(&setting);
+    let first = asked.iter().find(|request| request.page == 1).unwrap();
+    let last = asked.iter().find(|request| request.page == 10).unwrap();
+    assert!(last.time - first.time > TimeDelta::seconds(2), "{asked:?}");
+    assert!(setting.service.tokens_issued() > 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_that_is_down_is_asked_again_until_it_is_up() {
     let setting = setting(|setting| {
         for fault in [
