@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use testkit::collector::{Collector, Output};
 use testkit::peer::{Peer, Program};
-use testkit::records::{Verdict, compare};
+use testkit::records::Verdict;
 use testkit::report::Report;
 
+use crate::figures::compared;
 use crate::setting::{PATIENCE, Setting, installed, log, stop};
 
 /// Some 12 MB of lines, in a delivery and more for each hour.
@@ -68,7 +69,7 @@ impl Run {
             .existing(Report::MessageTrace, self.setting.ago(30), to);
         assert!(expected.total() >= u64::from(ROWS), "{}", expected.total());
         let (read, violations) = self.peer.read().unwrap();
-        (compare(&expected, &read), violations)
+        (compared(&expected, &read, self.unconfirmed()), violations)
     }
 
     /// The records that were under way whenever a delivery failed: so many may come twice.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use testkit::collector::Config;
-use testkit::records::compare;
 use testkit::relay::{Options, Relay};
 use testkit::report::Report;
 
 use super::setting::Hosts;
+use crate::figures::compared;
 use crate::setting::{PATIENCE, log, stop};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,6 +46,6 @@ async fn of_two_relays_over_a_slow_link_the_live_one_gets_nothing_twice_while_th
     stop(&mut collector).await;
     hosts.expect_exactly(&collector, from, to);
     let expected = hosts.setting.existing(Report::MessageTrace, from, to);
-    let verdict = compare(&expected, &live.records());
+    let verdict = compared(&expected, &live.records(), 0);
     assert!(verdict.is_exact(), "{verdict}\n{}", log(&collector));
 }

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use testkit::collector::Output;
-use testkit::records::compare;
 use testkit::relay::Process;
 use testkit::report::Report;
 use testkit::service::{Fault, When};
 
+use crate::figures::compared;
 use crate::setting::{PATIENCE, Setting, log, stop};
 
 /// How long the relay stands still.
@@ -49,7 +49,7 @@ async fn pause(setting: &Setting, relay: &Process, lines: u64, to: DateTime<Utc>
     stop(&mut collector).await;
     let (read, violations) = relay.read().unwrap();
     assert_eq!(violations, Vec::<String>::new());
-    let verdict = compare(&setting.existing(Report::MessageTrace, from, to), &read);
+    let verdict = compared(&setting.existing(Report::MessageTrace, from, to), &read, 0);
     assert!(verdict.is_exact(), "{verdict}\n{}", log(&collector));
     assert!(
         collector.log_with("delivery failed").is_empty(),

@@ -136,10 +136,10 @@ impl Hosts {
         unconfirmed: impl Fn(&relay::Connection) -> bool,
     ) {
         let expected = self.setting.existing(Report::MessageTrace, from, to);
-        let verdict = self.setting.verdict(&expected);
         let connections = self.setting.relay.connections();
         let all = connections.iter().filter(|one| unconfirmed(one));
         let most: u64 = all.map(|one| one.lines).sum();
+        let verdict = self.setting.verdict_within(&expected, most);
         assert!(
             verdict.is_complete() && verdict.twice <= most,
             "{verdict}, {most} unconfirmed\n{}",

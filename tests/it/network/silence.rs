@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use testkit::collector::Collector;
-use testkit::records::compare;
 use testkit::relay::{Behaviour, End};
 use testkit::report::Report;
 
 use super::setting::Hosts;
+use crate::figures::compared;
 use crate::setting::{log, stop};
 
 /// A peer is taken for dead after a minute; the rest is for a busy machine.
@@ -38,10 +38,11 @@ async fn heal_after(
         .map(|one| one.lines)
         .find(|lines| *lines > 0);
     let expected = hosts.setting.existing(Report::MessageTrace, from, to);
-    let verdict = hosts.setting.verdict(&expected);
+    let most = cut_off.unwrap_or(0);
+    let verdict = hosts.setting.verdict_within(&expected, most);
     assert!(
-        verdict.is_complete() && verdict.twice <= cut_off.unwrap_or(0),
-        "{verdict}, {cut_off:?} unconfirmed\n{}",
+        verdict.is_complete() && verdict.twice <= most,
+        "{verdict}, {most} unconfirmed\n{}",
         log(&collector)
     );
     Some((hosts, collector, took))
@@ -165,7 +166,7 @@ async fn a_relay_whose_host_has_gone_and_come_back_gets_what_it_has_forgotten() 
     let mut read = hosts.setting.relay.records();
     read.extend(&before);
     let expected = hosts.setting.existing(Report::MessageTrace, from, to);
-    let verdict = compare(&expected, &read);
+    let verdict = compared(&expected, &read, forgotten);
     assert!(
         verdict.is_complete() && verdict.twice <= forgotten,
         "{verdict}, {forgotten} unconfirmed\n{}",
