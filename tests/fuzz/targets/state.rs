@@ -27,6 +27,9 @@ const KEY: usize = 0;
 const CURSOR: usize = 1;
 const JOURNAL: usize = 2;
 
+/// What the sound state's key is called in cursors and journals: seeds and dictionary hold it.
+const KEY_NAME: &str = "d761d406af2a4a5a";
+
 static SOUND: OnceLock<Sound> = OnceLock::new();
 
 /// A state in the middle of a window, as the collector has written it.
@@ -75,7 +78,7 @@ impl Sound {
         };
         let folder = folder.expect("a temporary folder");
         // Not a random key: what the files are does not change from run to run.
-        fs::write(folder.path().join("fingerprint.key"), key(&[7; 32])).expect("a key");
+        fs::write(folder.path().join("fingerprint.key"), key(&[7; 16])).expect("a key");
         let mut ledger = open(folder.path()).expect("a ledger");
         ledger
             .commit(Cursor::begin(at(0), "tenant".into(), None))
@@ -94,6 +97,8 @@ impl Sound {
         drop((journal, ledger));
         let service = folder.path().join("in.1.svc");
         let files = FILES.map(|name| fs::read(service.join(name)).expect("a file"));
+        let text = String::from_utf8_lossy(&files[CURSOR]);
+        assert!(text.contains(KEY_NAME), "stale seeds: {text}");
         Sound { folder, files }
     }
 
