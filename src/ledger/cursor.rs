@@ -113,6 +113,10 @@ impl Cursor {
             });
         }
         let mut cursor = line.state;
+        // A commit after it would count anew, and what journals hold from long ago would be taken for its own.
+        if cursor.generation == u64::MAX {
+            return Err(damaged("it counts more commits than there can have been"));
+        }
         for (output, count) in line.carried {
             let taken = count
                 .checked_mul(16)

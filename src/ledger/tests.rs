@@ -119,6 +119,20 @@ fn what_an_earlier_run_has_confirmed_is_counted_by_the_commit() {
 }
 
 #[test]
+fn a_cursor_that_no_commit_can_follow_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path());
+    let mut ledger = open(folder.path()).unwrap();
+    ledger.cursor.as_mut().unwrap().generation = u64::MAX - 1;
+    let next = ledger.cursor().unwrap().clone();
+    ledger.commit(next).unwrap();
+    drop(ledger);
+    let error = open(folder.path()).unwrap_err();
+    assert!(matches!(error, LedgerError::Damaged { .. }), "{error}");
+    assert!(!error.may_pass());
+}
+
+#[test]
 fn a_second_collector_on_the_same_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let _first = StateDirectory::open(folder.path()).unwrap();
