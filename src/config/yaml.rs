@@ -335,8 +335,13 @@ fn explain(error: &ScanError, text: &str) -> (usize, String) {
         .next()
         .unwrap_or_default()
         .trim_end_matches([' ', ':']);
+    let reason = if reason.is_empty() {
+        String::new()
+    } else {
+        format!(" ({reason})")
+    };
     let explanation = format!(
-        "not valid YAML here, or just above ({reason}): check the indentation, and put values that hold special \
+        "not valid YAML here, or just above{reason}: check the indentation, and put values that hold special \
          characters such as `@ % & * ! # : {{ [` in single quotes"
     );
     (line, explanation)

@@ -424,6 +424,13 @@ fn a_line_out_of_line() {
 }
 
 #[test]
+fn a_colon_out_of_place() {
+    assert_snapshot!(check(&[("id: 12345", "id: {number :[12345]}")]), @r"
+    config.yaml:3: not valid YAML here, or just above: check the indentation, and put values that hold special characters such as `@ % & * ! # : { [` in single quotes
+    ");
+}
+
+#[test]
 fn a_second_document() {
     assert_snapshot!(refuse(&format!("{}---\n{}", nested(), nested())), @r"
     config.yaml:54: a second document begins here (`---`): put the whole configuration in one
