@@ -62,15 +62,15 @@ impl<'a> Json<'a> {
 
     /// Writes it without white space.
     pub fn compact(&self) -> String {
-        let mut out = String::new();
+        let mut out = String::with_capacity(128);
         self.write("", "", &mut out);
         out
     }
 
-    /// Writes it on many lines, with `space` behind each token.
-    pub fn pretty(&self, space: &str) -> String {
-        let mut out = String::new();
-        self.write(space, "\n", &mut out);
+    /// Writes it with `space` behind each token and `line_end` behind each member and item.
+    pub fn laid_out(&self, space: &str, line_end: &str) -> String {
+        let mut out = String::with_capacity(1024);
+        self.write(space, line_end, &mut out);
         out
     }
 
