@@ -217,7 +217,7 @@ impl Ledger {
             .cursor
             .as_ref()
             .map_or(1, |cursor| cursor.generation + 1);
-        next.records += self.recovered;
+        next.records = next.records.saturating_add(self.recovered);
         next.store(&self.folder, self.key.id())?;
         self.recovered = 0;
         // What these held is the service's own by now, and stale here.

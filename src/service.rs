@@ -236,7 +236,7 @@ impl Service {
         next.by_our_clock = false;
         next.tenant.clone_from(&self.tenant);
         next.until = until;
-        next.records += records;
+        next.records = next.records.saturating_add(records);
         let claims = self.outlets.iter().zip(self.accounts.fingerprints());
         next.carried = claims
             .map(|(outlet, fingerprints)| Carried {

@@ -259,23 +259,28 @@ impl Courier {
         })
     }
 
-    /// At the first contact, an empty delivery shows whether the relay answers a half-close at all.
+    /// At the first contact, an empty delivery shows whether the relay answers a half-close at all, and with what words.
     async fn meet(&mut self) -> Result<(), Failure> {
         if self.trust.is_some() {
             return Ok(());
         }
         let address = self.relay.address();
+        let answer = self.relay.probe().await?;
         let known = self.journal.get().receipts_from() == Some(address.as_str());
-        if known {
-            self.trust = Some(Trust::ReceiptOnly);
-            return Ok(());
-        }
-        match self.relay.probe().await? {
+        match answer {
+            Answer::Answers if known => self.trust = Some(Trust::ReceiptOnly),
             Answer::Answers => {
                 self.trust = Some(Trust::ReceiptOnly);
                 self.journal
                     .run(move |journal| journal.remember_receipts(&address))
                     .await?;
+            }
+            Answer::Silent if known => {
+                self.trust = Some(Trust::ReceiptOnly);
+                warn!(
+                    relay = address,
+                    "the relay does not answer a half-close, and has done so before: nothing stands in for its receipts"
+                );
             }
             Answer::Silent if self.requires_receipts => {
                 self.trust = Some(Trust::ReceiptOnly);

@@ -149,7 +149,7 @@ fn check_consistent(mut ledger: Ledger, folder: &Path, files: &[Vec<u8>; 4]) {
 
     let mark = ledger.mark(at(90));
     let mut journal = ledger.take_journals().remove(0);
-    journal.reserve(2).expect("room");
+    journal.reserve(mark, 2).expect("room");
     journal.confirm(mark, &prints(0..2)).expect("a frame");
     drop((journal, ledger));
     let mut ledger = open(folder).expect("what was added can be read");
