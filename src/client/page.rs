@@ -67,7 +67,7 @@ impl Page {
         match (answer.value, answer.d) {
             (Some(rows), None) => {
                 let next = one_link([answer.next_link, answer.v4_next_link])?;
-                if memchr2(b'\n', b'\r', json).is_some() {
+                if memchr2(b'\n', b'\r', json.trim_ascii()).is_some() {
                     let page = Self::of_copies(rows, |row, body| {
                         body.extend_from_slice(&on_one_line(row.as_bytes()));
                         Ok(())

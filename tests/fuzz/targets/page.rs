@@ -29,10 +29,11 @@ fuzz_target!(|body: &[u8]| {
             assert_eq!(link, expected.link);
             assert_eq!(page.len(), expected.rows.len());
             for (row, came) in page.rows().zip(expected.rows) {
+                assert!(!row.iter().any(|byte| matches!(byte, b'\n' | b'\r')));
                 if expected.verbose {
                     compare_normalised(came, row);
                 } else {
-                    assert_eq!(row, came.as_bytes(), "a light row passes byte for byte");
+                    compare_light(came, row);
                 }
             }
         }
@@ -119,6 +120,17 @@ impl<'a> Object<'a> {
             None => Some(None),
             Some(text) => serde_json::from_str(text).ok().map(Some),
         }
+    }
+}
+
+/// A light row passes byte for byte; one that spans lines, without the white space between its tokens.
+fn compare_light(came: &str, row: &[u8]) {
+    if !came.contains(['\n', '\r']) {
+        assert_eq!(row, came.as_bytes(), "a light row passes byte for byte");
+    } else if let Some(came) = Json::read(came.as_bytes()) {
+        assert_eq!(String::from_utf8_lossy(row), came.compact());
+    } else {
+        serde_json::from_slice::<&RawValue>(row).expect("a deep row is JSON");
     }
 }
 
