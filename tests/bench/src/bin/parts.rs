@@ -1,0 +1,184 @@
+//! The collector's parts, one by one, on a full page of the drains' rows: bytes and records a second. Arguments are divan's.
+//!
+//! The page splitter is no public function. Its door is the one that the fuzz target has: `--cfg fuzzing`; without it that part is
+//! left out, and says so.
+
+use bench::rows::sample;
+use chrono::{TimeDelta, Utc};
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
+use exchange_reports_collector::ledger::{
+    Carried, Cursor, Ledger, LedgerError, Mark, Owner, StateDirectory,
+};
+use exchange_reports_collector::record::{Fingerprint, Fingerprinter, Splice, on_one_line};
+use exchange_reports_collector::relay::Envelope;
+use tempfile::TempDir;
+
+/// Rows of a page, and records of a receipt in its usual size (8 MiB).
+const PAGE: usize = 2_000;
+const RECEIPT: usize = 12_000;
+
+/// Bytes of a chunk that is written to the relay.
+const CHUNK: usize = 48 << 10;
+
+fn main() {
+    #[cfg(not(fuzzing))]
+    #[expect(clippy::print_stderr, reason = "what is left out is said")]
+    {
+        eprintln!("the part `page_split` is left out: it needs RUSTFLAGS='--cfg fuzzing'");
+    }
+    divan::main();
+}
+
+/// A page's body becomes rows.
+#[cfg(fuzzing)]
+#[divan::bench]
+fn page_split(bencher: Bencher<'_, '_>) {
+    use exchange_reports_collector::client::Page;
+    let mut body =
+        br#"{"odata.metadata":"https://localhost/$metadata#MessageTrace","value":["#.to_vec();
+    body.extend(sample(PAGE).join(&b','));
+    body.extend_from_slice(br#"],"odata.nextLink":"MessageTrace?$skiptoken=1999"}"#);
+    counted(bencher, PAGE, body.len())
+        .with_inputs(|| body.clone())
+        .bench_local_values(|body| match Page::parse_fuzzed(body) {
+            Ok((page, _)) if page.len() == PAGE => page,
+            _ => panic!("this is a page of {PAGE} rows"),
+        });
+}
+
+/// Rows become fingerprints.
+#[divan::bench]
+fn fingerprint(bencher: Bencher<'_, '_>) {
+    let (rows, fingerprinter) = (sample(PAGE), Fingerprinter::new(&[7; 16]));
+    let mut scratch = Vec::new();
+    counted(bencher, PAGE, bytes(&rows)).bench_local(|| {
+        for row in &rows {
+            black_box(fingerprinter.fingerprint(black_box(row), &mut scratch));
+        }
+    });
+}
+
+/// Rows get Devo's keys.
+#[divan::bench]
+fn splice(bencher: Bencher<'_, '_>) {
+    let (rows, splice) = (sample(PAGE), Splice::new(None, Utc::now()));
+    let mut out = Vec::with_capacity(2 * CHUNK);
+    counted(bencher, PAGE, bytes(&rows)).bench_local(|| {
+        for row in &rows {
+            splice.append(black_box(row), &mut out);
+            cut(&mut out);
+        }
+    });
+}
+
+/// Rows become lines: looked at for line breaks, spliced, between prefix and newline.
+#[divan::bench]
+fn framing(bencher: Bencher<'_, '_>) {
+    let (rows, splice) = (sample(PAGE), Splice::new(None, Utc::now()));
+    let envelope = Envelope {
+        prefix: b"<14>2026-11-22 14:40:52.290 host cloud.office365.reporting.messagetrace: "
+            .to_vec(),
+        suffix: b"\n".to_vec(),
+    };
+    let mut out = Vec::with_capacity(2 * CHUNK);
+    counted(bencher, PAGE, bytes(&rows)).bench_local(|| {
+        for row in &rows {
+            out.extend_from_slice(&envelope.prefix);
+            splice.append(&on_one_line(black_box(row)), &mut out);
+            out.extend_from_slice(&envelope.suffix);
+            cut(&mut out);
+        }
+    });
+}
+
+/// A receipt is journalled, with its sync to the disk of the temporary folder.
+#[divan::bench]
+fn ledger_journal(bencher: Bencher<'_, '_>) {
+    let (folder, mut ledger) = ledger();
+    let mut journal = ledger.take_journals().remove(0);
+    let prints = prints(RECEIPT);
+    let end = Utc::now();
+    let mut nth = 0;
+    counted(bencher, RECEIPT, RECEIPT * 16).bench_local(|| {
+        nth += 1;
+        // Each receipt is of a new window, as where a window is a delivery: the journal is begun anew now and then.
+        let mark = Mark {
+            generation: nth,
+            ..ledger.mark(end)
+        };
+        let journalled = journal
+            .reserve(RECEIPT)
+            .and_then(|()| journal.confirm(mark, &prints));
+        done(journalled);
+    });
+    drop(folder);
+}
+
+/// A window is committed, with what it saw for the next one's boundary.
+#[divan::bench]
+fn ledger_commit(bencher: Bencher<'_, '_>) {
+    let (folder, mut ledger) = ledger();
+    let begun = Utc::now();
+    let prints = prints(RECEIPT);
+    let mut nth = 0;
+    counted(bencher, RECEIPT, RECEIPT * 16).bench_local(|| {
+        nth += 1;
+        let mut next = Cursor::begin(begun + TimeDelta::minutes(nth), "tenant".to_owned(), None);
+        next.carried.push(Carried {
+            output: "devo_1".to_owned(),
+            fingerprints: prints.clone(),
+        });
+        done(ledger.commit(next));
+    });
+    drop(folder);
+}
+
+fn counted<'a, 'b>(bencher: Bencher<'a, 'b>, records: usize, bytes: usize) -> Bencher<'a, 'b> {
+    bencher
+        .counter(ItemsCount::new(records))
+        .counter(BytesCount::new(bytes))
+}
+
+fn bytes(rows: &[Vec<u8>]) -> usize {
+    rows.iter().map(Vec::len).sum()
+}
+
+/// As a chunk is taken away once it is complete.
+fn cut(out: &mut Vec<u8>) {
+    if out.len() >= CHUNK {
+        black_box(&out);
+        out.clear();
+    }
+}
+
+fn prints(count: usize) -> Vec<Fingerprint> {
+    let fingerprinter = Fingerprinter::new(&[7; 16]);
+    let mut scratch = Vec::new();
+    sample(count)
+        .iter()
+        .map(|row| fingerprinter.fingerprint(row, &mut scratch))
+        .collect()
+}
+
+/// A new ledger; it goes with its folder.
+fn ledger() -> (TempDir, Ledger) {
+    let owner = Owner {
+        input: "bench",
+        id: "1",
+        service: "parts",
+    };
+    let opened = tempfile::tempdir()
+        .map_err(anyhow::Error::from)
+        .and_then(|folder| {
+            let ledger = StateDirectory::open(folder.path())?.ledger(owner, &["devo_1"])?;
+            Ok((folder, ledger))
+        });
+    opened.unwrap_or_else(|error| panic!("no ledger in the temporary folder: {error:#}"))
+}
+
+fn done(result: Result<(), LedgerError>) {
+    if let Err(error) = result {
+        panic!("the temporary folder's disk refuses: {error}");
+    }
+}
