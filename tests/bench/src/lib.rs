@@ -1,4 +1,4 @@
-//! What the collector costs, measured beside what it replaces and beside what the wire allows.
+//! What the collector costs, measured beside what it replaces and beside what the wire allows. Its command and the figures: `README.md`.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -6,7 +6,7 @@
 //! | [`relay`] | the relay that they are drained to: it knows whether every row came exactly once |
 //! | [`programs`], [`child`] | who drains, and what that process cost |
 //! | [`scene`] | one run; it counts only if exact |
-//! | [`figures`] | many runs: medians, ratios, tables |
+//! | [`figures`], [`plot`] | many runs: medians, ratios, tables, a plot |
 //! | [`measure`] | what is measured: drains, growth, size |
 
 pub mod child;
@@ -14,6 +14,7 @@ pub mod figures;
 mod gzip;
 pub mod measure;
 pub mod pages;
+pub mod plot;
 pub mod programs;
 pub mod relay;
 pub mod rows;
