@@ -190,7 +190,8 @@ impl Connection {
                 return Ok(());
             }
             self.wait(&mut vigil, interval).await?;
-            interval = (interval * 2).min(Vigil::interval(&self.limits));
+            // So that at most a quarter of the time is waited in vain.
+            interval = (interval * 5 / 4).min(Vigil::interval(&self.limits));
         }
     }
 
