@@ -19,7 +19,7 @@
 //! - [`client`]: Microsoft's side: sign-in, walks, pages, errors with their remedy · [`limiter`]: the tenant's budget of requests
 //! - [`relay`]: Devo's side: deliveries and receipts
 //! - [`ledger`]: what is confirmed, on disk
-//! - [`privileges`]: giving up root · [`signal`]: what stops the collector
+//! - [`privileges`]: giving up root · [`signal`]: what stops the collector · [`memory`]: what a backlog has taken, given back
 //!
 //! # The invariants
 //!
@@ -36,6 +36,7 @@ pub mod client;
 pub mod config;
 pub mod ledger;
 pub mod limiter;
+pub mod memory;
 pub mod privileges;
 pub mod record;
 pub mod relay;

@@ -35,6 +35,7 @@ use crate::backoff::Backoff;
 use crate::client::{Client, Query};
 use crate::config::{Input, Output, ServiceConfig};
 use crate::ledger::{Carried, Cursor, Ledger, LedgerError, Owner, StateDirectory};
+use crate::memory;
 use crate::record::Fingerprinter;
 use crate::window::{Next, Schedule, Span, Window};
 
@@ -68,6 +69,8 @@ pub struct Service {
     clock: Clock,
     /// The service has answered, and its clock is known if it tells it.
     heard: bool,
+    /// Something was collected since there was last nothing to do.
+    collected: bool,
     stop: CancellationToken,
 }
 
@@ -117,6 +120,7 @@ impl Service {
             ledger: OnDisk::new(ledger),
             clock,
             heard: false,
+            collected: false,
             config: config.clone(),
             schedule,
             client,
@@ -150,8 +154,16 @@ impl Service {
             }
             let span = self.span.current();
             match self.accounts.next(&self.schedule, cursor, now, span) {
-                Next::Wait(until) => self.wait(until - now).await?,
-                Next::Collect(window) => self.collect(window).await?,
+                Next::Wait(until) => {
+                    if std::mem::take(&mut self.collected) {
+                        memory::give_back();
+                    }
+                    self.wait(until - now).await?;
+                }
+                Next::Collect(window) => {
+                    self.collected = true;
+                    self.collect(window).await?;
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What Linux says of a TCP connection: how much the peer has not acknowledged, and who ended it first.
 //!
-//! The one module that needs `unsafe`: the standard library asks neither question.
+//! It needs `unsafe`: the standard library asks neither question.
 
 #![expect(
     unsafe_code,
