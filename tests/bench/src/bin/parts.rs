@@ -108,7 +108,7 @@ fn ledger_journal(bencher: Bencher<'_, '_>) {
             ..ledger.mark(end)
         };
         let journalled = journal
-            .reserve(RECEIPT)
+            .reserve(mark, RECEIPT)
             .and_then(|()| journal.confirm(mark, &prints));
         done(journalled);
     });
