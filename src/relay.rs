@@ -25,7 +25,6 @@ mod vigil;
 use std::future::pending;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use crate::config::{Output, OutputKind, RelayOutput};
@@ -184,10 +183,10 @@ impl Delivery {
     ///
     /// # Errors
     /// The peer has ended or broken the connection, is dead, or has read nothing for 15 minutes.
-    pub async fn write(&mut self, chunk: Bytes) -> Result<(), DeliveryError> {
+    pub async fn write(&mut self, chunk: &[u8]) -> Result<(), DeliveryError> {
         match &mut self.stream {
-            Stream::Tls(connection) => connection.write(&chunk).await,
-            Stream::Console(console) => console.write(&chunk).await,
+            Stream::Tls(connection) => connection.write(chunk).await,
+            Stream::Console(console) => console.write(chunk).await,
         }
     }
 

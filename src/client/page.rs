@@ -32,6 +32,32 @@ impl Page {
         self.rows.iter().map(|row| &self.body[row.clone()])
     }
 
+    /// The row at `place`, counted from 0; there has to be one.
+    pub fn row(&self, place: usize) -> &[u8] {
+        &self.body[self.rows[place].clone()]
+    }
+
+    /// A page of the rows at `places` alone, in memory of its own.
+    #[must_use]
+    pub fn only(&self, places: impl Iterator<Item = usize>) -> Page {
+        let (mut body, mut rows) = (Vec::new(), Vec::new());
+        for place in places {
+            let start = body.len();
+            body.extend_from_slice(self.row(place));
+            rows.push(start..body.len());
+        }
+        body.shrink_to_fit();
+        Page {
+            body: body.into(),
+            rows,
+        }
+    }
+
+    /// The memory that the rows take, in bytes, with what came between them.
+    pub fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
     /// The number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()

@@ -25,9 +25,7 @@ pub(super) fn append_members(
     for (step, chunk) in row.chunks(STEP).enumerate() {
         let bytes = Bytes::load(chunk);
         let outside = !state.inside(bytes.equal(b'"'), bytes.equal(b'\\'));
-        let nested = bytes.equal_but_for_case(b'{') & outside & !opening;
-        let blank = bytes.at_most(b' ') & outside;
-        if nested | blank != 0 {
+        if bytes.blank_or_bracket() & outside & !opening != 0 {
             return false;
         }
         opening = 0;
@@ -70,16 +68,12 @@ impl Bytes {
         self.0.simd_eq(u8x64::splat(byte)).to_bitmask()
     }
 
-    /// A bit for each byte that is `byte` with or without the bit that makes a letter small: `{` also finds `[`.
-    fn equal_but_for_case(&self, byte: u8) -> u64 {
-        (self.0 | u8x64::splat(b' '))
-            .simd_eq(u8x64::splat(byte))
-            .to_bitmask()
-    }
-
-    /// A bit for each byte that is not above `byte`.
-    fn at_most(&self, byte: u8) -> u64 {
-        self.0.min(u8x64::splat(byte)).simd_eq(self.0).to_bitmask()
+    /// A bit for each byte that is no more than a space, or opens an object or a list.
+    fn blank_or_bracket(&self) -> u64 {
+        let blank = self.0.min(u8x64::splat(b' ')).simd_eq(self.0);
+        // The two brackets differ in one bit only, the space's.
+        let bracket = (self.0 | u8x64::splat(b' ')).simd_eq(u8x64::splat(b'{'));
+        (blank | bracket).to_bitmask()
     }
 }
 

@@ -1,6 +1,5 @@
 //! Standard output as a peer: one JSON object a line. What it has taken is delivered.
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::io::{AsyncWriteExt, Stdout, stdout};
 
@@ -30,7 +29,7 @@ impl Console {
     }
 
     /// Writes whole lines. Chunks of several services do not mix: standard output is locked for each.
-    pub(super) async fn write(&mut self, chunk: &Bytes) -> Result<(), DeliveryError> {
+    pub(super) async fn write(&mut self, chunk: &[u8]) -> Result<(), DeliveryError> {
         self.0
             .write_all(chunk)
             .await

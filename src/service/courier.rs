@@ -15,7 +15,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Stopped;
 use super::disk::OnDisk;
-use super::lines::Lines;
+use super::lines::{Chunk, Lines};
 use super::outlet::{Batch, Order};
 use crate::backoff::Backoff;
 use crate::config::{Output, OutputKind, ReceiptPolicy};
@@ -63,6 +63,8 @@ pub(super) struct Courier {
     journal: OnDisk<Journal>,
     /// What is not confirmed; the open delivery has the first chunks of it.
     waiting: Lines,
+    /// The lines of the chunk that is being written, in memory that stays warm.
+    rendered: Vec<u8>,
     on_the_way: Option<OnTheWay>,
     delivery_most: usize,
     /// What is known of the relay's receipts; `None` before the first contact.
@@ -99,6 +101,7 @@ impl Courier {
             requires_receipts,
             journal: OnDisk::new(journal),
             waiting: Lines::default(),
+            rendered: Vec::new(),
             on_the_way: None,
             delivery_most: DELIVERY_MAX,
             trust: None,
@@ -129,7 +132,6 @@ impl Courier {
             let done = match order {
                 Some(Order::Deliver(batch)) => self.take(batch).await,
                 Some(Order::Confirm(reply)) => {
-                    self.waiting.seal();
                     let confirmed = self.send(true).await;
                     // Nobody waits for it any more only when the service has stopped.
                     confirmed.map(|()| reply.send(()).unwrap_or(()))
@@ -143,33 +145,17 @@ impl Courier {
         self.finish_at_the_stop().await;
     }
 
-    /// Turns a batch into lines, and writes them as they come to a chunk.
+    /// Takes a batch over, and writes it.
     async fn take(&mut self, batch: Batch) -> Result<(), Stopped> {
-        let Batch {
-            mark,
-            page,
-            rows,
-            splice,
-            pulled,
-            deleted,
-        } = batch;
+        let (mark, deleted) = (batch.mark, batch.deleted);
         if self.last.as_ref().is_some_and(|last| last.mark != mark) {
             // What waits was claimed under the mark before, and is journalled under it.
-            self.waiting.seal();
             self.send(true).await?;
         }
         self.last = Some(Last { mark, deleted });
-        let envelope = self.relay.envelope(pulled, &self.host, self.tag);
-        let mut wanted = rows.iter().peekable();
-        for (place, row) in page.rows().enumerate() {
-            let Some((_, fingerprint)) = wanted.next_if(|(wanted, _)| *wanted == place) else {
-                continue;
-            };
-            if self.waiting.append(row, *fingerprint, &splice, &envelope) {
-                self.send(false).await?;
-            }
-        }
-        Ok(())
+        let envelope = self.relay.envelope(batch.pulled, &self.host, self.tag);
+        self.waiting.add(batch, envelope);
+        self.send(false).await
     }
 
     /// Writes what waits, in as many deliveries as it takes; to the last receipt if `all`. Tries for ever.
@@ -213,10 +199,11 @@ impl Courier {
             else {
                 break;
             };
-            open.delivery.write(chunk.lines.clone()).await?;
+            chunk.render(&mut self.rendered);
+            open.delivery.write(&self.rendered).await?;
             open.chunks += 1;
-            open.bytes += chunk.lines.len();
-            open.records += chunk.records.len();
+            open.bytes += self.rendered.len();
+            open.records += chunk.records();
             open.written = Instant::now();
             if open.bytes >= self.delivery_most || open.records >= RECORDS_MAX {
                 self.confirm().await?;
@@ -234,11 +221,7 @@ impl Courier {
             .on_the_way
             .as_ref()
             .map_or((0, 0), |open| (open.chunks, open.records));
-        let needed = records
-            + self
-                .waiting
-                .get(written)
-                .map_or(0, |chunk| chunk.records.len());
+        let needed = records + self.waiting.get(written).map_or(0, Chunk::records);
         if self.journal.get().has_room(mark, needed) {
             return Ok(());
         }

@@ -1,59 +1,51 @@
-//! The lines that one output has not confirmed, in chunks as they are written: pure.
+//! What one output has not confirmed, in chunks as they are written: pure.
+//!
+//! Rows stay where they are, in their page; lines are made of them when they are written, and made again if they have to be sent again.
 
 use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
 
-use bytes::Bytes;
-
-use crate::record::{Fingerprint, Splice};
+use super::outlet::Batch;
+use crate::record::Fingerprint;
 use crate::relay::Envelope;
 
 /// Lines are written in chunks of about this many bytes: smaller ones cost, larger ones gain nothing.
 const CHUNK: usize = 48 << 10;
 
-/// Lines not confirmed, oldest first.
+/// Records not confirmed, oldest first.
 #[derive(Default)]
 pub(super) struct Lines {
     chunks: VecDeque<Chunk>,
-    filling: Vec<u8>,
-    filling_records: Vec<Fingerprint>,
 }
 
-/// Some whole lines, and whose they are.
+/// Some records of one batch.
 pub(super) struct Chunk {
-    pub(super) lines: Bytes,
-    pub(super) records: Vec<Fingerprint>,
+    batch: Arc<Batch>,
+    envelope: Arc<Envelope>,
+    rows: Range<usize>,
 }
 
 impl Lines {
-    /// Makes a row a line; whether that has completed a chunk.
-    pub(super) fn append(
-        &mut self,
-        row: &[u8],
-        fingerprint: Fingerprint,
-        splice: &Splice,
-        envelope: &Envelope,
-    ) -> bool {
-        self.filling.extend_from_slice(&envelope.prefix);
-        splice.append(row, &mut self.filling);
-        self.filling.extend_from_slice(&envelope.suffix);
-        self.filling_records.push(fingerprint);
-        let complete = self.filling.len() >= CHUNK;
-        if complete {
-            self.seal();
+    /// Adds all records of a batch.
+    pub(super) fn add(&mut self, batch: Batch, envelope: Envelope) {
+        let (batch, envelope) = (Arc::new(batch), Arc::new(envelope));
+        let chunk = |rows| Chunk {
+            batch: batch.clone(),
+            envelope: envelope.clone(),
+            rows,
+        };
+        let (mut start, mut bytes) = (0, 0);
+        for (nth, (place, _)) in batch.rows.iter().enumerate() {
+            bytes += envelope.prefix.len() + batch.page.row(*place).len();
+            if bytes >= CHUNK {
+                self.chunks.push_back(chunk(start..nth + 1));
+                (start, bytes) = (nth + 1, 0);
+            }
         }
-        complete
-    }
-
-    /// Makes a chunk of what there is.
-    pub(super) fn seal(&mut self) {
-        if self.filling_records.is_empty() {
-            return;
+        if start < batch.rows.len() {
+            self.chunks.push_back(chunk(start..batch.rows.len()));
         }
-        // The next chunk will be about as long as this one, and so will the line that completes it.
-        let next = Vec::with_capacity(CHUNK + (4 << 10));
-        let lines = std::mem::replace(&mut self.filling, next).into();
-        let records = std::mem::take(&mut self.filling_records);
-        self.chunks.push_back(Chunk { lines, records });
     }
 
     /// The chunk behind `written` others.
@@ -63,14 +55,33 @@ impl Lines {
 
     /// Takes out the first chunks, which are confirmed, and tells whose they were.
     pub(super) fn confirm(&mut self, chunks: usize) -> Vec<Fingerprint> {
-        self.chunks
-            .drain(..chunks)
-            .flat_map(|chunk| chunk.records)
-            .collect()
+        let mut confirmed = Vec::new();
+        for chunk in self.chunks.drain(..chunks) {
+            let rows = &chunk.batch.rows[chunk.rows.clone()];
+            confirmed.extend(rows.iter().map(|(_, fingerprint)| *fingerprint));
+        }
+        confirmed
     }
 
     /// The records of all chunks.
     pub(super) fn records(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.records.len()).sum()
+        self.chunks.iter().map(Chunk::records).sum()
+    }
+}
+
+impl Chunk {
+    /// The number of records.
+    pub(super) fn records(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Makes the records lines.
+    pub(super) fn render(&self, lines: &mut Vec<u8>) {
+        lines.clear();
+        for (place, _) in &self.batch.rows[self.rows.clone()] {
+            lines.extend_from_slice(&self.envelope.prefix);
+            self.batch.splice.append(self.batch.page.row(*place), lines);
+            lines.extend_from_slice(&self.envelope.suffix);
+        }
     }
 }

@@ -31,6 +31,23 @@ pub(super) struct Batch {
     pub(super) deleted: DateTime<Utc>,
 }
 
+impl Batch {
+    /// Lets go of a page of which a quarter or more is not to be delivered: all of it would stay in memory until the rest is confirmed.
+    pub(super) fn release_page(&mut self) {
+        let wanted: usize = self
+            .rows
+            .iter()
+            .map(|(place, _)| self.page.row(*place).len())
+            .sum();
+        if wanted < self.page.bytes() / 4 * 3 {
+            self.page = Arc::new(self.page.only(self.rows.iter().map(|(place, _)| *place)));
+            for (place, row) in self.rows.iter_mut().enumerate() {
+                row.0 = place;
+            }
+        }
+    }
+}
+
 /// What a service asks of an output.
 pub(super) enum Order {
     /// Deliver this.

@@ -162,6 +162,7 @@ impl Service {
             .map(|batch| batch.rows.len() as u64)
             .max()
             .unwrap_or(0);
+        batches.iter_mut().for_each(Batch::release_page);
         batches
     }
 }

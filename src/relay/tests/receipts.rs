@@ -4,7 +4,6 @@ use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rustls::version::{TLS12, TLS13};
 
 use super::authority::Authority;
@@ -17,8 +16,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const UNREAD: usize = 1_000;
 
 /// Some lines, `count` KiB of them.
-fn lines(count: usize) -> Bytes {
-    Bytes::from([[b'x'; 1023].as_slice(), b"\n"].concat().repeat(count))
+fn lines(count: usize) -> Vec<u8> {
+    [[b'x'; 1023].as_slice(), b"\n"].concat().repeat(count)
 }
 
 /// Opens a delivery to a peer that behaves as `script` says.
@@ -34,7 +33,7 @@ async fn deliver_to<T: Send + 'static>(
 /// Writes chunks until that fails, for as long as 40 MiB take.
 async fn write_until_refused(delivery: &mut Delivery) -> DeliveryError {
     for _ in 0..640 {
-        if let Err(error) = delivery.write(lines(64)).await {
+        if let Err(error) = delivery.write(&lines(64)).await {
             return error;
         }
     }
@@ -49,10 +48,10 @@ async fn a_peer_that_reads_everything_and_then_ends_gives_a_receipt() {
         let relay = impatient(authority.output(peer.port));
         let mut delivery = relay.open().await.unwrap();
         for _ in 0..50 {
-            delivery.write(lines(64)).await.unwrap();
+            delivery.write(&lines(64)).await.unwrap();
         }
         // A chunk is not bounded by what TLS keeps at once.
-        delivery.write(lines(500)).await.unwrap();
+        delivery.write(&lines(500)).await.unwrap();
         assert_eq!(
             delivery.finish(Trust::ReceiptOnly).await.unwrap(),
             Receipt::Read
@@ -70,7 +69,7 @@ async fn a_peer_that_ends_on_close_notify_gives_a_receipt_to_either_trust() {
             read.len()
         })
         .await;
-        delivery.write(lines(3)).await.unwrap();
+        delivery.write(&lines(3)).await.unwrap();
         assert_eq!(delivery.finish(trust).await.unwrap(), Receipt::Read);
         assert_eq!(peer.result(), 3 << 10);
     }
@@ -85,7 +84,7 @@ async fn a_peer_that_pauses_is_waited_for() {
         read.len()
     })
     .await;
-    delivery.write(lines(3_000)).await.unwrap();
+    delivery.write(&lines(3_000)).await.unwrap();
     assert_eq!(
         delivery.finish(Trust::ReceiptOnly).await.unwrap(),
         Receipt::Read
@@ -148,7 +147,7 @@ async fn an_end_that_came_before_our_half_close_is_no_receipt_though_everything_
     .await;
     // Without a moment for the runtime to notice the end, it is the kernel that knows.
     std::thread::sleep(PAUSE);
-    let error = match delivery.write(lines(1)).await {
+    let error = match delivery.write(&lines(1)).await {
         Ok(()) => delivery.finish(Trust::StandIn).await.unwrap_err(),
         Err(error) => {
             drop(delivery);
@@ -180,7 +179,7 @@ async fn a_reset_is_noticed_while_idle_while_writing_and_at_the_end() {
             tls.reset();
         })
         .await;
-        delivery.write(lines(1)).await.unwrap();
+        delivery.write(&lines(1)).await.unwrap();
         let error = delivery.finish(trust).await.unwrap_err();
         assert!(matches!(error, DeliveryError::Broken { .. }), "{error}");
     }
@@ -194,7 +193,7 @@ async fn a_peer_that_closes_without_reading_gives_no_receipt() {
             drop(tls);
         })
         .await;
-        delivery.write(lines(1)).await.unwrap();
+        delivery.write(&lines(1)).await.unwrap();
         let error = delivery.finish(trust).await.unwrap_err();
         assert!(matches!(error, DeliveryError::Broken { .. }), "{error}");
     }
@@ -210,7 +209,7 @@ async fn an_end_while_bytes_are_under_way_is_no_receipt() {
         })
         .await;
         // More than the peer's receive buffer holds at first, and no more than ours to send takes.
-        delivery.write(lines(UNREAD)).await.unwrap();
+        delivery.write(&lines(UNREAD)).await.unwrap();
         let error = delivery.finish(trust).await.unwrap_err();
         assert!(matches!(error, DeliveryError::Ended), "{error}");
     }
@@ -223,14 +222,14 @@ async fn a_peer_that_never_ends_its_stream_gives_no_receipt_but_acknowledges() {
         sleep(Duration::from_secs(3));
     };
     let (mut delivery, _peer) = deliver_to(silent).await;
-    delivery.write(lines(1)).await.unwrap();
+    delivery.write(&lines(1)).await.unwrap();
     assert_eq!(
         delivery.finish(Trust::StandIn).await.unwrap(),
         Receipt::StoodIn
     );
 
     let (mut delivery, _peer) = deliver_to(silent).await;
-    delivery.write(lines(1)).await.unwrap();
+    delivery.write(&lines(1)).await.unwrap();
     let error = delivery.finish(Trust::ReceiptOnly).await.unwrap_err();
     assert!(
         matches!(error, DeliveryError::Stalled { outstanding: 0, .. }),
@@ -246,7 +245,7 @@ async fn close_notify_alone_is_no_receipt() {
         sleep(Duration::from_secs(3));
     })
     .await;
-    delivery.write(lines(1)).await.unwrap();
+    delivery.write(&lines(1)).await.unwrap();
     let error = delivery.finish(Trust::ReceiptOnly).await.unwrap_err();
     assert!(matches!(error, DeliveryError::Stalled { .. }), "{error}");
 }
@@ -254,7 +253,7 @@ async fn close_notify_alone_is_no_receipt() {
 #[tokio::test]
 async fn nothing_stands_in_for_a_receipt_while_bytes_are_unread_by_tcp() {
     let (mut delivery, _peer) = deliver_to(|_tls| sleep(Duration::from_secs(3))).await;
-    delivery.write(lines(UNREAD)).await.unwrap();
+    delivery.write(&lines(UNREAD)).await.unwrap();
     let error = delivery.finish(Trust::StandIn).await.unwrap_err();
     assert!(
         matches!(
@@ -287,7 +286,7 @@ async fn deliver_in_turn(ends: Vec<fn(Accepted)>, deliveries: usize) -> Vec<Stri
     let mut outcomes = Vec::new();
     for _ in 0..deliveries {
         let mut delivery = relay.open().await.unwrap();
-        delivery.write(lines(1)).await.unwrap();
+        delivery.write(&lines(1)).await.unwrap();
         outcomes.push(match delivery.finish(Trust::ReceiptOnly).await {
             Ok(receipt) => format!("{receipt:?}"),
             Err(error) => format!("{error:?}"),
@@ -353,7 +352,7 @@ async fn a_greeting_is_ignored_and_a_flood_is_not() {
         tls.read_to_end().len()
     })
     .await;
-    delivery.write(lines(1)).await.unwrap();
+    delivery.write(&lines(1)).await.unwrap();
     assert_eq!(
         delivery.finish(Trust::ReceiptOnly).await.unwrap(),
         Receipt::Read

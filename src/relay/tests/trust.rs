@@ -1,6 +1,5 @@
 //! Who trusts whom, and what is said when they do not.
 
-use bytes::Bytes;
 use insta::assert_snapshot;
 use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, SignatureAlgorithm};
 use rustls::SupportedProtocolVersion;
@@ -16,7 +15,7 @@ use crate::relay::{Answer, DeliveryError, Receipt, Relay, Trust};
 /// Delivers a line; the receipt.
 async fn deliver(relay: &Relay) -> Result<Receipt, DeliveryError> {
     let mut delivery = relay.open().await?;
-    delivery.write(Bytes::from_static(b"a line\n")).await?;
+    delivery.write(b"a line\n").await?;
     delivery.finish(Trust::ReceiptOnly).await
 }
 

@@ -10,7 +10,6 @@ use std::net::IpAddr;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use exchange_reports_collector::config::{Output, OutputKind, ReceiptPolicy, RelayOutput};
 use exchange_reports_collector::relay::{DeliveryError, Receipt, Relay as Peer, Trust};
 use testkit::collector::Folder;
@@ -128,8 +127,8 @@ async fn deliver_all(output: &Output) -> Outcome {
 async fn deliver(output: Output) -> Result<Receipt, DeliveryError> {
     let mut delivery = Peer::new(&output).open().await?;
     // All half-close at about the same time, whichever was first to shake hands.
-    let lines = Bytes::from(line().repeat(20));
-    delivery.write(lines).await?;
+    let lines = line().repeat(20).into_bytes();
+    delivery.write(&lines).await?;
     timeout(PATIENCE, delivery.finish(Trust::ReceiptOnly))
         .await
         .unwrap()

@@ -250,6 +250,11 @@ impl Collector {
         self.status_kib("VmHWM:")
     }
 
+    /// The memory that it holds for data, in KiB: without its program, whose size is another matter.
+    pub fn data_kib(&self) -> Result<u64> {
+        self.status_kib("RssAnon:")
+    }
+
     /// The processor time that it has used so far, its own and the kernel's for it, in seconds.
     pub fn cpu_seconds(&self) -> Result<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid))
