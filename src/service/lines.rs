@@ -78,6 +78,8 @@ impl Chunk {
     /// Makes the records lines.
     pub(super) fn render(&self, lines: &mut Vec<u8>) {
         lines.clear();
+        // A huge row must not hold its memory for ever.
+        lines.shrink_to(4 * CHUNK);
         for (place, _) in &self.batch.rows[self.rows.clone()] {
             lines.extend_from_slice(&self.envelope.prefix);
             self.batch.splice.append(self.batch.page.row(*place), lines);
