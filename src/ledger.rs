@@ -1,8 +1,8 @@
 //! What is confirmed, on disk: a cursor for each service, a journal for each of its outputs, and the lock on their folder.
 //!
-//! Guarantees: the cursor moves in one atomic step, and never back but by a reset that the operator asked for, or before anything is collected; what a journal
-//! took is there after a crash; a file that is not as it was written stops its service with an error that says so. Missing files
-//! are a first run. Only this module writes under the state folder; it keeps no time and asks nobody.
+//! Guarantees: the cursor moves in one atomic step, and never back but by a reset that the operator asked for, or before anything
+//! is collected; what a journal took is there after a crash; a file that is not as it was written stops its service with an error
+//! that says so. Missing files are a first run. Only this module writes under the state folder; it keeps no time and asks nobody.
 //!
 //! ```text
 //! state/lock                          held by the running collector
@@ -145,7 +145,7 @@ impl Ledger {
             confirmed: vec![],
             recovered: 0,
         };
-        let mut recovered_least = None;
+        let mut recovered_records = vec![];
         ledger.unfinished = ledger.cursor.as_ref().and_then(Cursor::unfinished);
         for output in outputs {
             let (journal, recovered) = Journal::open(&ledger.folder, output, key.id(), generation)?;
@@ -153,14 +153,13 @@ impl Ledger {
             let mut confirmed = of_output
                 .map(|carried| std::mem::take(&mut carried.fingerprints))
                 .unwrap_or_default();
-            let records = recovered.confirmed.len() as u64;
-            recovered_least = Some(recovered_least.unwrap_or(records).min(records));
+            recovered_records.push(recovered.confirmed.len() as u64);
             confirmed.extend(recovered.confirmed);
             ledger.unfinished = furthest(ledger.unfinished, recovered.window);
             ledger.confirmed.push(confirmed);
             ledger.journals.push(journal);
         }
-        ledger.recovered = recovered_least.unwrap_or_default();
+        ledger.recovered = recovered_records.into_iter().min().unwrap_or_default();
         Ok(ledger)
     }
 

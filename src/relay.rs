@@ -5,7 +5,8 @@
 //! that is already gone.
 //!
 //! A [`Receipt`] is the peer's end of stream, if it came after our half-close, without a reset or an alert, with nothing of ours
-//! unacknowledged at that instant, and with the peer's `close_notify` if it said that before. On anything else the whole delivery is unconfirmed and has to be sent again, from the start of a line.
+//! unacknowledged at that instant, and with the peer's `close_notify` if it said that before. On anything else the whole delivery is
+//! unconfirmed and has to be sent again, from the start of a line.
 //!
 //! Nothing here tries again, sleeps on an error, looks at the stop signal, or knows what a record is.
 

@@ -32,7 +32,7 @@ use self::outlet::Outlet;
 use self::tally::Tally;
 use self::walking::{Pull, Walked};
 use crate::backoff::Backoff;
-use crate::client::{Client, Query};
+use crate::client::Client;
 use crate::config::{Input, Output, ServiceConfig};
 use crate::ledger::{Carried, Cursor, Ledger, LedgerError, Owner, StateDirectory};
 use crate::memory;
@@ -327,13 +327,7 @@ impl Service {
         let window = self
             .schedule
             .shortest(self.cursor() - TimeDelta::seconds(1));
-        let (first, last) = self.schedule.asked(window);
-        let mut walk = self.client.walk(Query {
-            report: self.config.report,
-            first,
-            last,
-            aggregate_by: self.config.aggregate_by,
-        });
+        let mut walk = self.ask(window);
         let heard = self.stop.run_until_cancelled(walk.next()).await;
         if let Err(error) = heard.ok_or(Stopped)? {
             warn!(

@@ -21,14 +21,17 @@ impl RemoteClock {
 
     /// The time there now; never ahead of it, since a `Date` is cut to the second. `None` before the first answer.
     pub(super) fn now(&self) -> Option<DateTime<Utc>> {
-        let (date, since) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let (date, since) = self.last()?;
         date.checked_add_signed(chrono::Duration::from_std(since.elapsed()).ok()?)
     }
 
     /// How long ago the last `Date` came.
     pub(super) fn age(&self) -> Option<Duration> {
-        let (_, since) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
-        Some(since.elapsed())
+        Some(self.last()?.1.elapsed())
+    }
+
+    fn last(&self) -> Option<(DateTime<Utc>, Instant)> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,6 +5,7 @@
 //! the light shape. Rows that span lines are brought onto one. Anything else is an error, and never "no rows".
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -40,17 +41,13 @@ impl Page {
     /// A page of the rows at `places` alone, in memory of its own.
     #[must_use]
     pub fn only(&self, places: impl Iterator<Item = usize>) -> Page {
-        let (mut body, mut rows) = (Vec::new(), Vec::new());
-        for place in places {
-            let start = body.len();
-            body.extend_from_slice(self.row(place));
-            rows.push(start..body.len());
-        }
-        body.shrink_to_fit();
-        Page {
-            body: body.into(),
-            rows,
-        }
+        let rows: Vec<&[u8]> = places.map(|place| self.row(place)).collect();
+        let bytes = rows.iter().map(|row| row.len()).sum();
+        let Ok(page) = Self::of_copies(rows, bytes, |row, body| {
+            body.extend_from_slice(row);
+            Ok::<(), Infallible>(())
+        });
+        page
     }
 
     /// The memory that the rows take, in bytes, with what came between them.
@@ -94,8 +91,8 @@ impl Page {
             (Some(rows), None) => {
                 let next = one_link([answer.next_link, answer.v4_next_link])?;
                 if memchr2(b'\n', b'\r', json.trim_ascii()).is_some() {
-                    let page = Self::of_copies(rows, |row, body| {
-                        body.extend_from_slice(&on_one_line(row.as_bytes()));
+                    let page = Self::of_copies(rows, json.len(), |row, body| {
+                        body.extend_from_slice(&on_one_line(object(row)?.as_bytes()));
                         Ok(())
                     });
                     return Ok((page?, next));
@@ -113,7 +110,7 @@ impl Page {
         }
     }
 
-    /// [`Page::parse`] for the fuzz target `page`, which stands outside this crate; no ordinary build has it.
+    /// [`Page::parse`] for the fuzz target `page` and the bench of the parts, which stand outside this crate; no ordinary build has it.
     #[cfg(fuzzing)]
     #[doc(hidden)]
     pub fn parse_fuzzed(body: Vec<u8>) -> Result<(Self, Option<String>), FetchError> {
@@ -137,27 +134,28 @@ impl Page {
         let outer = one_link([light, v4])?.map(Cow::Owned);
         let next = one_link([results.next, outer])?;
         let mut light = Vec::new();
-        let page = Self::of_copies(results.results, |row, body| {
+        let page = Self::of_copies(results.results, d.get().len(), |row, body| {
             light.clear();
-            verbose::normalise(row, &mut light).map_err(|error| unreadable(&error))?;
+            verbose::normalise(object(row)?, &mut light).map_err(|error| unreadable(&error))?;
             body.extend_from_slice(&on_one_line(&light));
             Ok(())
         })?;
         Ok((page, next))
     }
 
-    /// A page of rows that are not what came, byte for byte: `append` writes each.
-    fn of_copies(
-        rows: Vec<&RawValue>,
-        mut append: impl FnMut(&str, &mut Vec<u8>) -> Result<(), FetchError>,
-    ) -> Result<Self, FetchError> {
-        let mut body = Vec::with_capacity(rows.iter().map(|row| row.get().len()).sum());
+    /// A page of rows in memory of its own, about so many bytes: `append` writes each.
+    fn of_copies<R, E>(
+        rows: Vec<R>,
+        bytes: usize,
+        mut append: impl FnMut(R, &mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut body = Vec::with_capacity(bytes);
         let rows = rows.into_iter().map(|row| {
             let start = body.len();
-            append(object(row)?, &mut body)?;
+            append(row, &mut body)?;
             Ok(start..body.len())
         });
-        let rows = rows.collect::<Result<_, FetchError>>()?;
+        let rows = rows.collect::<Result<_, E>>()?;
         Ok(Self {
             body: body.into(),
             rows,

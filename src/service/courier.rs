@@ -251,22 +251,15 @@ impl Courier {
         let answer = self.relay.probe().await?;
         let known = self.journal.get().receipts_from() == Some(address.as_str());
         match answer {
-            Answer::Answers if known => self.trust = Some(Trust::ReceiptOnly),
-            Answer::Answers => {
-                self.trust = Some(Trust::ReceiptOnly);
-                self.journal
-                    .run(move |journal| journal.remember_receipts(&address))
-                    .await?;
-            }
+            Answer::Answers if known => {}
+            Answer::Answers => return Ok(self.trust_receipts().await?),
             Answer::Silent if known => {
-                self.trust = Some(Trust::ReceiptOnly);
                 warn!(
                     relay = address,
                     "the relay does not answer a half-close, and has done so before: nothing stands in for its receipts"
                 );
             }
             Answer::Silent if self.requires_receipts => {
-                self.trust = Some(Trust::ReceiptOnly);
                 error!(
                     relay = address,
                     "the relay does not answer a half-close, and `receipt: required` forbids to go by TCP's word: records will be \
@@ -280,9 +273,20 @@ impl Courier {
                     "the relay does not answer a half-close, so there is no receipt: TCP's acknowledgement stands in for it, which \
                      does not tell whether the relay has read the records; `receipt: required` forbids this"
                 );
+                return Ok(());
             }
         }
+        self.trust = Some(Trust::ReceiptOnly);
         Ok(())
+    }
+
+    /// From now on, and after a restart, nothing stands in for this relay's receipts: it has shown that it gives them.
+    async fn trust_receipts(&mut self) -> Result<(), LedgerError> {
+        self.trust = Some(Trust::ReceiptOnly);
+        let address = self.relay.address();
+        self.journal
+            .run(move |journal| journal.remember_receipts(&address))
+            .await
     }
 
     /// Ends the open delivery, waits for its receipt, and journals what it confirms.
@@ -302,15 +306,11 @@ impl Courier {
         self.delivery_most = (self.delivery_most * 2).min(DELIVERY_MAX);
         debug!(records = count, bytes, ?receipt, "delivery confirmed");
         if receipt == Receipt::Read && self.trust == Some(Trust::StandIn) {
-            let address = self.relay.address();
             info!(
-                relay = address,
+                relay = self.relay.address(),
                 "the relay has given a receipt: from now on nothing stands in for it"
             );
-            self.trust = Some(Trust::ReceiptOnly);
-            self.journal
-                .run(move |journal| journal.remember_receipts(&address))
-                .await?;
+            self.trust_receipts().await?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::asking::Answer;
 use super::outlet::{Batch, Outlet};
 use super::tally::{Certainty, Tally};
 use super::{Service, Stopped};
-use crate::client::{Page, Query};
+use crate::client::{Page, Query, Walk};
 use crate::record::Splice;
 use crate::window::Window;
 
@@ -76,14 +76,7 @@ impl Service {
         certainty: Certainty<'_>,
         pull: &mut Pull,
     ) -> Result<Walked, Stopped> {
-        let (report, aggregate_by) = (self.config.report, self.config.aggregate_by);
-        let (first, last) = self.schedule.asked(window);
-        let mut walk = self.client.walk(Query {
-            report,
-            first,
-            last,
-            aggregate_by,
-        });
+        let mut walk = self.ask(window);
         let mut tally = Tally::default();
         let may_halve = self.schedule.halve(window).is_some();
         let mut answer = self
@@ -120,6 +113,17 @@ impl Service {
         };
         pull.requests += walk.pages();
         Ok(walked)
+    }
+
+    /// A walk of the window, at its beginning.
+    pub(super) fn ask(&self, window: Window) -> Walk {
+        let (first, last) = self.schedule.asked(window);
+        self.client.walk(Query {
+            report: self.config.report,
+            first,
+            last,
+            aggregate_by: self.config.aggregate_by,
+        })
     }
 
     /// Picks the rows of a page that are new to each output.
