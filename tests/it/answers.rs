@@ -174,16 +174,11 @@ async fn refused(fault: Fault, action: &str) {
     setting
         .service
         .fault(Report::MessageTrace, When::Next(1), fault);
-    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let options = [
-        ("start_time", start.as_str()),
-        ("request_period_in_seconds", "1"),
-    ];
     setting.configure(
         setting
             .input()
-            .service(Report::MessageTrace, &options)
-            .service(Report::MailDetailAtp, &options),
+            .service_from(Report::MessageTrace, from, &[])
+            .service_from(Report::MailDetailAtp, from, &[]),
     );
     let mut collector = setting.start();
     let line = collector.wait_for("refused", PATIENCE).await.unwrap();
@@ -199,10 +194,7 @@ async fn refused(fault: Fault, action: &str) {
         "{}",
         log(&collector)
     );
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut collector).await;
+    setting.stop_at(&mut collector, to).await;
     assert_eq!(
         collector.log_with("refused;").len(),
         1,
@@ -241,10 +233,7 @@ async fn a_missing_directory_role_is_named_and_found_once_granted() {
     setting
         .service
         .adjust(|options| options.access.has_role = true);
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut collector).await;
+    setting.stop_at(&mut collector, to).await;
     setting.expect_exactly(&setting.service.served(), &collector);
 }
 
@@ -264,15 +253,10 @@ async fn throttling_pauses_all_services_of_the_tenant() {
         },
         pause,
     );
-    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let options = [
-        ("start_time", start.as_str()),
-        ("request_period_in_seconds", "1"),
-    ];
     let input = setting
         .input()
-        .service(Report::MessageTrace, &options)
-        .service(Report::MailDetailAtp, &options);
+        .service_from(Report::MessageTrace, from, &[])
+        .service_from(Report::MailDetailAtp, from, &[]);
     // Slow enough that both are at it when the pause comes.
     setting.configure(input.option("requests_per_second", "4"));
     let mut collector = setting.start();

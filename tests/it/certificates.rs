@@ -249,13 +249,10 @@ async fn a_relay_of_another_name_is_named_and_taken_where_names_do_not_count() {
 "set `address` to a name in the certificate; or, for a relay of your own, `verify_hostname: false`"
 "#);
     stop(&mut collector).await;
-    let start = setting.ago(30).format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let options = [
-        ("start_time", start.as_str()),
-        ("request_period_in_seconds", "1"),
-    ];
     setting.configure_with(
-        setting.input().service(Report::MessageTrace, &options),
+        setting
+            .input()
+            .service_from(Report::MessageTrace, setting.ago(30), &[]),
         Output::relay(setting.relay.port()).option("verify_hostname", "false"),
     );
     expect_all(&setting, setting.start()).await;
@@ -288,10 +285,7 @@ async fn files_are_read_anew_for_each_connection() {
         "{line}"
     );
     put(&setting, &other);
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], end)
-        .await;
-    stop(&mut collector).await;
+    setting.stop_at(&mut collector, end).await;
     let expected = setting.existing(Report::MessageTrace, from, end);
     setting.expect_exactly(&expected, &collector);
 }

@@ -14,13 +14,11 @@ async fn three_days_of_all_eight_reports_arrive_once_and_a_restart_repeats_nothi
     for report in Report::ALL {
         setting.rows(report, from, setting.now, 9_000);
     }
-    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let options = [
-        ("start_time", start.as_str()),
-        ("request_period_in_seconds", "1"),
-        ("override_time_delay_in_seconds", "1"),
-    ];
-    setting.configure(setting.input().all_services(&options));
+    setting.configure(
+        setting
+            .input()
+            .all_services_from(from, &[("override_time_delay_in_seconds", "1")]),
+    );
 
     let mut collector = setting.start();
     let today = setting.now.duration_trunc(TimeDelta::days(1)).unwrap();

@@ -29,12 +29,9 @@ impl Run {
         let peer = Peer::start(program, &setting.pki).unwrap();
         let (from, to) = (setting.ago(30), setting.ago(26));
         setting.rows(Report::MessageTrace, from, to, ROWS);
-        let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let options = [
-            ("start_time", start.as_str()),
-            ("request_period_in_seconds", "1"),
-        ];
-        let input = setting.input().service(Report::MessageTrace, &options);
+        let input = setting
+            .input()
+            .service_from(Report::MessageTrace, from, &[]);
         setting.configure_with(
             input,
             Output::relay(peer.port()).option("receipt", "required"),

@@ -22,20 +22,14 @@ async fn collect(prepare: impl AsyncFnOnce(&mut Setting)) -> (Verdict, Vec<Strin
     let (from, to) = (setting.ago(30), setting.ago(26));
     setting.rows(Report::MessageTrace, from, to, ROWS);
     prepare(&mut setting).await;
-    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let options = [
-        ("start_time", start.as_str()),
-        ("request_period_in_seconds", "1"),
-    ];
     setting.configure_with(
-        setting.input().service(Report::MessageTrace, &options),
+        setting
+            .input()
+            .service_from(Report::MessageTrace, from, &[]),
         Output::relay(setting.relay.port()),
     );
     let mut collector = setting.start();
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut collector).await;
+    setting.stop_at(&mut collector, to).await;
     let verdict = setting.verdict(&setting.existing(Report::MessageTrace, from, to));
     assert!(verdict.is_complete(), "{verdict}\n{}", log(&collector));
     (verdict, collector.log(), setting)
@@ -177,15 +171,9 @@ async fn the_first_true_receipt_ends_the_stand_in_for_good() {
         .wait_for("has given a receipt", PATIENCE)
         .await
         .unwrap();
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], middle)
-        .await;
-    stop(&mut collector).await;
+    setting.stop_at(&mut collector, middle).await;
     let mut collector = setting.start();
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut collector).await;
+    setting.stop_at(&mut collector, to).await;
     assert!(
         collector.log_with("half-close").is_empty(),
         "{}",
@@ -234,10 +222,7 @@ async fn an_idle_delivery_is_ended_before_the_relay_does_it() {
         .always(Behaviour::CloseIdle(Duration::from_secs(13)));
     setting.configure_one(Report::MessageTrace, from, &[]);
     let mut collector = setting.start();
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut collector).await;
+    setting.stop_at(&mut collector, to).await;
     assert!(
         collector.log_with("delivery failed").is_empty(),
         "{}",
@@ -252,15 +237,12 @@ async fn of_two_relays_the_one_that_is_down_holds_the_cursor_and_the_other_gets_
     let other = testkit::relay::Relay::start(&setting.pki).unwrap();
     let (from, to) = (setting.ago(30), setting.ago(26));
     setting.rows(Report::MessageTrace, from, to, ROWS);
-    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let options = [
-        ("start_time", start.as_str()),
-        ("request_period_in_seconds", "1"),
-    ];
     let first = Output::relay(setting.relay.port());
     let second = Output::relay(other.port()).named("second");
     let config = testkit::collector::Config::new(
-        setting.input().service(Report::MessageTrace, &options),
+        setting
+            .input()
+            .service_from(Report::MessageTrace, from, &[]),
         first,
     );
     setting.folder.configure(&config.output(second)).unwrap();
@@ -284,10 +266,7 @@ async fn of_two_relays_the_one_that_is_down_holds_the_cursor_and_the_other_gets_
         .await
         .unwrap();
     setting.relay.open().unwrap();
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut collector).await;
+    setting.stop_at(&mut collector, to).await;
     let expected = setting.existing(Report::MessageTrace, from, to);
     setting.expect_exactly(&expected, &collector);
     let verdict = crate::figures::compared(&expected, &other.records(), 0);

@@ -81,13 +81,7 @@ impl Setting {
         start: DateTime<Utc>,
         options: &[(&str, &str)],
     ) {
-        let start = start.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let mut keys = vec![
-            ("start_time", start.as_str()),
-            ("request_period_in_seconds", "1"),
-        ];
-        keys.extend(options);
-        self.configure(self.input().service(report, &keys));
+        self.configure(self.input().service_from(report, start, options));
     }
 
     pub(crate) fn start(&self) -> Collector {
@@ -178,6 +172,13 @@ impl Setting {
         connections.iter().filter(broken).map(|one| one.lines).sum()
     }
 
+    /// Waits until all message traces before `to` are committed, and stops the collector.
+    pub(crate) async fn stop_at(&self, collector: &mut Collector, to: DateTime<Utc>) {
+        self.until_committed(collector, &[Report::MessageTrace], to)
+            .await;
+        stop(collector).await;
+    }
+
     /// Waits for all message traces between two instants, stops the collector, and asserts that each came once.
     pub(crate) async fn finish(
         &self,
@@ -185,10 +186,18 @@ impl Setting {
         from: DateTime<Utc>,
         to: DateTime<Utc>,
     ) {
-        self.until_committed(collector, &[Report::MessageTrace], to)
-            .await;
-        stop(collector).await;
+        self.stop_at(collector, to).await;
         self.expect_exactly(&self.existing(Report::MessageTrace, from, to), collector);
+    }
+
+    /// Asserts that each expected record came once, and at most so many others did.
+    pub(crate) fn expect_once(&self, expected: &Records, others: u64, collector: &Collector) {
+        let verdict = self.verdict_within(expected, 0);
+        assert!(
+            verdict.missing == 0 && verdict.twice == 0 && verdict.unknown <= others,
+            "{verdict}\n{}",
+            log(collector)
+        );
     }
 
     /// Asserts that each expected record came once and nothing else did.

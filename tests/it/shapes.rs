@@ -19,21 +19,13 @@ async fn collect(options: Options) -> Setting {
         std::fs::write(setting.folder.certs().join("ca.crt"), identity.certificate).unwrap();
         input = input.option("ca_bundle", "ca.crt");
     }
-    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let keys = [
-        ("start_time", start.as_str()),
-        ("request_period_in_seconds", "1"),
-    ];
     setting.configure(
         input
-            .service(Report::MessageTrace, &keys)
+            .service_from(Report::MessageTrace, from, &[])
             .option("environment", "staging"),
     );
     let mut collector = setting.start();
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut collector).await;
+    setting.stop_at(&mut collector, to).await;
     // In the verbose shape the service cuts its dates to milliseconds: what it served is what counts.
     let served = setting.service.served();
     assert_eq!(served.total(), u64::from(ROWS));
@@ -102,21 +94,18 @@ async fn several_threads_and_the_console_deliver_the_same() {
     let setting = Setting::new().await;
     let (from, to) = (setting.ago(28), setting.ago(26));
     setting.rows(Report::MessageTrace, from, to, ROWS);
-    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let keys = [
-        ("start_time", start.as_str()),
-        ("request_period_in_seconds", "1"),
-    ];
     let relay = Output::relay(setting.relay.port());
-    let config = Config::new(setting.input().service(Report::MessageTrace, &keys), relay);
+    let config = Config::new(
+        setting
+            .input()
+            .service_from(Report::MessageTrace, from, &[]),
+        relay,
+    );
     let yaml = config.output(Output::console()).yaml();
     let yaml = yaml.replacen("globals:\n", "globals:\n  multiprocessing: true\n", 1);
     setting.folder.configure_raw(&yaml).unwrap();
     let mut collector = setting.start();
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut collector).await;
+    setting.stop_at(&mut collector, to).await;
     let expected = setting.existing(Report::MessageTrace, from, to);
     setting.expect_exactly(&expected, &collector);
     let mut printed = testkit::records::Records::default();

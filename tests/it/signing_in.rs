@@ -26,21 +26,13 @@ async fn setting(credentials: impl FnOnce(&Setting) -> Option<Credentials>) -> S
 }
 
 fn configure(setting: &Setting, input: Input, start: DateTime<Utc>) {
-    let start = start.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let options = [
-        ("start_time", start.as_str()),
-        ("request_period_in_seconds", "1"),
-    ];
-    setting.configure(input.service(Report::MessageTrace, &options));
+    setting.configure(input.service_from(Report::MessageTrace, start, &[]));
 }
 
 /// Waits until the hour is committed, stops the collector, and expects each record once.
 async fn expect_all(setting: &Setting, mut collector: Collector) -> Vec<String> {
     let (from, to) = (setting.ago(30), setting.ago(29));
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut collector).await;
+    setting.stop_at(&mut collector, to).await;
     let expected = setting.existing(Report::MessageTrace, from, to);
     setting.expect_exactly(&expected, &collector);
     collector.log()
@@ -90,12 +82,7 @@ async fn one_token_serves_all_eight_services() {
     for report in Report::ALL {
         setting.rows(report, from, days, 200);
     }
-    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let options = [
-        ("start_time", start.as_str()),
-        ("request_period_in_seconds", "1"),
-    ];
-    setting.configure(setting.input().all_services(&options));
+    setting.configure(setting.input().all_services_from(from, &[]));
     let mut collector = setting.start();
     setting
         .until_committed(&collector, &Report::ALL, days)
@@ -333,10 +320,7 @@ async fn a_token_that_still_holds_is_used_while_the_directory_is_down() {
     setting.service.heal();
     // Past its end there has to be a new one.
     let later = from + TimeDelta::seconds(11);
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], later)
-        .await;
-    stop(&mut collector).await;
+    setting.stop_at(&mut collector, later).await;
     setting.expect_exactly(
         &setting.existing(Report::MessageTrace, from, to),
         &collector,

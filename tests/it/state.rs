@@ -72,10 +72,7 @@ async fn a_full_disk_pauses_and_collecting_goes_on_by_itself() {
     let (setting, disk, mut collector) = fill_up().await;
     disk.empty().unwrap();
     let to = setting.ago(26);
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut collector).await;
+    setting.stop_at(&mut collector, to).await;
     let expected = setting.existing(Report::MessageTrace, setting.ago(30), to);
     setting.expect_exactly(&expected, &collector);
 }
@@ -159,10 +156,7 @@ async fn a_second_collector_on_the_same_folder_refuses_to_start() {
             && told.contains("directory_name"),
         "{told}"
     );
-    setting
-        .until_committed(&first, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut first).await;
+    setting.stop_at(&mut first, to).await;
     setting.expect_exactly(&setting.existing(Report::MessageTrace, from, to), &first);
 }
 
@@ -183,13 +177,8 @@ async fn damaged(name: &str, place: usize) {
     for report in reports {
         setting.rows(report, from, middle, ROWS);
     }
-    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let options = [
-        ("start_time", start.as_str()),
-        ("request_period_in_seconds", "1"),
-    ];
     let input = reports.iter().fold(setting.input(), |input, report| {
-        input.service(*report, &options)
+        input.service_from(*report, from, &[])
     });
     setting.configure(input);
     let mut collector = setting.start();
@@ -490,13 +479,12 @@ async fn start_time_is_taken_in_every_form() {
 async fn an_input_that_is_not_enabled_is_left_alone() {
     let setting = Setting::new().await;
     let (from, to) = (setting.ago(30), setting.ago(29));
-    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let options = [
-        ("start_time", start.as_str()),
-        ("request_period_in_seconds", "1"),
-    ];
-    let enabled = setting.input().service(Report::MessageTrace, &options);
-    let mut other = setting.input().service(Report::MailDetailAtp, &options);
+    let enabled = setting
+        .input()
+        .service_from(Report::MessageTrace, from, &[]);
+    let mut other = setting
+        .input()
+        .service_from(Report::MailDetailAtp, from, &[]);
     (other.name, other.id) = ("other".to_owned(), "2".to_owned());
     let mut config = Config::new(enabled, Output::relay(setting.relay.port()));
     config.inputs.push(other);

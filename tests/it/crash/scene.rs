@@ -80,15 +80,10 @@ impl Scene {
             .then(|| Relay::start(&setting.pki).unwrap());
         let from = setting.ago(30).duration_trunc(TimeDelta::hours(1)).unwrap();
         let to = from + TimeDelta::hours(shape.hours);
-        let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let keys = [
-            ("start_time", start.as_str()),
-            ("request_period_in_seconds", "1"),
-        ];
         let mut input = setting.input();
         for report in shape.reports {
             setting.rows(*report, from, to, shape.rows);
-            input = input.service(*report, &keys);
+            input = input.service_from(*report, from, &[]);
         }
         let mut config = Config::new(input, Output::relay(setting.relay.port()));
         if let Some(second) = &second {

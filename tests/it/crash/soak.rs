@@ -134,13 +134,7 @@ impl Soak {
                     .service
                     .existing(report, Aggregate::Hour, from, until),
             );
-            let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-            let keys = [
-                ("start_time", start.as_str()),
-                ("request_period_in_seconds", "1"),
-                ("override_time_delay_in_seconds", "2"),
-            ];
-            input = input.service(report, &keys);
+            input = input.service_from(report, from, &[("override_time_delay_in_seconds", "2")]);
         }
         setting.configure(input);
         let seed = effort.seed();

@@ -50,12 +50,9 @@ async fn start(
     balancer: &Peer,
     begun: impl Fn() -> bool,
 ) -> Collector {
-    let start = windows.from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let options = [
-        ("start_time", start.as_str()),
-        ("request_period_in_seconds", "1"),
-    ];
-    let input = setting.input().service(Report::MessageTrace, &options);
+    let input = setting
+        .input()
+        .service_from(Report::MessageTrace, windows.from, &[]);
     let output = Output::relay(balancer.port()).option("receipt", "required");
     setting.configure_with(input, output);
     let collector = setting.start();

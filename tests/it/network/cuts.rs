@@ -7,7 +7,7 @@ use testkit::proxy::Proxy;
 use testkit::relay::End;
 use testkit::report::Report;
 
-use crate::setting::{PATIENCE, Setting, log, stop};
+use crate::setting::{PATIENCE, Setting, log};
 
 /// After so many bytes to the relay: within a record's header, the client's first flight, its certificate; then within records of lines.
 const CUTS: [u64; 5] = [3, 200, 1_000, 20_011, 120_003];
@@ -19,22 +19,16 @@ async fn resets_in_the_middle_of_tls_records_and_of_the_handshake_lose_nothing()
     setting.rows(Report::MessageTrace, from, to, 3_000);
     let proxy = Proxy::start(setting.relay.address()).await.unwrap();
     proxy.cut_after(Some(CUTS[0]));
-    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let options = [
-        ("start_time", start.as_str()),
-        ("request_period_in_seconds", "1"),
-    ];
-    let input = setting.input().service(Report::MessageTrace, &options);
+    let input = setting
+        .input()
+        .service_from(Report::MessageTrace, from, &[]);
     setting.configure_with(input, Output::relay(proxy.port()));
     let mut collector = setting.start();
     for (failures, next) in CUTS.into_iter().skip(1).map(Some).chain([None]).enumerate() {
         until_failed(&collector, failures + 1).await;
         proxy.cut_after(next);
     }
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut collector).await;
+    setting.stop_at(&mut collector, to).await;
     let verdict = setting.verdict(&setting.existing(Report::MessageTrace, from, to));
     let connections = setting.relay.connections();
     let cut = connections

@@ -9,18 +9,15 @@ use testkit::report::Report;
 use testkit::service::{Fault, When};
 
 use crate::figures::compared;
-use crate::setting::{PATIENCE, Setting, log, stop};
+use crate::setting::{PATIENCE, Setting, log};
 
 /// How long the relay stands still.
 const PAUSE: Duration = Duration::from_secs(20);
 
 fn configure(setting: &Setting, relay: &Process, from: DateTime<Utc>) {
-    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let options = [
-        ("start_time", start.as_str()),
-        ("request_period_in_seconds", "1"),
-    ];
-    let input = setting.input().service(Report::MessageTrace, &options);
+    let input = setting
+        .input()
+        .service_from(Report::MessageTrace, from, &[]);
     setting.configure_with(input, Output::relay(relay.port()));
 }
 
@@ -43,10 +40,7 @@ async fn pause(setting: &Setting, relay: &Process, lines: u64, to: DateTime<Utc>
     );
     assert_eq!(half_closed(relay.port()), ended, "{}", log(&collector));
     relay.resume().unwrap();
-    setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
-        .await;
-    stop(&mut collector).await;
+    setting.stop_at(&mut collector, to).await;
     let (read, violations) = relay.read().unwrap();
     assert_eq!(violations, Vec::<String>::new());
     let verdict = compared(&setting.existing(Report::MessageTrace, from, to), &read, 0);

@@ -78,12 +78,9 @@ impl Hosts {
 
     /// An input with the one service.
     pub(super) fn input(&self, from: DateTime<Utc>) -> Input {
-        let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let options = [
-            ("start_time", start.as_str()),
-            ("request_period_in_seconds", "1"),
-        ];
-        self.setting.input().service(Report::MessageTrace, &options)
+        self.setting
+            .input()
+            .service_from(Report::MessageTrace, from, &[])
     }
 
     pub(super) fn configure(&self, from: DateTime<Utc>, change: impl FnOnce(Output) -> Output) {

@@ -147,14 +147,8 @@ impl Demo {
         });
         let folder = Folder::new(&pki)?;
         let (delay, start) = (DELAY.as_secs().to_string(), traffic.start(started));
-        let input = Input::for_service(&service).all_services(&[
-            ("request_period_in_seconds", "1"),
-            ("override_time_delay_in_seconds", &delay),
-            (
-                "start_time",
-                &start.format("\"%Y-%m-%dT%H:%M:%S.%6f\"").to_string(),
-            ),
-        ]);
+        let keys = [("override_time_delay_in_seconds", delay.as_str())];
+        let input = Input::for_service(&service).all_services_from(start, &keys);
         let mut config = Config::new(input, Output::relay(relay.port()));
         config.globals.clear();
         folder.configure(&config)?;

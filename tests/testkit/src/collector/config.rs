@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use chrono::{DateTime, Utc};
+
 use crate::report::Report;
 use crate::service::Service;
 
@@ -88,12 +90,29 @@ impl Input {
         self
     }
 
-    /// The same with the services of all eight reports, each with these keys.
+    /// The same with a report's service that begins at `start` and has a window due each second, and with further keys.
     #[must_use]
-    pub fn all_services(self, options: &[(&str, &str)]) -> Input {
-        Report::ALL
-            .into_iter()
-            .fold(self, |input, report| input.service(report, options))
+    pub fn service_from(
+        self,
+        report: Report,
+        start: DateTime<Utc>,
+        options: &[(&str, &str)],
+    ) -> Input {
+        let start = start.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let mut keys = vec![
+            ("start_time", start.as_str()),
+            ("request_period_in_seconds", "1"),
+        ];
+        keys.extend(options);
+        self.service(report, &keys)
+    }
+
+    /// The same with the services of all eight reports.
+    #[must_use]
+    pub fn all_services_from(self, start: DateTime<Utc>, options: &[(&str, &str)]) -> Input {
+        Report::ALL.into_iter().fold(self, |input, report| {
+            input.service_from(report, start, options)
+        })
     }
 
     /// The same with a key of the input's set, the value as YAML.
