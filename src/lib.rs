@@ -19,7 +19,7 @@
 //! - [`client`]: Microsoft's side: sign-in, walks, pages, errors with their remedy · [`limiter`]: the tenant's budget of requests
 //! - [`relay`]: Devo's side: deliveries and receipts
 //! - [`ledger`]: what is confirmed, on disk
-//! - [`privileges`]: giving up root · [`signal`]: what stops the collector · [`memory`]: what a backlog has taken, given back
+//! - [`privileges`]: giving up root · [`signal`]: what stops the collector · [`memory`]: what a backlog has taken, kept and given back
 //!
 //! # The invariants
 //!
@@ -106,6 +106,7 @@ pub fn prepare(config: Config) -> anyhow::Result<Prepared> {
 ///
 /// If the state folder cannot be used, no service can be started, or a service ends uninvited.
 pub async fn run(prepared: Prepared, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    memory::keep();
     let Prepared { config, clients } = prepared;
     let state = Arc::new(StateDirectory::open(&config.globals.state_directory)?);
     let host = nix::unistd::gethostname().context("cannot read this machine's host name")?;
