@@ -40,6 +40,7 @@ use self::auth::{Authorization, SignIn};
 use self::clock::RemoteClock;
 use crate::config::{AggregateBy, Credentials, Input};
 use crate::limiter::Limiter;
+use crate::record::Fingerprinter;
 use crate::report::Report;
 
 /// The longest that a connection may take to be made.
@@ -93,12 +94,13 @@ impl Client {
         })))
     }
 
-    /// Walks the pages of `query`, from the first one.
-    pub fn walk(&self, query: Query) -> Walk {
+    /// Walks the pages of `query`, from the first one; `fingerprinter` makes the fingerprints of their rows.
+    pub fn walk(&self, query: Query, fingerprinter: &Fingerprinter) -> Walk {
         let first = link::first_page(&self.0.base_url, &query);
         let hasher = RandomState::new();
         Walk {
             client: self.clone(),
+            fingerprinter: fingerprinter.clone(),
             asked: HashSet::from([hasher.hash_one(&first)]),
             hasher,
             next: Next::Page(first),
@@ -231,6 +233,7 @@ fn is_loopback(url: &Url) -> bool {
 /// page that failed.
 pub struct Walk {
     client: Client,
+    fingerprinter: Fingerprinter,
     next: Next,
     /// Hashes of all addresses of this walk; a false match would cost a walk, and one in 10^13 walks.
     asked: HashSet<u64>,
@@ -271,7 +274,7 @@ impl Walk {
         let Body { json, request_id } = answer.await?;
         // From here on nothing waits, so that page and position change together.
         let size = json.len();
-        let parsed = Page::parse(json).and_then(|(page, link)| match link {
+        let parsed = Page::parse(json, &self.fingerprinter).and_then(|(page, link)| match link {
             Some(link) if self.pages + 1 < PAGES_MAX => {
                 Ok((page, Some(link::next_page(url, &link)?)))
             }

@@ -8,7 +8,7 @@
 //! ledger.cursor ─▶ window::Schedule::next ─▶ wait ↺        │
 //!                                         └─▶ collect(window)
 //!    window ─▶ client::Walk ─▶ [turn → GET → Page] ↺                 the next page is fetched while this one is delivered
-//!    page   ─▶ record: fingerprints ─▶ what is new ─▶ lines ─▶ relay::Delivery
+//!    page   ─▶ rows and their fingerprints (record) ─▶ what is new ─▶ lines ─▶ relay::Delivery
 //!    delivery full, or walk ended ─▶ finish ─▶ Receipt ─▶ ledger: journal
 //!    walk ended, all confirmed ─▶ ledger: commit(window.end) ─▶ Schedule::next …
 //! ```

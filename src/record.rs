@@ -3,12 +3,13 @@
 //! A row is never parsed into a tree and printed anew. What is done to it: white space between its tokens is removed if it
 //! spans lines (a line must be one line), and Devo's own keys are spliced in before the closing brace.
 
-mod flat;
 mod members;
+mod usual;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
 
 use chrono::{DateTime, Utc};
 use memchr::memchr2;
@@ -83,15 +84,37 @@ impl Fingerprinter {
 
     /// The fingerprint of a row, a JSON object in the light shape. `scratch` is reused between calls.
     pub fn fingerprint(&self, row: &[u8], scratch: &mut Vec<u8>) -> Fingerprint {
-        scratch.clear();
-        if !flat::append_members(row, is_volatile, scratch) {
+        let mut fingerprint = None;
+        let usual = self.rows(row, scratch, |_, found| fingerprint = Some(found));
+        usual.and(fingerprint).unwrap_or_else(|| {
             scratch.clear();
             members::append_members(row, is_volatile, scratch);
-        }
+            self.hash(scratch)
+        })
+    }
+
+    /// Finds the rows of a list in one pass, if all are of the usual kind: objects without white space between their tokens and without
+    /// objects or lists within.
+    ///
+    /// `text` is what stands behind the bracket that opens the list. Each row is handed to `found`, with where it is in the text and
+    /// with its fingerprint. Returns where the closing bracket is, or the text's length if that ends with a row. After `None` what was
+    /// handed over means nothing: the rows are of another kind, or no JSON. `scratch` is reused between calls.
+    pub fn rows(
+        &self,
+        text: &[u8],
+        scratch: &mut Vec<u8>,
+        mut found: impl FnMut(Range<usize>, Fingerprint),
+    ) -> Option<usize> {
+        usual::rows(text, is_volatile, scratch, |row, members| {
+            found(row, self.hash(members));
+        })
+    }
+
+    fn hash(&self, members: &[u8]) -> Fingerprint {
         let mut hash = self.hash.clone();
-        hash.update_padded(scratch);
+        hash.update_padded(members);
         // Zeros pad the last block, so the length has to tell them from zeros that are the row's.
-        hash.update(&[Block::from((scratch.len() as u128).to_le_bytes())]);
+        hash.update(&[Block::from((members.len() as u128).to_le_bytes())]);
         Fingerprint(hash.finalize().into())
     }
 }

@@ -1,53 +1,75 @@
-//! A page of rows, taken from an answer's body in one scan and without a copy.
+//! A page of rows, taken from an answer's body in one scan and without a copy, each with its fingerprint.
 //!
 //! Both shapes of the service's JSON are read: *light*, `{"value": […], "odata.nextLink": "…"}`, whose rows stay the
 //! bytes that came, and *verbose*, `{"d": {"results": […], "__next": "…"}}` or `{"d": […]}`, whose rows are brought to
 //! the light shape. Rows that span lines are brought onto one. Anything else is an error, and never "no rows".
 
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::ops::Range;
 
 use bytes::Bytes;
-use memchr::memchr2;
+use memchr::memmem;
 use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::error::{FetchError, Kind};
 use super::{fault, verbose};
-use crate::record::on_one_line;
+use crate::record::{Fingerprint, Fingerprinter, on_one_line};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// What stands before the rows of a page as it usually comes.
+const VALUE: &[u8] = b"\"value\":[";
 
 /// The rows of one page, each a JSON object on one line in the service's own bytes.
 #[derive(Clone)]
 pub struct Page {
     body: Bytes,
-    rows: Vec<Range<usize>>,
+    rows: Vec<Row>,
+}
+
+/// Where a row is in the body, and what tells it from others.
+#[derive(Clone, Debug)]
+struct Row {
+    range: Range<usize>,
+    fingerprint: Fingerprint,
 }
 
 impl Page {
     /// The rows in the order in which they came, each one JSON object in UTF-8, without a line break.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.rows.iter().map(|row| &self.body[row.clone()])
+        (0..self.len()).map(|place| self.row(place))
     }
 
     /// The row at `place`, counted from 0; there has to be one.
     pub fn row(&self, place: usize) -> &[u8] {
-        &self.body[self.rows[place].clone()]
+        &self.body[self.rows[place].range.clone()]
+    }
+
+    /// The rows' fingerprints, in the same order.
+    pub fn fingerprints(&self) -> impl ExactSizeIterator<Item = Fingerprint> {
+        self.rows.iter().map(|row| row.fingerprint)
     }
 
     /// A page of the rows at `places` alone, in memory of its own.
     #[must_use]
     pub fn only(&self, places: impl Iterator<Item = usize>) -> Page {
-        let rows: Vec<&[u8]> = places.map(|place| self.row(place)).collect();
-        let bytes = rows.iter().map(|row| row.len()).sum();
-        let Ok(page) = Self::of_copies(rows, bytes, |row, body| {
-            body.extend_from_slice(row);
-            Ok::<(), Infallible>(())
+        let mut body = Vec::new();
+        let rows = places.map(|place| {
+            let start = body.len();
+            body.extend_from_slice(self.row(place));
+            Row {
+                range: start..body.len(),
+                fingerprint: self.rows[place].fingerprint,
+            }
         });
-        page
+        let rows = rows.collect();
+        body.shrink_to_fit();
+        Self {
+            body: body.into(),
+            rows,
+        }
     }
 
     /// The memory that the rows take, in bytes, with what came between them.
@@ -66,7 +88,14 @@ impl Page {
     }
 
     /// Reads the body of an answer: its rows, and the link to the next page.
-    pub(super) fn parse(body: Vec<u8>) -> Result<(Self, Option<String>), FetchError> {
+    pub(super) fn parse(
+        body: Vec<u8>,
+        fingerprinter: &Fingerprinter,
+    ) -> Result<(Self, Option<String>), FetchError> {
+        if let Some((rows, next)) = usual(&body, fingerprinter) {
+            let body = Bytes::from(body);
+            return Ok((Self { body, rows }, next));
+        }
         let json = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&body);
         match json.trim_ascii_start().first() {
             None => return Err(FetchError::new(Kind::CutShort, "the answer is empty")),
@@ -87,24 +116,16 @@ impl Page {
                 fault::error_object(error.get()),
             ));
         }
+        let links = [answer.next_link, answer.v4_next_link];
         match (answer.value, answer.d) {
             (Some(rows), None) => {
-                let next = one_link([answer.next_link, answer.v4_next_link])?;
-                if memchr2(b'\n', b'\r', json.trim_ascii()).is_some() {
-                    let page = Self::of_copies(rows, json.len(), |row, body| {
-                        body.extend_from_slice(&on_one_line(object(row)?.as_bytes()));
-                        Ok(())
-                    });
-                    return Ok((page?, next));
-                }
-                let rows = rows
-                    .into_iter()
-                    .map(|row| object(row).map(|row| span(&body, row)))
-                    .collect::<Result<_, _>>()?;
-                let body = Bytes::from(body);
-                Ok((Self { body, rows }, next))
+                let page = Self::of_copies(rows, json.len(), fingerprinter, |row, body| {
+                    body.extend_from_slice(&on_one_line(row.as_bytes()));
+                    Ok(())
+                })?;
+                Ok((page, one_link(links)?))
             }
-            (None, Some(d)) => Self::from_verbose(d, [answer.next_link, answer.v4_next_link]),
+            (None, Some(d)) => Self::from_verbose(d, links, fingerprinter),
             (None, None) => Err(not_a_page("JSON without rows", fault::message(json))),
             (Some(_), Some(_)) => Err(not_a_page("JSON with rows in two shapes", None)),
         }
@@ -113,13 +134,17 @@ impl Page {
     /// [`Page::parse`] for the fuzz target `page` and the bench of the parts, which stand outside this crate; no ordinary build has it.
     #[cfg(fuzzing)]
     #[doc(hidden)]
-    pub fn parse_fuzzed(body: Vec<u8>) -> Result<(Self, Option<String>), FetchError> {
-        Self::parse(body)
+    pub fn parse_fuzzed(
+        body: Vec<u8>,
+        fingerprinter: &Fingerprinter,
+    ) -> Result<(Self, Option<String>), FetchError> {
+        Self::parse(body, fingerprinter)
     }
 
     fn from_verbose(
         d: &RawValue,
         [light, v4]: [Option<Cow<'_, str>>; 2],
+        fingerprinter: &Fingerprinter,
     ) -> Result<(Self, Option<String>), FetchError> {
         let results = if d.get().starts_with('[') {
             Results {
@@ -134,33 +159,63 @@ impl Page {
         let outer = one_link([light, v4])?.map(Cow::Owned);
         let next = one_link([results.next, outer])?;
         let mut light = Vec::new();
-        let page = Self::of_copies(results.results, d.get().len(), |row, body| {
+        let bytes = d.get().len();
+        let page = Self::of_copies(results.results, bytes, fingerprinter, |row, body| {
             light.clear();
-            verbose::normalise(object(row)?, &mut light).map_err(|error| unreadable(&error))?;
+            verbose::normalise(row, &mut light).map_err(|error| unreadable(&error))?;
             body.extend_from_slice(&on_one_line(&light));
             Ok(())
         })?;
         Ok((page, next))
     }
 
-    /// A page of rows in memory of its own, about so many bytes: `append` writes each.
-    fn of_copies<R, E>(
-        rows: Vec<R>,
+    /// A page of rows in memory of its own, about so many bytes: `append` writes each as it goes out.
+    fn of_copies(
+        rows: Vec<&RawValue>,
         bytes: usize,
-        mut append: impl FnMut(R, &mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<Self, E> {
-        let mut body = Vec::with_capacity(bytes);
+        fingerprinter: &Fingerprinter,
+        mut append: impl FnMut(&str, &mut Vec<u8>) -> Result<(), FetchError>,
+    ) -> Result<Self, FetchError> {
+        let (mut body, mut scratch) = (Vec::with_capacity(bytes), Vec::new());
         let rows = rows.into_iter().map(|row| {
             let start = body.len();
-            append(row, &mut body)?;
-            Ok(start..body.len())
+            append(object(row)?, &mut body)?;
+            Ok(Row {
+                range: start..body.len(),
+                fingerprint: fingerprinter.fingerprint(&body[start..], &mut scratch),
+            })
         });
-        let rows = rows.collect::<Result<_, E>>()?;
+        let rows = rows.collect::<Result<_, FetchError>>()?;
         Ok(Self {
             body: body.into(),
             rows,
         })
     }
+}
+
+/// The rows and the link of a page as it usually comes: in the light shape, with rows of the usual kind. Whatever else it may be is left
+/// to `serde_json`.
+///
+/// What stands around the rows is read by `serde_json` as well, with an empty list in their place: so it is certain that they are what
+/// `value` says, wherever these letters were found.
+fn usual(body: &[u8], fingerprinter: &Fingerprinter) -> Option<(Vec<Row>, Option<String>)> {
+    let start = memmem::find(body, VALUE)? + VALUE.len();
+    let mut rows = Vec::new();
+    let found = |range: Range<usize>, fingerprint| {
+        rows.push(Row {
+            range: start + range.start..start + range.end,
+            fingerprint,
+        });
+    };
+    let end = start + fingerprinter.rows(&body[start..], &mut Vec::new(), found)?;
+    let around = [&body[..start], &body[end..]].concat();
+    let answer: Usual<'_> = serde_json::from_slice(&around).ok()?;
+    let list = answer.value.get();
+    if list != "[]" || list.as_ptr().addr() - around.as_ptr().addr() != start - 1 {
+        return None;
+    }
+    let next = answer.next_link.map(Cow::into_owned);
+    Some((rows, next))
 }
 
 impl std::fmt::Debug for Page {
@@ -189,6 +244,18 @@ struct Answer<'a> {
     odata_error: Option<&'a RawValue>,
 }
 
+/// What stands around the rows of a page as it usually comes, and nothing else.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Usual<'a> {
+    #[serde(borrow, rename = "odata.metadata")]
+    _metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    value: &'a RawValue,
+    #[serde(borrow, rename = "odata.nextLink")]
+    next_link: Option<Cow<'a, str>>,
+}
+
 #[derive(Deserialize)]
 struct Results<'a> {
     #[serde(borrow)]
@@ -215,12 +282,6 @@ fn object(row: &RawValue) -> Result<&str, FetchError> {
     } else {
         Err(not_a_page("JSON with a row that is no object", None))
     }
-}
-
-/// Where `part`, which was borrowed from `whole`, lies in it.
-fn span(whole: &[u8], part: &str) -> Range<usize> {
-    let start = part.as_ptr().addr() - whole.as_ptr().addr();
-    start..start + part.len()
 }
 
 /// Serde's own message is not used: it may quote the body.
@@ -256,19 +317,27 @@ mod tests {
     use super::*;
     use crate::client::error::Remedy;
 
+    fn fingerprinter() -> Fingerprinter {
+        Fingerprinter::new(&[7; 16])
+    }
+
     fn check(body: &str, rows: &[&str], next: Option<&str>) {
-        let (page, link) = Page::parse(body.into()).unwrap_or_else(|e| panic!("{body}: {e}"));
+        let (page, link) =
+            Page::parse(body.into(), &fingerprinter()).unwrap_or_else(|e| panic!("{body}: {e}"));
         let got: Vec<&[u8]> = page.rows().collect();
         let expected: Vec<&[u8]> = rows.iter().map(|row| row.as_bytes()).collect();
         assert_eq!(got, expected, "{body}");
         assert_eq!(link.as_deref(), next, "{body}");
         assert_eq!((page.len(), page.is_empty()), (rows.len(), rows.is_empty()));
+        let fingerprint = |row: &[u8]| fingerprinter().fingerprint(row, &mut vec![]);
+        let expected: Vec<_> = expected.into_iter().map(fingerprint).collect();
+        assert_eq!(page.fingerprints().collect::<Vec<_>>(), expected, "{body}");
     }
 
     fn check_error(body: impl Into<Vec<u8>>, kind: Kind, expected: &str) {
         let body = body.into();
         let text = String::from_utf8_lossy(&body).into_owned();
-        let error = Page::parse(body).expect_err(&text);
+        let error = Page::parse(body, &fingerprinter()).expect_err(&text);
         assert_eq!(
             (error.kind(), error.to_string().as_str()),
             (kind, expected),
@@ -415,7 +484,7 @@ mod tests {
         check_error("\u{feff} ", Kind::CutShort, "the answer is empty");
         let whole = r#"{"value":[{"a":"b"}],"odata.nextLink":"c"}"#;
         for end in 1..whole.len() {
-            let error = Page::parse(whole[..end].into()).expect_err(whole);
+            let error = Page::parse(whole[..end].into(), &fingerprinter()).expect_err(whole);
             assert_eq!(error.kind(), Kind::CutShort, "{}: {error}", &whole[..end]);
         }
     }

@@ -17,6 +17,10 @@ use crate::config::Credentials;
 
 const TOKEN_PATH: &str = "/tenant/oauth2/v2.0/token";
 
+fn fingerprinter() -> Fingerprinter {
+    Fingerprinter::new(&[7; 16])
+}
+
 /// A server that answers each request by a function of it and of how many came before.
 struct Server {
     address: SocketAddr,

@@ -118,12 +118,13 @@ impl Service {
     /// A walk of the window, at its beginning.
     pub(super) fn ask(&self, window: Window) -> Walk {
         let (first, last) = self.schedule.asked(window);
-        self.client.walk(Query {
+        let query = Query {
             report: self.config.report,
             first,
             last,
             aggregate_by: self.config.aggregate_by,
-        })
+        };
+        self.client.walk(query, &self.fingerprinter)
     }
 
     /// Picks the rows of a page that are new to each output.
@@ -150,8 +151,7 @@ impl Service {
         };
         let mut batches: Vec<_> = self.outlets.iter().map(empty).collect();
         tally.turn_page();
-        for (place, row) in page.rows().enumerate() {
-            let fingerprint = self.fingerprinter.fingerprint(row, &mut self.scratch);
+        for (place, fingerprint) in page.fingerprints().enumerate() {
             let certain = tally.count(fingerprint, certainty);
             for (new, batch) in self.accounts.claim(fingerprint, certain).zip(&mut batches) {
                 if new {

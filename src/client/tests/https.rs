@@ -58,7 +58,7 @@ async fn trusts_the_bundle() {
     let (_, unrelated) = super::https::server("unrelated").await;
     let (input, _folder) = input(&server, Some(&format!("{unrelated}\r\n{authority}")));
     assert_eq!(
-        row(&mut Client::new(&input).unwrap().walk(query())).await,
+        row(&mut Client::new(&input).unwrap().walk(query(), &fingerprinter())).await,
         "{}"
     );
 }
@@ -85,7 +85,7 @@ async fn says_what_to_do_about_a_certificate() {
         (&plain, &authority, "does not speak TLS"),
     ] {
         let (input, _folder) = input(server, Some(bundle));
-        let error = error(&mut Client::new(&input).unwrap().walk(query())).await;
+        let error = error(&mut Client::new(&input).unwrap().walk(query(), &fingerprinter())).await;
         assert_eq!(
             (error.kind(), error.remedy()),
             (Kind::Unreachable, Remedy::BackOff)

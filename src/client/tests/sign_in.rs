@@ -24,7 +24,7 @@ async fn eight_services_share_one_token() {
     let client = server.client(secret());
     let walks: Vec<_> = (0..8)
         .map(|_| {
-            let mut walk = client.walk(query());
+            let mut walk = client.walk(query(), &fingerprinter());
             tokio::spawn(async move { row(&mut walk).await })
         })
         .collect();
@@ -64,7 +64,7 @@ async fn a_rejected_token_is_renewed_once_for_all() {
     let client = server.client(secret());
     let walks: Vec<_> = (0..8)
         .map(|_| {
-            let mut walk = client.walk(query());
+            let mut walk = client.walk(query(), &fingerprinter());
             tokio::spawn(async move { row(&mut walk).await })
         })
         .collect();
@@ -84,7 +84,7 @@ async fn a_fresh_token_that_is_rejected_asks_for_the_role() {
         }
     })
     .await;
-    let mut walk = server.client(secret()).walk(query());
+    let mut walk = server.client(secret()).walk(query(), &fingerprinter());
     for tries in 1..3 {
         let error = error(&mut walk).await;
         assert_eq!(
@@ -100,7 +100,7 @@ async fn a_fresh_token_that_is_rejected_asks_for_the_role() {
 #[tokio::test]
 async fn basic_has_nothing_to_renew() {
     let server = Server::start(|_, _| answer(401, "", "")).await;
-    let error = error(&mut server.client(basic()).walk(query())).await;
+    let error = error(&mut server.client(basic()).walk(query(), &fingerprinter())).await;
     assert!(
         error
             .action()
@@ -121,12 +121,12 @@ async fn a_token_is_renewed_ahead_of_its_end_and_used_till_then_if_it_cannot_be(
     let client = server.client(secret());
     for (minutes, token_requests) in [(0, 1), (54, 1), (2, 2), (0, 2), (2, 3)] {
         pass(Duration::from_mins(minutes)).await;
-        assert_eq!(row(&mut client.walk(query())).await, "{}");
+        assert_eq!(row(&mut client.walk(query(), &fingerprinter())).await, "{}");
         assert_eq!(server.count(TOKEN_PATH), token_requests);
     }
     assert_eq!(server.count("Bearer token2"), 5);
     pass(Duration::from_mins(2)).await;
-    let error = error(&mut client.walk(query())).await;
+    let error = error(&mut client.walk(query(), &fingerprinter())).await;
     assert_eq!(
         (error.kind(), error.remedy()),
         (Kind::SignInFailed, Remedy::BackOff)
@@ -154,7 +154,7 @@ async fn what_the_directory_says_is_shown_without_our_secret() {
         _ => answer(200, "", "<html><title>Sign in</title></html>"),
     })
     .await;
-    let mut walk = server.client(secret()).walk(query());
+    let mut walk = server.client(secret()).walk(query(), &fingerprinter());
     let refused = error(&mut walk).await;
     assert_eq!(refused.remedy(), Remedy::AskOperator);
     assert!(
@@ -237,7 +237,7 @@ async fn signs_in_with_a_certificate() {
     })
     .await;
     let client = server.client(certificate(&both, &both));
-    let mut walk = client.walk(query());
+    let mut walk = client.walk(query(), &fingerprinter());
     assert_eq!(error(&mut walk).await.remedy(), Remedy::BackOff);
     assert_eq!(row(&mut walk).await, "{}");
 
@@ -364,7 +364,7 @@ async fn unusable_certificates_and_keys_are_named() {
     // One that breaks later is an error of the walk, and asks the operator.
     let mut walk = server
         .client(certificate(&good_cert, &good_key))
-        .walk(query());
+        .walk(query(), &fingerprinter());
     std::fs::remove_file(&good_key).unwrap();
     let error = error(&mut walk).await;
     assert_eq!(

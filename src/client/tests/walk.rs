@@ -19,7 +19,7 @@ async fn walks_to_the_last_page_and_asks_properly() {
     .await;
     let client = server.client(basic());
     assert_eq!(client.service_time(), None);
-    let mut walk = client.walk(query());
+    let mut walk = client.walk(query(), &fingerprinter());
     assert_eq!(row(&mut walk).await, r#"{"Index":0}"#);
     assert_eq!(row(&mut walk).await, "");
     assert_eq!(row(&mut walk).await, r#"{"Index":2}"#);
@@ -54,7 +54,7 @@ async fn check_asked_again(name: &str, broken: Vec<u8>, kind: Kind) {
         _ => page(r#"{"Index":0}"#, None),
     })
     .await;
-    let mut walk = server.client(basic()).walk(query());
+    let mut walk = server.client(basic()).walk(query(), &fingerprinter());
     let error = error(&mut walk).await;
     assert_eq!(error.kind(), kind, "{name}: {error:?}");
     assert_eq!(walk.pages(), 0);
@@ -118,7 +118,7 @@ async fn errors_carry_the_request_id() {
         _ => page("", Some("https://elsewhere.example/")),
     })
     .await;
-    let mut walk = server.client(basic()).walk(query());
+    let mut walk = server.client(basic()).walk(query(), &fingerprinter());
     for id in ["id-503", "id-200", "id-200"] {
         assert_eq!(error(&mut walk).await.request_id(), Some(id));
     }
@@ -131,7 +131,7 @@ async fn a_dropped_call_loses_nothing() {
         address: listener.local_addr().unwrap(),
         requests: Arc::default(),
     };
-    let mut walk = server.client(basic()).walk(query());
+    let mut walk = server.client(basic()).walk(query(), &fingerprinter());
     // Half of a page, and then nothing.
     let half = async {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -177,7 +177,7 @@ async fn an_answer_that_does_not_come_or_end_is_out_of_time() {
         .timeout(Duration::from_millis(100))
         .build()
         .unwrap();
-    let mut walk = client.walk(query());
+    let mut walk = client.walk(query(), &fingerprinter());
     for _ in 0..2 {
         let error = error(&mut walk).await;
         assert_eq!(
@@ -197,7 +197,7 @@ async fn a_link_back_ends_the_walk_after_its_page() {
         )
     })
     .await;
-    let mut walk = server.client(basic()).walk(query());
+    let mut walk = server.client(basic()).walk(query(), &fingerprinter());
     assert_eq!(row(&mut walk).await, "{}");
     assert_eq!(row(&mut walk).await, "{}");
     for _ in 0..2 {
@@ -225,18 +225,18 @@ async fn a_refused_link_restarts_the_walk_and_a_refused_query_does_not() {
     })
     .await;
     let client = server.client(basic());
-    let mut walk = client.walk(query());
+    let mut walk = client.walk(query(), &fingerprinter());
     row(&mut walk).await;
     assert_eq!(error(&mut walk).await.remedy(), Remedy::WalkAgain);
     let report = Report::by_service("office365_reporting_MailTraffic_service").unwrap();
-    let mut walk = client.walk(Query { report, ..query() });
+    let mut walk = client.walk(Query { report, ..query() }, &fingerprinter());
     assert_eq!(error(&mut walk).await.remedy(), Remedy::AskOperator);
 }
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
     let server = Server::start(|_, _| answer(302, "location: /elsewhere\r\n", "")).await;
-    let mut walk = server.client(basic()).walk(query());
+    let mut walk = server.client(basic()).walk(query(), &fingerprinter());
     assert_eq!(error(&mut walk).await.kind(), Kind::Moved);
     assert_eq!(server.count("elsewhere"), 0);
 }
@@ -264,7 +264,7 @@ async fn reads_compressed_pages_and_bounds_them() {
         _ => answer(200, "content-encoding: gzip\r\n", gzip(rows.as_bytes())),
     })
     .await;
-    let mut walk = server.client(basic()).walk(query());
+    let mut walk = server.client(basic()).walk(query(), &fingerprinter());
     for _ in 0..3 {
         let error = error(&mut walk).await;
         assert_eq!(
@@ -283,7 +283,10 @@ async fn retry_after_holds_back_all_walks() {
     })
     .await;
     let client = server.client(basic());
-    let (mut one, mut other) = (client.walk(query()), client.walk(query()));
+    let (mut one, mut other) = (
+        client.walk(query(), &fingerprinter()),
+        client.walk(query(), &fingerprinter()),
+    );
     let start = Instant::now();
     assert_eq!(error(&mut one).await.remedy(), Remedy::Throttled);
     assert!(one.paused().is_some());
@@ -296,7 +299,7 @@ async fn retry_after_holds_back_all_walks() {
 #[tokio::test]
 async fn a_walk_of_a_thousand_pages_ends_and_says_so() {
     let server = Server::start(|_, n| page("{}", Some(&format!("?$skiptoken={n}")))).await;
-    let mut walk = server.client(basic()).walk(query());
+    let mut walk = server.client(basic()).walk(query(), &fingerprinter());
     while walk.next().await.unwrap().is_some() {
         assert_eq!(walk.capped(), walk.pages() == 1_000);
     }
@@ -310,7 +313,7 @@ async fn a_result_at_its_reports_cap_is_said() {
     let report = Report::by_service("office365_reporting_MailDetailATP_service").unwrap();
     let client = server.client(basic());
     for (report, capped) in [(report, true), (query().report, false)] {
-        let mut walk = client.walk(Query { report, ..query() });
+        let mut walk = client.walk(Query { report, ..query() }, &fingerprinter());
         walk.next().await.unwrap().unwrap();
         assert_eq!(walk.capped(), capped);
     }
@@ -324,7 +327,7 @@ async fn nobody_there_is_no_reason_to_give_up() {
         requests: Arc::default(),
     };
     drop(listener);
-    let error = error(&mut server.client(basic()).walk(query())).await;
+    let error = error(&mut server.client(basic()).walk(query(), &fingerprinter())).await;
     assert_eq!(
         (error.kind(), error.remedy()),
         (Kind::Unreachable, Remedy::BackOff)

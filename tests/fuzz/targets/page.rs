@@ -1,8 +1,10 @@
-//! An answer's body, whatever it is: a page exactly if it is one in `serde_json`'s reading, and then with the same rows and link.
+//! An answer's body, whatever it is: a page exactly if it is one in `serde_json`'s reading, and then with the same rows and link; and each row's
+//! fingerprint is that of its tokens.
 #![no_main]
 
 use chrono::NaiveDateTime;
 use exchange_reports_collector::client::Page;
+use exchange_reports_collector::record::Fingerprinter;
 use fuzz::{Json, decoded};
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
@@ -10,7 +12,15 @@ use serde_json::value::RawValue;
 const DATE_FIELDS: [&str; 5] = ["Received", "Date", "ClickTime", "StartDate", "EndDate"];
 
 fuzz_target!(|body: &[u8]| {
-    let page = Page::parse_fuzzed(body.to_vec());
+    let fingerprinter = Fingerprinter::new(&[7; 16]);
+    let page = Page::parse_fuzzed(body.to_vec(), &fingerprinter);
+    if let Ok((page, _)) = &page {
+        for (row, fingerprint) in page.rows().zip(page.fingerprints()) {
+            // White space behind the row has it read by tokens.
+            let by_tokens = fingerprinter.fingerprint(&[row, b" "].concat(), &mut vec![]);
+            assert!(fingerprint == by_tokens, "{}", String::from_utf8_lossy(row));
+        }
+    }
     let json = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     if let Err(error) = &page {
         let shown = format!("{error} {error:?} {:?}", error.remedy());

@@ -30,7 +30,7 @@ fn main() {
     divan::main();
 }
 
-/// A page's body becomes rows.
+/// A page's body becomes rows, with their fingerprints.
 #[cfg(fuzzing)]
 #[divan::bench]
 fn page_split(bencher: Bencher<'_, '_>) {
@@ -39,9 +39,10 @@ fn page_split(bencher: Bencher<'_, '_>) {
         br#"{"odata.metadata":"https://localhost/$metadata#MessageTrace","value":["#.to_vec();
     body.extend(sample(PAGE).join(&b','));
     body.extend_from_slice(br#"],"odata.nextLink":"MessageTrace?$skiptoken=1999"}"#);
+    let fingerprinter = Fingerprinter::new(&[7; 16]);
     counted(bencher, PAGE, body.len())
         .with_inputs(|| body.clone())
-        .bench_local_values(|body| match Page::parse_fuzzed(body) {
+        .bench_local_values(|body| match Page::parse_fuzzed(body, &fingerprinter) {
             Ok((page, _)) if page.len() == PAGE => page,
             _ => panic!("this is a page of {PAGE} rows"),
         });
