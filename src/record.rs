@@ -3,6 +3,7 @@
 //! A row is never parsed into a tree and printed anew. What is done to it: white space between its tokens is removed if it
 //! spans lines (a line must be one line), and Devo's own keys are spliced in before the closing brace.
 
+mod classes;
 mod members;
 mod usual;
 
@@ -27,9 +28,12 @@ const VOLATILE: [&[u8]; 4] = [
 /// Whether a member of a row, of which `text` is the beginning, is one of the volatile ones.
 fn is_volatile(text: &[u8]) -> bool {
     // Most names differ from these in their first letter, behind the quote.
+    let Some(letter) = text.get(1) else {
+        return false;
+    };
     VOLATILE
         .iter()
-        .any(|name| text.get(1) == name.get(1) && text.starts_with(name))
+        .any(|name| *letter == name[1] && text.starts_with(name))
 }
 
 /// What tells one record from another: a keyed hash of all its fields but the volatile ones.

@@ -7,10 +7,7 @@
 
 use std::ops::Range;
 
-use wide::u8x64;
-
-/// Bytes looked at in one step.
-const STEP: usize = 64;
+use super::classes::{Classes, STEP, classify};
 
 /// Finds the rows at the beginning of `text`, which is what stands behind the bracket that opens a list, or one row.
 ///
@@ -108,11 +105,18 @@ impl Grammar {
     /// Reads the next step, of which `chunk` is the text and `rest` the text from there on; `None` at what cannot stand where it does.
     #[inline]
     fn read(&mut self, chunk: &[u8], rest: &[u8]) -> Option<Signs> {
-        let bytes = Bytes::load(chunk);
-        let (inside, quotes) = self.strings.read(bytes, rest)?;
+        let classes = if let Some(whole) = chunk.first_chunk() {
+            classify(whole)
+        } else {
+            // What follows means nothing.
+            let mut padded = [b'0'; STEP];
+            padded[..chunk.len()].copy_from_slice(chunk);
+            classify(&padded)
+        };
+        let (inside, quotes) = self.strings.read(&classes, rest)?;
         let outside = !(inside | quotes);
         let (mut open, mut close, mut end) = (0, 0, 0);
-        let mut brackets = bytes.like_brackets() & outside;
+        let mut brackets = classes.brackets & outside;
         while brackets != 0 {
             let bit = brackets & brackets.wrapping_neg();
             match chunk.get(bit.trailing_zeros() as usize) {
@@ -132,8 +136,8 @@ impl Grammar {
             (0, length) => (1 << length) - 1,
             _ => end - 1,
         };
-        let colon = bytes.equal(b':').to_bitmask() & outside;
-        let commas = bytes.equal(b',').to_bitmask() & outside;
+        let colon = classes.colons & outside;
+        let commas = classes.commas & outside;
         let scalar = outside & !(colon | commas | open | close | end);
         let last = self.last;
         let behind = |mask: u64, last: u64| mask << 1 | last >> 63;
@@ -169,8 +173,7 @@ impl Grammar {
             | open & !behind_separator
             | scalar & !(behind_colon | behind_scalar)
             | end & !(behind_close | first);
-        let (control, other_than_ascii) = bytes.odd();
-        if (wrong | control) & (concern | end) != 0 {
+        if (wrong | classes.controls) & (concern | end) != 0 {
             return None;
         }
         let mut scalars = scalar & behind_colon & concern;
@@ -188,7 +191,7 @@ impl Grammar {
         Some(Signs {
             marks: (open | close | kinds.comma) & concern,
             end: (end != 0).then(|| end.trailing_zeros() as usize),
-            other_than_ascii,
+            other_than_ascii: classes.others != 0,
         })
     }
 
@@ -241,44 +244,6 @@ fn behind_digits(text: &[u8]) -> Option<&[u8]> {
     (digits > 0).then(|| &text[digits..])
 }
 
-/// 64 bytes; where a text ends early, some that mean nothing follow.
-#[derive(Clone, Copy)]
-struct Bytes(u8x64);
-
-impl Bytes {
-    fn load(chunk: &[u8]) -> Self {
-        let mut bytes = [b'0'; STEP];
-        match chunk.first_chunk::<STEP>() {
-            Some(whole) => bytes = *whole,
-            None => bytes[..chunk.len()].copy_from_slice(chunk),
-        }
-        Bytes(bytes.into())
-    }
-
-    /// All ones for each byte that is `byte`.
-    fn equal(self, byte: u8) -> u8x64 {
-        self.0.simd_eq(u8x64::splat(byte))
-    }
-
-    /// A bit for each bracket and brace: they differ in three bits only. And for `Y`, `y`, `_` and DEL, which differ in these as well.
-    fn like_brackets(self) -> u64 {
-        let same = u8x64::splat(b'{' ^ b'}' | b'{' ^ b'[');
-        (self.0 | same)
-            .simd_eq(same | u8x64::splat(b'{'))
-            .to_bitmask()
-    }
-
-    /// A bit for each control character, and whether there is a byte that is not ASCII.
-    fn odd(self) -> (u64, bool) {
-        let control = self.0.min(u8x64::splat(b' ' - 1)).simd_eq(self.0);
-        if (control | self.0).any() {
-            (control.to_bitmask(), self.0.any())
-        } else {
-            (0, false)
-        }
-    }
-}
-
 /// Where strings are, carried from one step to the next.
 #[derive(Default)]
 struct Strings {
@@ -291,14 +256,8 @@ struct Strings {
 impl Strings {
     /// A bit for each byte of a string, its opening quote included and the closing one not; and one for each of these quotes. `None` at a
     /// backslash before what it cannot stand before.
-    fn read(&mut self, bytes: Bytes, rest: &[u8]) -> Option<(u64, u64)> {
-        let mut quotes = bytes.equal(b'"').to_bitmask();
-        let backslashes = bytes.equal(b'\\');
-        let mut backslashes = if backslashes.any() {
-            backslashes.to_bitmask()
-        } else {
-            0
-        };
+    fn read(&mut self, classes: &Classes, rest: &[u8]) -> Option<(u64, u64)> {
+        let (mut quotes, mut backslashes) = (classes.quotes, classes.backslashes);
         if std::mem::take(&mut self.escaped) {
             quotes &= !1;
             backslashes &= !1;
