@@ -63,14 +63,7 @@ pub struct Kept {
 /// If `state` cannot be written or one of `files` cannot be read by whom the process is then, each with the command that
 /// mends it ([`explain_denied`]). A file that does not exist is none of them. [`DeniedFiles`] if it is the files alone.
 pub fn drop_root(state: &Path, files: &[PathBuf]) -> Result<Outcome> {
-    let owner = existing(state)?;
-    let dropped = unistd::geteuid().is_root();
-    let kept = if dropped {
-        become_owner(&owner).context("giving up root")?;
-        give_up_capabilities(files).context("giving up root's capabilities")?
-    } else {
-        None
-    };
+    let outcome = become_who_owns(&existing(state)?, files)?;
     let explained = |paths: &[PathBuf]| {
         let problems: Vec<_> = paths.iter().map(|path| explain_denied(path)).collect();
         problems.join("\n")
@@ -82,6 +75,32 @@ pub fn drop_root(state: &Path, files: &[PathBuf]) -> Result<Outcome> {
     if !files.is_empty() {
         bail!(DeniedFiles(explained(&files)));
     }
+    Ok(outcome)
+}
+
+/// Becomes who [`drop_root`] would become, and makes nothing: a state folder that is missing would belong to who makes it. What may not be
+/// read or written then is found by trying.
+///
+/// Has to be called while the process has one thread.
+///
+/// # Errors
+///
+/// If the system refuses.
+pub fn rehearse(state: &Path, files: &[PathBuf]) -> Result<Outcome> {
+    match fs::metadata(state) {
+        Ok(owner) => become_who_owns(&owner, files),
+        Err(_) => become_who_owns(&fs::metadata("/proc/self")?, files),
+    }
+}
+
+fn become_who_owns(owner: &Metadata, files: &[PathBuf]) -> Result<Outcome> {
+    let dropped = unistd::geteuid().is_root();
+    let kept = if dropped {
+        become_owner(owner).context("giving up root")?;
+        give_up_capabilities(files).context("giving up root's capabilities")?
+    } else {
+        None
+    };
     Ok(Outcome {
         uid: unistd::geteuid().as_raw(),
         gid: unistd::getegid().as_raw(),
