@@ -16,6 +16,7 @@ mod error;
 mod file;
 mod journal;
 mod key;
+mod reading;
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub use self::cursor::{Carried, Cursor};
 pub use self::error::LedgerError;
 pub use self::journal::{Journal, Mark};
 use self::key::Key;
+pub use self::reading::{Reading, probe, probe_service};
 use crate::record::{Fingerprint, Fingerprinter};
 use crate::window::Window;
 
@@ -47,6 +49,14 @@ pub struct Owner<'a> {
     pub id: &'a str,
     /// The service's name.
     pub service: &'a str,
+}
+
+impl Owner<'_> {
+    /// The folder of its files in the state folder at `path`.
+    pub fn folder(&self, path: &Path) -> PathBuf {
+        let Owner { input, id, service } = self;
+        path.join(format!("{input}.{id}.{service}"))
+    }
 }
 
 impl StateDirectory {
@@ -93,8 +103,7 @@ impl StateDirectory {
     ///
     /// If a file cannot be read, is damaged, or lacks its counterpart: nothing is ever started over on its own account.
     pub fn ledger(&self, owner: Owner<'_>, outputs: &[&str]) -> Result<Ledger, LedgerError> {
-        let Owner { input, id, service } = owner;
-        let folder = self.path.join(format!("{input}.{id}.{service}"));
+        let folder = owner.folder(&self.path);
         let Some(key) = &self.key else {
             return Err(LedgerError::KeyMissing {
                 file: Key::path(&self.path),

@@ -81,14 +81,38 @@ impl Journal {
         if file::read(&path)?.is_none() {
             file::replace(folder, &name, &[HEAD])?;
         }
+        let (mut journal, bytes) = Journal::load(folder, name, key, true)?;
+        let recovered = journal.replay(&bytes, generation)?;
+        journal.cut()?;
+        Ok((journal, recovered))
+    }
+
+    /// What the journal of `output` tells, which is left as it is.
+    pub(super) fn read(
+        folder: &Path,
+        output: &str,
+        key: &str,
+        generation: Option<u64>,
+    ) -> Result<Recovered, LedgerError> {
+        let (mut journal, bytes) = Journal::load(folder, format!("journal.{output}"), key, false)?;
+        journal.replay(&bytes, generation)
+    }
+
+    fn load(
+        folder: &Path,
+        name: String,
+        key: &str,
+        writable: bool,
+    ) -> Result<(Self, Vec<u8>), LedgerError> {
+        let path = folder.join(&name);
         let open = || -> std::io::Result<(File, Vec<u8>)> {
-            let mut file = File::options().read(true).write(true).open(&path)?;
+            let mut file = File::options().read(true).write(writable).open(&path)?;
             let mut bytes = vec![];
             file.read_to_end(&mut bytes)?;
             Ok((file, bytes))
         };
         let (file, bytes) = open().map_err(|cause| LedgerError::io("open", &path, cause))?;
-        let mut journal = Journal {
+        let journal = Journal {
             folder: folder.to_owned(),
             name,
             file,
@@ -98,9 +122,7 @@ impl Journal {
             key: key.to_owned(),
             receipts_from: None,
         };
-        let recovered = journal.replay(&bytes, generation)?;
-        journal.cut()?;
-        Ok((journal, recovered))
+        Ok((journal, bytes))
     }
 
     /// The address that has given a true receipt, as `host:port`.

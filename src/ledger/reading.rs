@@ -1,0 +1,169 @@
+//! The state folder as it can be read without changing it, also beside a collector that writes it.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::Path;
+
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, eaccess};
+
+use super::cursor::Cursor;
+use super::journal::Journal;
+use super::key::Key;
+use super::{LedgerError, Owner};
+use crate::window::Window;
+
+const JOURNAL: &str = "journal.";
+
+/// Whether [`super::StateDirectory::open`] would succeed now; `false` if it would have to make the folder.
+///
+/// The lock is held for an instant, shared, to find out whether somebody holds it.
+///
+/// # Errors
+///
+/// What `open` would say.
+pub fn probe(path: &Path) -> Result<bool, LedgerError> {
+    let Ok(metadata) = fs::metadata(path) else {
+        let mut above = path.ancestors().skip(1).map(here_if_empty);
+        let above = above.find(|above| above.exists());
+        let above = above.unwrap_or(Path::new("."));
+        allowed(above, AccessFlags::W_OK | AccessFlags::X_OK)
+            .map_err(|cause| LedgerError::io("make the state folder in", above, cause))?;
+        return Ok(false);
+    };
+    if !metadata.is_dir() {
+        return Err(LedgerError::io(
+            "use",
+            path,
+            io::ErrorKind::NotADirectory.into(),
+        ));
+    }
+    allowed(path, AccessFlags::all()).map_err(|cause| LedgerError::io("write in", path, cause))?;
+    // A system that does not tell has as much room as it may have.
+    if statvfs(path).is_ok_and(|disk| disk.blocks() > 0 && disk.blocks_available() == 0) {
+        let full = io::ErrorKind::StorageFull.into();
+        return Err(LedgerError::io("write in", path, full));
+    }
+    let lock = path.join("lock");
+    if lock.exists() {
+        let open = allowed(&lock, AccessFlags::W_OK).and_then(|()| File::open(&lock));
+        let open = open.map_err(|cause| LedgerError::io("open", &lock, cause))?;
+        match open.try_lock_shared() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(LedgerError::Locked {
+                    directory: path.to_owned(),
+                });
+            }
+            Err(TryLockError::Error(cause)) => return Err(LedgerError::io("lock", &lock, cause)),
+        }
+    }
+    Key::load(path)?;
+    Ok(true)
+}
+
+fn here_if_empty(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    }
+}
+
+fn allowed(path: &Path, how: AccessFlags) -> io::Result<()> {
+    Ok(eaccess(path, how)?)
+}
+
+/// What a service's files tell.
+#[derive(Debug)]
+pub struct Reading {
+    /// The cursor as it was last committed; `None` if there is none.
+    pub cursor: Option<Cursor>,
+    /// The window that was begun, and is not committed.
+    pub unfinished: Option<Window>,
+    /// Each output that has a journal, and how many records at or after the cursor it has confirmed.
+    pub confirmed: Vec<(String, u64)>,
+}
+
+impl Reading {
+    /// Reads the files of one service in the state folder at `path`; one without files is at its beginning.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read or is damaged; or has changed meanwhile, where a collector runs: then the call may be repeated.
+    pub fn of(path: &Path, owner: Owner<'_>) -> Result<Self, LedgerError> {
+        let folder = owner.folder(path);
+        let outputs = outputs(&folder)?;
+        let Some(key) = Key::load(path)? else {
+            if outputs.is_empty() && !folder.join(super::cursor::FILE).exists() {
+                return Ok(Self {
+                    cursor: None,
+                    unfinished: None,
+                    confirmed: vec![],
+                });
+            }
+            return Err(LedgerError::KeyMissing {
+                file: Key::path(path),
+                folder,
+            });
+        };
+        let cursor = Cursor::load(&folder, key.id())?;
+        let generation = cursor.as_ref().map(|cursor| cursor.generation);
+        let mut reading = Self {
+            unfinished: cursor.as_ref().and_then(Cursor::unfinished),
+            confirmed: vec![],
+            cursor,
+        };
+        for output in outputs {
+            let recovered = Journal::read(&folder, &output, key.id(), generation)?;
+            let carried = reading.cursor.iter().flat_map(|cursor| &cursor.carried);
+            let carried = carried.filter(|carried| carried.output == output);
+            let carried: usize = carried.map(|carried| carried.fingerprints.len()).sum();
+            reading.unfinished = super::furthest(reading.unfinished, recovered.window);
+            let confirmed = (carried + recovered.confirmed.len()) as u64;
+            reading.confirmed.push((output, confirmed));
+        }
+        Ok(reading)
+    }
+}
+
+/// The outputs that have a journal in a service's folder.
+pub(super) fn outputs(folder: &Path) -> Result<Vec<String>, LedgerError> {
+    let read = |cause| LedgerError::io("read", folder, cause);
+    let entries = match fs::read_dir(folder) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        entries => entries.map_err(read)?,
+    };
+    let mut outputs = vec![];
+    for entry in entries {
+        let name = entry.map_err(read)?.file_name();
+        let output = name.to_str().and_then(|name| name.strip_prefix(JOURNAL));
+        // An output's name holds no dot; what is put in a journal's place does.
+        outputs.extend(output.filter(|name| !name.contains('.')).map(str::to_owned));
+    }
+    outputs.sort();
+    Ok(outputs)
+}
+
+/// Whether this process may write the files of one service in the state folder at `path`.
+///
+/// # Errors
+///
+/// The first that cannot.
+pub fn probe_service(path: &Path, owner: Owner<'_>) -> Result<(), LedgerError> {
+    let folder = &owner.folder(path);
+    if !folder.exists() {
+        return Ok(());
+    }
+    let check = |path: &Path, how| {
+        allowed(path, how).map_err(|cause| LedgerError::io("write", path, cause))
+    };
+    check(folder, AccessFlags::all())?;
+    for output in outputs(folder)? {
+        check(
+            &folder.join(format!("{JOURNAL}{output}")),
+            AccessFlags::W_OK,
+        )?;
+    }
+    Ok(())
+}
