@@ -17,6 +17,7 @@ mod link;
 mod page;
 mod pem;
 mod refusal;
+mod route;
 mod tls;
 mod verbose;
 
@@ -34,6 +35,7 @@ use url::{Host, Url};
 
 pub use self::error::{FetchError, Kind, Remedy};
 pub use self::page::Page;
+pub use self::route::Route;
 
 use self::answer::Refusal;
 use self::auth::{Authorization, SignIn};
@@ -109,6 +111,19 @@ impl Client {
             rows: 0,
             body_hint: 0,
         }
+    }
+
+    /// Gets a token, if the input signs in with one; the walks that follow use it.
+    ///
+    /// # Errors
+    /// The tenant's directory gives none.
+    pub async fn sign_in(&self) -> Result<(), FetchError> {
+        self.0.sign_in.authorization().await.map(drop)
+    }
+
+    /// What is left of the pause that the service asked for; `None` when there is none.
+    pub fn paused(&self) -> Option<Duration> {
+        self.0.limiter.paused()
     }
 
     /// The service's clock now: the `Date` of its last answer and the time since. `None` before the first answer.

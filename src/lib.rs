@@ -19,11 +19,12 @@
 //! - [`client`]: Microsoft's side: sign-in, walks, pages, errors with their remedy · [`limiter`]: the tenant's budget of requests
 //! - [`relay`]: Devo's side: deliveries and receipts
 //! - [`ledger`]: what is confirmed, on disk
+//! - [`check`]: whether all will work, told before the first record
 //! - [`privileges`]: giving up root · [`signal`]: what stops the collector · [`memory`]: what a backlog has taken, kept and given back
 //!
 //! # The invariants
 //!
-//! 1. `client`, `relay` and `ledger` do not know one another; only `service` does.
+//! 1. `client`, `relay` and `ledger` do not know one another; only `service` and `check` do.
 //! 2. `window`, `backoff`, `record` and `report` do no I/O, read no clock and log nothing.
 //! 3. Nothing below `service` sleeps on an error or looks at the stop signal.
 //! 4. Nothing but the limiter and the sign-in is shared between services.
@@ -32,6 +33,7 @@
 //! 7. The cursor passes a window only when every output has confirmed all its records, and never moves back.
 
 pub mod backoff;
+pub mod check;
 pub mod client;
 pub mod config;
 pub mod ledger;

@@ -1,11 +1,14 @@
 //! Arguments, configuration, log, runtime, exit status.
 
+mod command;
+
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use chrono::Utc;
 use clap::Parser;
+use command::Command;
 use exchange_reports_collector::config::{self, Config};
 use exchange_reports_collector::privileges::{self, DeniedFiles};
 use exchange_reports_collector::{prepare, run, signal};
@@ -15,6 +18,10 @@ use tracing_subscriber::EnvFilter;
 /// The exit status for a configuration that cannot be run (`EX_CONFIG` of sysexits).
 const BAD_CONFIGURATION: u8 = 78;
 
+/// What is logged unless `RUST_LOG` says otherwise.
+const INFO: &str = "info";
+const DEBUG: &str = "info,exchange_reports_collector=debug";
+
 /// Collects the Microsoft 365 Exchange reports and delivers them to Devo, every record confirmed.
 ///
 /// Works in the current folder, with config/, certs/, credentials/ and state/ beside each other.
@@ -22,8 +29,13 @@ const BAD_CONFIGURATION: u8 = 78;
 #[command(version, about, long_about)]
 struct Arguments {
     /// The configuration; a relative name is looked up under config/ [default: the variable `CONFIG_FILE`, else config.yaml]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<String>,
+    /// The same as the command `check`
+    #[arg(long)]
+    validate: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
 }
 
 fn main() -> ExitCode {
@@ -32,15 +44,28 @@ fn main() -> ExitCode {
         arguments.config.as_deref(),
         std::env::var("CONFIG_FILE").ok().as_deref(),
     );
-    let loaded = match config::load(&path, Utc::now()) {
+    let loaded = config::load(&path, Utc::now());
+    let validate = arguments.validate.then_some(Command::Check { json: false });
+    if let Some(command) = arguments.command.or(validate) {
+        log_to_stderr("error");
+        return command.carry_out(&path, loaded).unwrap_or_else(|error| {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        });
+    }
+    let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(mistakes) => {
-            log_to_stderr(false);
+            log_to_stderr(INFO);
             error!("the configuration cannot be run; nothing was started\n{mistakes}");
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
-    log_to_stderr(loaded.config.globals.debug);
+    log_to_stderr(if loaded.config.globals.debug {
+        DEBUG
+    } else {
+        INFO
+    });
     info!(version = env!("CARGO_PKG_VERSION"), configuration = %path.display(), "starting");
     for warning in &loaded.warnings {
         warn!("{warning}");
@@ -99,12 +124,7 @@ fn collect(config: Config) -> Result<(), Failure> {
     result.map_err(Failure::Running)
 }
 
-fn log_to_stderr(debug: bool) {
-    let default = if debug {
-        "info,exchange_reports_collector=debug"
-    } else {
-        "info"
-    };
+fn log_to_stderr(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -127,6 +127,17 @@ impl Relay {
         }
     }
 
+    /// When our certificate ends; `None` for a peer that is shown none.
+    ///
+    /// # Errors
+    /// The certificate's file cannot be used.
+    pub fn certificate_expiry(&self) -> Result<Option<DateTime<Utc>>, DeliveryError> {
+        match &self.peer {
+            Peer::Tls(relay) => tls::expiry(relay).map(Some),
+            Peer::Console => Ok(None),
+        }
+    }
+
     /// Opens a connection: reads the certificate files anew, tries the addresses of the name, shakes hands.
     ///
     /// With TLS 1.3 a relay that refuses our certificate says so only after this: any of the delivery's methods may report it.

@@ -11,6 +11,7 @@ use std::fmt;
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::SingleCertAndKey;
@@ -40,6 +41,11 @@ pub(super) fn check(relay: &RelayOutput) -> Result<(), DeliveryError> {
     configuration(relay)?;
     server_name(relay)?;
     Ok(())
+}
+
+/// When our certificate ends.
+pub(super) fn expiry(relay: &RelayOutput) -> Result<DateTime<Utc>, DeliveryError> {
+    Ok(files::expiry(relay)?)
 }
 
 impl Session {

@@ -55,7 +55,7 @@ pub(super) fn begin(
 }
 
 /// Who the records are from. One known by its users' domain may become known by its id, when Basic is given up.
-pub(super) fn tenant_of(credentials: &Credentials) -> String {
+pub(crate) fn tenant_of(credentials: &Credentials) -> String {
     match credentials {
         Credentials::Basic { username, .. } => {
             format!(
@@ -77,7 +77,8 @@ pub(super) fn tenant_of(credentials: &Credentials) -> String {
     }
 }
 
-fn is_another_tenant(known: &str, now: &str) -> bool {
+/// Whether the two cannot be one and the same.
+pub(crate) fn is_another_tenant(known: &str, now: &str) -> bool {
     let kind = |tenant: &str| tenant.split(' ').next().map(str::to_owned);
     kind(known) == kind(now) && !known.eq_ignore_ascii_case(now)
 }

@@ -8,7 +8,7 @@ use tracing::{error, info};
 use crate::client::Client;
 
 /// A difference that an operator should know of.
-const DIFFERENCE_MAX: TimeDelta = TimeDelta::minutes(5);
+pub(crate) const DIFFERENCE_MAX: TimeDelta = TimeDelta::minutes(5);
 
 /// Our clock and the reporting service's.
 #[derive(Clone)]

@@ -8,6 +8,7 @@
 mod answers;
 mod backlog;
 mod certificates;
+mod checking;
 mod clock;
 mod collecting;
 mod configuration;

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
@@ -159,6 +159,16 @@ pub(super) fn identity(
         Err(Error::InconsistentKeys(_)) => Err(mismatch()),
         Err(other) => Err(cert.error(Problem::UnusableCertificate(other.to_string()))),
     }
+}
+
+/// When our certificate ends.
+pub(super) fn expiry(relay: &RelayOutput) -> Result<DateTime<Utc>, FileError> {
+    let cert = PemFile::read("cert", &relay.cert)?;
+    let certificates = cert.certificates()?;
+    let (_, parsed) = X509Certificate::from_der(&certificates[0])
+        .map_err(|error| cert.error(Problem::UnusableCertificate(error.to_string())))?;
+    let end = parsed.validity().not_after.timestamp();
+    Ok(DateTime::from_timestamp(end, 0).unwrap_or(DateTime::<Utc>::MAX_UTC))
 }
 
 /// A PEM file that has been read.

@@ -1,0 +1,164 @@
+//! What was found, a line for each part, for people and for machines.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// Everything that was found.
+#[derive(Debug)]
+pub struct Inspection {
+    /// A line for each part, in the order of the configuration.
+    pub lines: Vec<Line>,
+}
+
+/// What was found of one part.
+#[derive(Debug)]
+pub struct Line {
+    /// What was looked at, such as `output devo_1: relay`.
+    pub part: String,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// How long it took, where that tells something.
+    pub took: Option<Duration>,
+}
+
+/// What came of looking at one part; the text says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It will work.
+    Fine(String),
+    /// It will work, but an operator should look at it.
+    Doubtful(String),
+    /// It will not work. The text ends with what to do.
+    Failed(String),
+    /// Nobody knows: what has to come before it has failed.
+    NotTried(String),
+}
+
+impl Verdict {
+    /// What has failed, and what to do about it.
+    pub(super) fn failed(what: impl fmt::Display, action: impl fmt::Display) -> Self {
+        Self::Failed(format!("{what}: {action}"))
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Fine(_) => "ok",
+            Self::Doubtful(_) => "warning",
+            Self::Failed(_) => "FAILED",
+            Self::NotTried(_) => "not tried",
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Fine(text) | Self::Doubtful(text) | Self::Failed(text) | Self::NotTried(text) => {
+                text
+            }
+        }
+    }
+}
+
+impl Line {
+    pub(super) fn new(part: impl Into<String>, verdict: Verdict) -> Self {
+        Self {
+            part: part.into(),
+            verdict,
+            took: None,
+        }
+    }
+
+    /// The same, with the time that it took.
+    pub(super) fn after(self, took: Duration) -> Self {
+        Self {
+            took: Some(took),
+            ..self
+        }
+    }
+}
+
+impl Inspection {
+    /// Whether nothing has failed.
+    pub fn is_fine(&self) -> bool {
+        self.count("FAILED") == 0
+    }
+
+    /// `{"ok", "checks": [{"part", "verdict": "ok" | "warning" | "failed" | "not tried", "text", "milliseconds"}]}`.
+    pub fn json(&self) -> Value {
+        let check = |line: &Line| {
+            json!({
+                "part": line.part,
+                "verdict": line.verdict.name().to_ascii_lowercase(),
+                "text": line.verdict.text(),
+                "milliseconds": line.took.map(milliseconds),
+            })
+        };
+        let checks: Vec<_> = self.lines.iter().map(check).collect();
+        json!({"ok": self.is_fine(), "checks": checks})
+    }
+
+    fn count(&self, name: &str) -> usize {
+        let named = |line: &&Line| line.verdict.name() == name;
+        self.lines.iter().filter(named).count()
+    }
+}
+
+/// A table: part, verdict and what there is to say, and a line that sums up.
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = self.lines.iter().map(|line| line.part.chars().count());
+        let width = parts.max().unwrap_or_default();
+        for Line {
+            part,
+            verdict,
+            took,
+        } in &self.lines
+        {
+            write!(f, "{part:width$}  {}: {}", verdict.name(), verdict.text())?;
+            match took {
+                // What has failed ends with what to do.
+                Some(took) if matches!(verdict, Verdict::Fine(_)) => {
+                    writeln!(f, " ({} ms)", milliseconds(*took))?;
+                }
+                _ => writeln!(f)?,
+            }
+        }
+        let [failed, not_tried, warnings] =
+            ["FAILED", "not tried", "warning"].map(|name| self.count(name));
+        match (failed, warnings) {
+            (0, 0) => writeln!(f, "all of it will work"),
+            (0, _) => writeln!(f, "all of it will work; to be looked at: {warnings}"),
+            _ => writeln!(f, "failed: {failed}, not tried: {not_tried}"),
+        }
+    }
+}
+
+fn milliseconds(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_and_the_json_tell_the_same() {
+        let inspection = Inspection {
+            lines: vec![
+                Line::new("a", Verdict::Fine("good".to_owned())).after(Duration::from_millis(7)),
+                Line::new("a longer part", Verdict::failed("it is bad", "mend it"))
+                    .after(Duration::from_millis(8)),
+                Line::new("b", Verdict::NotTried("it is bad".to_owned())),
+            ],
+        };
+        insta::assert_snapshot!(inspection, @r"
+        a              ok: good (7 ms)
+        a longer part  FAILED: it is bad: mend it
+        b              not tried: it is bad
+        failed: 1, not tried: 1
+        ");
+        insta::assert_snapshot!(inspection.json(), @r#"{"checks":[{"milliseconds":7,"part":"a","text":"good","verdict":"ok"},{"milliseconds":8,"part":"a longer part","text":"it is bad: mend it","verdict":"failed"},{"milliseconds":null,"part":"b","text":"it is bad","verdict":"not tried"}],"ok":false}"#);
+        assert!(!inspection.is_fine());
+    }
+}

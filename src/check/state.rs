@@ -1,0 +1,90 @@
+//! The state folder, and what is in it of each service.
+
+use super::{Line, Verdict};
+use crate::config::{Config, Input, ServiceConfig};
+use crate::ledger::{self, LedgerError, Owner, Reading};
+use crate::service::{chain, is_another_tenant, tenant_of};
+
+pub(super) fn lines(config: &Config) -> Vec<Line> {
+    let path = &config.globals.state_directory;
+    let shown = path.display();
+    let part = "state folder";
+    match ledger::probe(path) {
+        Ok(false) => {
+            let text = format!("{shown} is not there yet, and can be made");
+            return vec![Line::new(part, Verdict::Fine(text))];
+        }
+        Err(error) => return vec![Line::new(part, failed(&error))],
+        Ok(true) => {}
+    }
+    let mut damaged = vec![];
+    let mut known = 0;
+    for input in &config.inputs {
+        for service in &input.services {
+            match of_service(config, input, service) {
+                Ok(true) => known += 1,
+                Ok(false) => {}
+                Err(error) => {
+                    let part = format!("state of {}: {}", input.name, service.report.service);
+                    damaged.push(Line::new(part, failed(&error)));
+                }
+            }
+        }
+    }
+    let text = format!(
+        "{shown} can be written, and no collector holds it; services that go on from it: {known}"
+    );
+    let mut lines = vec![Line::new(part, Verdict::Fine(text))];
+    lines.append(&mut damaged);
+    lines
+}
+
+/// Whether the service has state, which is sound and its own.
+fn of_service(
+    config: &Config,
+    input: &Input,
+    service: &ServiceConfig,
+) -> Result<bool, LedgerError> {
+    let path = &config.globals.state_directory;
+    let owner = Owner {
+        input: &input.name,
+        id: &input.id,
+        service: service.report.service,
+    };
+    let Some(cursor) = Reading::of(path, owner)?.cursor else {
+        return Ok(false);
+    };
+    ledger::probe_service(path, owner)?;
+    let reset = &service.reset_persistence_auth;
+    let kept = reset.is_none() || *reset == cursor.reset_persistence_auth;
+    let tenant = tenant_of(&input.credentials);
+    if kept && is_another_tenant(&cursor.tenant, &tenant) {
+        return Err(LedgerError::OtherTenant {
+            folder: owner.folder(path),
+            known: cursor.tenant,
+            now: tenant,
+        });
+    }
+    Ok(true)
+}
+
+/// The ledger's errors say what to do, but for the rarer ones of the system.
+fn failed(error: &LedgerError) -> Verdict {
+    let LedgerError::Io {
+        action,
+        path,
+        hint,
+        source,
+    } = error
+    else {
+        return Verdict::Failed(chain(error));
+    };
+    let hint = hint.trim_start_matches(" (");
+    let hint = hint.strip_suffix(')').unwrap_or(
+        "look into why the system refuses it, or name another folder in globals.persistence.config.directory_name",
+    );
+    Verdict::failed(
+        format!("cannot {action} {}: {source}", path.display()),
+        hint,
+    )
+}
