@@ -1,14 +1,15 @@
 //! The commands beside collecting: what is given, and what is printed.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use exchange_reports_collector::check::check;
-use exchange_reports_collector::config::{Loaded, Mistakes};
-use exchange_reports_collector::privileges;
+use exchange_reports_collector::config::{self, Config, Loaded, Mistakes};
+use exchange_reports_collector::{privileges, state};
 use serde_json::Value;
 
 /// What is done instead of collecting.
@@ -20,6 +21,42 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Shows or changes what is kept of the services
+    State {
+        /// The state folder [default: the one that the configuration names]
+        #[arg(long, value_name = "FOLDER", global = true)]
+        directory: Option<PathBuf>,
+        #[command(subcommand)]
+        action: Action,
+    },
+}
+
+/// What is done with the state.
+#[derive(Subcommand)]
+pub(crate) enum Action {
+    /// Cursor, lag, unfinished window and counts of each service; also while a collector runs
+    Show {
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sets a service's cursor; not while a collector runs
+    Set {
+        /// The service, or INPUT.ID.SERVICE as `state show` prints it
+        service: String,
+        /// Everything before it counts as delivered, everything after it is collected; such as 2024-05-07T15:35:24Z
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        cursor: DateTime<Utc>,
+    },
+    /// Has a service start over, as if it had never run; not while a collector runs
+    Reset {
+        /// The service, or INPUT.ID.SERVICE as `state show` prints it
+        service: String,
+    },
+}
+
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    config::time(text.trim()).ok_or_else(|| "write it as 2024-05-07T15:35:24Z (UTC)".to_owned())
 }
 
 impl Command {
@@ -31,6 +68,16 @@ impl Command {
     ) -> Result<ExitCode> {
         match self {
             Self::Check { json } => inspect(json, path, loaded),
+            Self::State { directory, action } => {
+                let config = loaded.ok().map(|loaded| loaded.config);
+                let directory = directory
+                    .or_else(|| Some(config.as_ref()?.globals.state_directory.clone()))
+                    .or_else(|| config::state_directory(path))
+                    .with_context(|| {
+                        format!("{} cannot be read, so it does not tell where the state is: name its folder by `--directory`", path.display())
+                    })?;
+                on_state(action, &directory, config.as_ref())
+            }
         }
     }
 }
@@ -54,6 +101,33 @@ fn inspect(json: bool, path: &Path, loaded: Result<Loaded, Mistakes>) -> Result<
         print(&inspection.to_string())?;
     }
     Ok(ExitCode::from(u8::from(!inspection.is_fine())))
+}
+
+fn on_state(action: Action, directory: &Path, config: Option<&Config>) -> Result<ExitCode> {
+    let now = Utc::now();
+    if directory.exists() {
+        // What is written is to belong to whom the state belongs to.
+        privileges::rehearse(directory, &[])?;
+    }
+    match action {
+        Action::Show { json } => {
+            let shown = state::show(directory, config, now)?;
+            if json {
+                print_json(&shown.iter().map(state::Shown::json).collect())?;
+            } else {
+                print(&state::table(&shown))?;
+            }
+        }
+        Action::Set { service, cursor } => {
+            let told = state::set(directory, &service, cursor, config, now)?;
+            print(&format!("{told}\n"))?;
+        }
+        Action::Reset { service } => {
+            let told = state::reset(directory, &service, config, now)?;
+            print(&format!("{told}\n"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_json(value: &Value) -> Result<()> {

@@ -33,6 +33,7 @@ use crate::report::Report;
 
 pub use file::locate;
 pub use finding::{Finding, Mistakes};
+pub use scalar::time;
 
 use finding::Findings;
 use reader::Section;
@@ -57,6 +58,15 @@ pub fn read(path: &Path, text: &str, now: DateTime<Utc>) -> Result<Loaded, Mista
     let findings = Findings::new(path);
     let config = config(text, now, &findings);
     findings.conclude(config)
+}
+
+/// The state folder that the configuration file at `path` names, though the rest of it may be of no use: a credential may be missing where
+/// the state is only looked at. `None` if that cannot be told.
+pub fn state_directory(path: &Path) -> Option<PathBuf> {
+    let findings = Findings::new(path);
+    let tree = yaml::tree(&file::text(path, &findings)?, &findings)?;
+    let file = Section::root(&tree, &findings)?;
+    globals::read(&file.field("globals")).map(|globals| globals.state_directory)
 }
 
 /// A configuration that can be run, and what the operator should be told about it.

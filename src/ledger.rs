@@ -11,6 +11,7 @@
 //! state/INPUT.ID.SERVICE/journal.OUT  what OUT has confirmed of the unfinished window
 //! ```
 
+mod amending;
 mod cursor;
 mod error;
 mod file;
@@ -27,7 +28,7 @@ pub use self::cursor::{Carried, Cursor};
 pub use self::error::LedgerError;
 pub use self::journal::{Journal, Mark};
 use self::key::Key;
-pub use self::reading::{Reading, probe, probe_service};
+pub use self::reading::{Reading, ServiceFolder, probe, probe_service, services};
 use crate::record::{Fingerprint, Fingerprinter};
 use crate::window::Window;
 

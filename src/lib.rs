@@ -19,7 +19,7 @@
 //! - [`client`]: Microsoft's side: sign-in, walks, pages, errors with their remedy · [`limiter`]: the tenant's budget of requests
 //! - [`relay`]: Devo's side: deliveries and receipts
 //! - [`ledger`]: what is confirmed, on disk
-//! - [`check`]: whether all will work, told before the first record
+//! - [`check`]: whether all will work, told before the first record · [`state`]: the state by hand
 //! - [`privileges`]: giving up root · [`signal`]: what stops the collector · [`memory`]: what a backlog has taken, kept and given back
 //!
 //! # The invariants
@@ -45,6 +45,7 @@ pub mod relay;
 pub mod report;
 pub mod service;
 pub mod signal;
+pub mod state;
 pub mod window;
 
 use std::sync::Arc;

@@ -50,7 +50,7 @@ pub(super) fn name(text: &str) -> Result<(String, bool), String> {
 
 /// A time as the documentation writes it (`2024-05-07T15:35:24.133642`), with or without fraction and offset, with a
 /// space for the `T`, or the date alone. Without an offset it is UTC.
-pub(super) fn time(text: &str) -> Option<DateTime<Utc>> {
+pub fn time(text: &str) -> Option<DateTime<Utc>> {
     let year = text.get(..4)?;
     if !year.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, eaccess};
@@ -11,6 +11,7 @@ use super::cursor::Cursor;
 use super::journal::Journal;
 use super::key::Key;
 use super::{LedgerError, Owner};
+use crate::report::Report;
 use crate::window::Window;
 
 const JOURNAL: &str = "journal.";
@@ -74,6 +75,49 @@ fn allowed(path: &Path, how: AccessFlags) -> io::Result<()> {
     Ok(eaccess(path, how)?)
 }
 
+/// A service that has a folder in a state folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceFolder {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The input's name.
+    pub input: String,
+    /// The input's id.
+    pub id: String,
+    /// The service's report.
+    pub report: &'static Report,
+}
+
+/// All services that have a folder in the state folder at `path`, in the order of their names.
+///
+/// # Errors
+///
+/// If the folder cannot be read.
+pub fn services(path: &Path) -> Result<Vec<ServiceFolder>, LedgerError> {
+    let read = |cause| LedgerError::io("read", path, cause);
+    let mut services = vec![];
+    for entry in fs::read_dir(path).map_err(read)? {
+        let folder = entry.map_err(read)?.path();
+        let name = folder.file_name().and_then(|name| name.to_str());
+        // None of the three holds a dot.
+        let parts: Vec<_> = name.unwrap_or_default().split('.').collect();
+        let [input, id, service] = parts[..] else {
+            continue;
+        };
+        if let Some(report) = Report::by_service(service).filter(|_| folder.is_dir()) {
+            let (input, id) = (input.to_owned(), id.to_owned());
+            services.push(ServiceFolder {
+                folder,
+                input,
+                id,
+                report,
+            });
+        }
+    }
+    services.sort_by(|one, other| one.folder.cmp(&other.folder));
+    Ok(services)
+}
+
 /// What a service's files tell.
 #[derive(Debug)]
 pub struct Reading {
@@ -83,6 +127,17 @@ pub struct Reading {
     pub unfinished: Option<Window>,
     /// Each output that has a journal, and how many records at or after the cursor it has confirmed.
     pub confirmed: Vec<(String, u64)>,
+}
+
+impl ServiceFolder {
+    /// Whose ledger it is.
+    pub fn owner(&self) -> Owner<'_> {
+        Owner {
+            input: &self.input,
+            id: &self.id,
+            service: self.report.service,
+        }
+    }
 }
 
 impl Reading {

@@ -7,6 +7,7 @@
 
 mod answers;
 mod backlog;
+mod by_hand;
 mod certificates;
 mod checking;
 mod clock;
