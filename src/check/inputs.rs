@@ -27,10 +27,12 @@ pub(super) async fn lines(input: &Input) -> Vec<Line> {
     let client = match Client::new(input) {
         Ok(client) => client,
         Err(error) => {
+            // The first of them is the input's name.
+            let reasons: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
             let action = "put right the file that is named, or the parameter that names it";
             let mut lines = vec![Line::new(
                 part("files"),
-                Verdict::failed(format!("{error:#}"), action),
+                Verdict::failed(reasons.join(": "), action),
             )];
             lines.push(Line::new(
                 part("sign-in"),

@@ -139,9 +139,7 @@ pub(super) fn refused(refusal: Refusal<'_>, body: &[u8]) -> FetchError {
         StatusCode::UNAUTHORIZED if basic && kind == Kind::Unauthorized => {
             error.with_action(BASIC_IS_OFF)
         }
-        StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            error.with_action("give the proxy's user name and password in HTTPS_PROXY")
-        }
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => error.with_action(PROXY_CREDENTIALS),
         _ => error,
     }
 }
@@ -200,6 +198,8 @@ pub(super) fn unanswered(error: reqwest::Error, url: &Url) -> FetchError {
     if error.is_connect() {
         let hint = if error.is_dns() {
             Some("the name could not be resolved: check the host name, and this machine's DNS")
+        } else if wants_credentials_for_the_proxy(&error) {
+            Some(PROXY_CREDENTIALS)
         } else {
             tls_hint(&error)
         };
@@ -225,6 +225,22 @@ fn cut_short(error: reqwest::Error) -> FetchError {
             .with_source(error);
     }
     FetchError::new(Kind::CutShort, "the answer was cut short").with_source(error)
+}
+
+const PROXY_CREDENTIALS: &str =
+    "give the proxy's user name and password in HTTPS_PROXY (`http://user:password@host:port`)";
+
+/// Whether a proxy has refused to lead to the service (407) for want of credentials. The error's type is hyper-util's own: there are only its
+/// words to go by, and without them the advice is a more general one.
+fn wants_credentials_for_the_proxy(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.to_string().contains("proxy authorization required") {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// What can be done about a handshake that failed for the certificate that was shown.

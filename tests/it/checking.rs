@@ -181,6 +181,17 @@ async fn a_good_setup_is_told_in_full() {
     assert_eq!(setting.service.requests_for(Report::MailDetailAtp).len(), 1);
     assert_eq!(setting.service.tokens_issued(), 1);
     assert!(files(&setting.folder.state()).is_empty());
+
+    fs::remove_dir(setting.folder.state()).unwrap();
+    let told = check(&setting).await;
+    assert_eq!(told.code, 0, "{}", told.text);
+    assert!(
+        told.text
+            .contains("state is not there yet, and can be made"),
+        "{}",
+        told.text
+    );
+    assert!(!setting.folder.state().exists());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -427,7 +438,7 @@ async fn an_applications_certificate_that_is_no_pair_is_told() {
     };
     configure(&setting, input(&setting).credentials(credentials));
     insta::assert_snapshot!(failures(&setting).await, @r"
-    input INPUT: files | FAILED: input `INPUT`: `client_certificate` and `client_key` do not belong together: the certificate in credentials/app.crt was made for another key than the one in credentials/app.key: put right the file that is named, or the parameter that names it
+    input INPUT: files | FAILED: `client_certificate` and `client_key` do not belong together: the certificate in credentials/app.crt was made for another key than the one in credentials/app.key: put right the file that is named, or the parameter that names it
     input INPUT: sign-in | not tried: a file cannot be used
     input INPUT: MessageTrace_service | not tried: a file cannot be used
     input INPUT: MailDetailATP_service | not tried: a file cannot be used
@@ -561,7 +572,7 @@ async fn a_proxy_that_refuses_us_is_told() {
     let proxy = format!("http://127.0.0.1:{port}");
     let told = failed(&check_with(&setting, &["check"], &[("HTTPS_PROXY", &proxy)]).await);
     insta::assert_snapshot!(told.replace(&port, "PROXY"), @r"
-    input INPUT: sign-in | FAILED: cannot connect to https://login.example.com: error sending request: client error (Connect): tunnel error: proxy authorization required: if this lasts, check the way from this machine to the reporting service: name server, firewall, HTTPS_PROXY
+    input INPUT: sign-in | FAILED: cannot connect to https://login.example.com: error sending request: client error (Connect): tunnel error: proxy authorization required: give the proxy's user name and password in HTTPS_PROXY (`http://user:password@host:port`)
     input INPUT: MessageTrace_service | not tried: there is no token
     input INPUT: MailDetailATP_service | not tried: there is no token
     input INPUT: clock | not tried: the reporting service has told no time
