@@ -10,20 +10,19 @@ mod outputs;
 mod state;
 mod way;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
 pub use line::{Inspection, Line, Verdict};
 
-use crate::config::{Loaded, Mistakes};
+use crate::config::{Loaded, Mistakes, Source};
 use crate::privileges::Outcome;
 
 /// Tries everything. `user` is who the process has become ([`crate::privileges::rehearse`]), `None` where there was no configuration to
 /// go by.
 pub async fn check(
-    path: &Path,
+    source: &Source,
     loaded: Result<Loaded, Mistakes>,
     user: Option<anyhow::Result<Outcome>>,
 ) -> Inspection {
@@ -31,7 +30,7 @@ pub async fn check(
         Ok(loaded) => loaded,
         Err(mistakes) => return without_configuration(&mistakes),
     };
-    let mut lines = configuration(path, &loaded);
+    let mut lines = configuration(source, &loaded);
     lines.extend(user.map(|user| Line::new("user", as_user(user))));
     let config = Arc::new(loaded.config);
     let mut parts = JoinSet::new();
@@ -51,12 +50,12 @@ pub async fn check(
     Inspection { lines }
 }
 
-fn configuration(path: &Path, loaded: &Loaded) -> Vec<Line> {
+fn configuration(source: &Source, loaded: &Loaded) -> Vec<Line> {
     let config = &loaded.config;
     let services: usize = config.inputs.iter().map(|input| input.services.len()).sum();
     let text = format!(
         "{}: {}, {}, {}",
-        path.display(),
+        source,
         counted(config.outputs.len(), "output"),
         counted(config.inputs.len(), "input"),
         counted(services, "service"),

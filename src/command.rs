@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use exchange_reports_collector::check::check;
-use exchange_reports_collector::config::{self, Config, Loaded, Mistakes};
+use exchange_reports_collector::config::{self, Config, Loaded, Mistakes, Source};
 use exchange_reports_collector::{privileges, state};
 use serde_json::Value;
 
@@ -60,21 +60,21 @@ fn time(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 impl Command {
-    /// Carries the command out under the configuration that was looked for at `path`.
+    /// Carries the command out under the configuration that was looked for at `source`.
     pub(crate) fn carry_out(
         self,
-        path: &Path,
+        source: &Source,
         loaded: Result<Loaded, Mistakes>,
     ) -> Result<ExitCode> {
         match self {
-            Self::Check { json } => inspect(json, path, loaded),
+            Self::Check { json } => inspect(json, source, loaded),
             Self::State { directory, action } => {
                 let config = loaded.ok().map(|loaded| loaded.config);
                 let directory = directory
                     .or_else(|| Some(config.as_ref()?.globals.state_directory.clone()))
-                    .or_else(|| config::state_directory(path))
+                    .or_else(|| config::state_directory(source))
                     .with_context(|| {
-                        format!("{} cannot be read, so it does not tell where the state is: name its folder by `--directory`", path.display())
+                        format!("{source} cannot be read, so it does not tell where the state is: name its folder by `--directory`")
                     })?;
                 on_state(action, &directory, config.as_ref())
             }
@@ -82,7 +82,7 @@ impl Command {
     }
 }
 
-fn inspect(json: bool, path: &Path, loaded: Result<Loaded, Mistakes>) -> Result<ExitCode> {
+fn inspect(json: bool, source: &Source, loaded: Result<Loaded, Mistakes>) -> Result<ExitCode> {
     // Before any thread starts, as for collecting.
     let user = loaded.as_ref().ok().map(|loaded| {
         let config = &loaded.config;
@@ -92,7 +92,7 @@ fn inspect(json: bool, path: &Path, loaded: Result<Loaded, Mistakes>) -> Result<
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let inspection = runtime.block_on(check(path, loaded, user));
+    let inspection = runtime.block_on(check(source, loaded, user));
     // A name server that hangs must not hold up the end.
     runtime.shutdown_background();
     if json {

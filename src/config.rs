@@ -3,15 +3,17 @@
 //! What a value must be is checked once, here; a [`Config`] in hand is one that can be run. Whether the files that it names
 //! exist is left to those who open them.
 //!
-//! The way is: text → tree of values (`config/yaml.rs`) → this model (`config/inputs.rs` and its neighbours, by way of
-//! `config/reader.rs`). Another form of configuration is another door to the tree, and shares all that comes after it.
+//! The way is: text → tree of values (`config/yaml.rs`; for the hosted form `config/json.rs`, and `config/hosted.rs`, which alone
+//! knows what is called otherwise there) → this model (`config/inputs.rs` and its neighbours, by way of `config/reader.rs`).
 
 mod credentials;
 mod endpoints;
 mod file;
 mod finding;
 mod globals;
+mod hosted;
 mod inputs;
+mod json;
 mod names;
 mod outputs;
 mod reader;
@@ -23,6 +25,7 @@ mod yaml;
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -31,42 +34,53 @@ use url::Url;
 
 use crate::report::Report;
 
-pub use file::locate;
+pub use file::{Named, Source};
 pub use finding::{Finding, Mistakes};
 pub use scalar::time;
 
 use finding::Findings;
 use reader::Section;
+use tree::Node;
 
-/// Reads the configuration file at `path`; `now` is the present, which no `start_time` may be ahead of.
+/// Reads the configuration; `now` is the present, which no `start_time` may be ahead of.
 ///
 /// # Errors
 ///
-/// Every mistake of the file, or the one that kept it from being read.
-pub fn load(path: &Path, now: DateTime<Utc>) -> Result<Loaded, Mistakes> {
-    let findings = Findings::new(path);
-    let config = file::text(path, &findings).and_then(|text| config(&text, now, &findings));
+/// Every mistake of its files, or the one that kept them from being read.
+pub fn load(source: &Source, now: DateTime<Utc>) -> Result<Loaded, Mistakes> {
+    let findings = Findings::new(&source.files());
+    let tree = tree(source, &findings);
+    let config = tree.and_then(|tree| config(&tree, now, &findings));
     findings.conclude(config)
 }
 
-/// Reads a configuration from its text; `path` is only what the findings call it.
+/// Reads a configuration in YAML from its text; `path` is only what the findings call it.
 ///
 /// # Errors
 ///
 /// Every mistake of the text.
 pub fn read(path: &Path, text: &str, now: DateTime<Utc>) -> Result<Loaded, Mistakes> {
-    let findings = Findings::new(path);
-    let config = config(text, now, &findings);
+    let findings = Findings::new(&[path]);
+    let config = yaml::tree(text, &findings).and_then(|tree| config(&tree, now, &findings));
     findings.conclude(config)
 }
 
-/// The state folder that the configuration file at `path` names, though the rest of it may be of no use: a credential may be missing where
-/// the state is only looked at. `None` if that cannot be told.
-pub fn state_directory(path: &Path) -> Option<PathBuf> {
-    let findings = Findings::new(path);
-    let tree = yaml::tree(&file::text(path, &findings)?, &findings)?;
+/// The state folder that the configuration names, though the rest of it may be of no use: a credential may be missing where the state is
+/// only looked at. `None` if that cannot be told.
+pub fn state_directory(source: &Source) -> Option<PathBuf> {
+    let findings = Findings::new(&source.files());
+    let tree = tree(source, &findings)?;
     let file = Section::root(&tree, &findings)?;
     globals::read(&file.field("globals")).map(|globals| globals.state_directory)
+}
+
+fn tree(source: &Source, findings: &Findings) -> Option<Rc<Node>> {
+    let texts = source.texts(findings)?;
+    if let [job, collector] = texts.as_slice() {
+        hosted::tree(job, collector, findings)
+    } else {
+        yaml::tree(texts.first()?, findings)
+    }
 }
 
 /// A configuration that can be run, and what the operator should be told about it.
@@ -80,9 +94,8 @@ pub struct Loaded {
     pub notes: Vec<Finding>,
 }
 
-fn config(text: &str, now: DateTime<Utc>, findings: &Findings) -> Option<Config> {
-    let tree = yaml::tree(text, findings)?;
-    let file = Section::root(&tree, findings)?;
+fn config(tree: &Node, now: DateTime<Utc>, findings: &Findings) -> Option<Config> {
+    let file = Section::root(tree, findings)?;
     let globals = globals::read(
         &file
             .field("globals")

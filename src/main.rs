@@ -9,7 +9,7 @@ use anyhow::Context;
 use chrono::Utc;
 use clap::Parser;
 use command::Command;
-use exchange_reports_collector::config::{self, Config};
+use exchange_reports_collector::config::{self, Config, Named, Source};
 use exchange_reports_collector::privileges::{self, DeniedFiles};
 use exchange_reports_collector::{prepare, run, signal};
 use tracing::{debug, error, info, warn};
@@ -31,6 +31,12 @@ struct Arguments {
     /// The configuration; a relative name is looked up under config/ [default: the variable `CONFIG_FILE`, else config.yaml]
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<String>,
+    /// The inputs of a hosted instance, in JSON [default: `/etc/devo/job/job_config.json`, if the next is there too]
+    #[arg(long = "job_config_loc", value_name = "FILE", global = true)]
+    job: Option<String>,
+    /// The settings and outputs of a hosted instance, in JSON [default: `/etc/devo/collector/collector_config.json`]
+    #[arg(long = "collector_config_loc", value_name = "FILE", global = true)]
+    collector: Option<String>,
     /// The same as the command `check`
     #[arg(long)]
     validate: bool,
@@ -40,15 +46,17 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let path = config::locate(
-        arguments.config.as_deref(),
-        std::env::var("CONFIG_FILE").ok().as_deref(),
-    );
-    let loaded = config::load(&path, Utc::now());
+    let source = Source::locate(&Named {
+        config: arguments.config.as_deref(),
+        variable: std::env::var("CONFIG_FILE").ok().as_deref(),
+        job: arguments.job.as_deref(),
+        collector: arguments.collector.as_deref(),
+    });
+    let loaded = config::load(&source, Utc::now());
     let validate = arguments.validate.then_some(Command::Check { json: false });
     if let Some(command) = arguments.command.or(validate) {
         log_to_stderr("error");
-        return command.carry_out(&path, loaded).unwrap_or_else(|error| {
+        return command.carry_out(&source, loaded).unwrap_or_else(|error| {
             error!("{error:#}");
             ExitCode::FAILURE
         });
@@ -66,7 +74,10 @@ fn main() -> ExitCode {
     } else {
         INFO
     });
-    info!(version = env!("CARGO_PKG_VERSION"), configuration = %path.display(), "starting");
+    info!(version = env!("CARGO_PKG_VERSION"), configuration = %source, "starting");
+    if arguments.config.is_some() && matches!(source, Source::Hosted { .. }) {
+        warn!("`--config` is not used: the files of a hosted instance are there, and they win");
+    }
     for warning in &loaded.warnings {
         warn!("{warning}");
     }

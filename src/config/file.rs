@@ -1,61 +1,142 @@
-//! The file itself: where it is looked for, and its text.
+//! The files themselves: where they are looked for, and their text.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::finding::Findings;
+use super::tree::Place;
 use crate::privileges::explain_denied;
 
 const FOLDER: &str = "config";
 const DEFAULT: &str = "config.yaml";
+const JOB: &str = "/etc/devo/job/job_config.json";
+const COLLECTOR: &str = "/etc/devo/collector/collector_config.json";
 
 /// A configuration of every service of a hundred inputs stays well below this.
 const SIZE_MAX: u64 = 1024 * 1024;
 
-/// Where the configuration is: the option's value, or else the variable's, or else `config.yaml`. A relative name is
-/// looked up under `config/`, and as it is if it is only there.
-pub fn locate(option: Option<&str>, variable: Option<&str>) -> PathBuf {
-    locate_where(option, variable, Path::exists)
+/// Where the configuration is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// One file in YAML.
+    File(PathBuf),
+    /// The two files in JSON that a Devo Collector Server gives to a hosted instance.
+    Hosted {
+        /// The inputs, and what they change of the collector's settings.
+        job: PathBuf,
+        /// The collector's settings and outputs.
+        collector: PathBuf,
+    },
 }
 
-fn locate_where(
-    option: Option<&str>,
-    variable: Option<&str>,
-    exists: impl Fn(&Path) -> bool,
-) -> PathBuf {
-    let given = [option, variable]
-        .into_iter()
-        .flatten()
-        .find(|name| !name.trim().is_empty());
-    let name = Path::new(given.unwrap_or(DEFAULT));
-    let usual = Path::new(FOLDER).join(name);
-    if name.is_absolute() || (!exists(&usual) && exists(name)) {
-        name.to_path_buf()
-    } else {
-        usual
+/// What the command line and the environment say about where the configuration is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Named<'a> {
+    /// The option `--config`.
+    pub config: Option<&'a str>,
+    /// The variable `CONFIG_FILE`.
+    pub variable: Option<&'a str>,
+    /// The option `--job_config_loc`.
+    pub job: Option<&'a str>,
+    /// The option `--collector_config_loc`.
+    pub collector: Option<&'a str>,
+}
+
+impl Source {
+    /// Where the configuration is. The two files of a hosted instance win where both are there, or where an option names one;
+    /// otherwise it is the file that `--config` names, or else `CONFIG_FILE`, or else `config.yaml`. A relative name of that is looked
+    /// up under `config/`, and as it is if it is only there.
+    pub fn locate(named: &Named<'_>) -> Self {
+        Self::locate_where(named, Path::exists)
+    }
+
+    fn locate_where(named: &Named<'_>, exists: impl Fn(&Path) -> bool) -> Self {
+        let job = PathBuf::from(named.job.unwrap_or(JOB));
+        let collector = PathBuf::from(named.collector.unwrap_or(COLLECTOR));
+        let asked = named.job.is_some() || named.collector.is_some();
+        if asked || (exists(&job) && exists(&collector)) {
+            return Self::Hosted { job, collector };
+        }
+        let given = [named.config, named.variable]
+            .into_iter()
+            .flatten()
+            .find(|name| !name.trim().is_empty());
+        let name = Path::new(given.unwrap_or(DEFAULT));
+        let usual = Path::new(FOLDER).join(name);
+        if name.is_absolute() || (!exists(&usual) && exists(name)) {
+            return Self::File(name.to_path_buf());
+        }
+        if !exists(&usual) && (exists(&job) || exists(&collector)) {
+            // One of two: what is missing is the other, not this one.
+            return Self::Hosted { job, collector };
+        }
+        Self::File(usual)
+    }
+
+    /// The files that it is made of.
+    pub fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::File(path) => vec![path],
+            Self::Hosted { job, collector } => vec![job, collector],
+        }
     }
 }
 
-/// The file's text, less a byte-order mark; `None` after a mistake.
-pub(super) fn text(path: &Path, findings: &Findings) -> Option<String> {
+impl fmt::Display for Source {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(out, "{}", path.display()),
+            Self::Hosted { job, collector } => {
+                write!(out, "{} and {}", job.display(), collector.display())
+            }
+        }
+    }
+}
+
+impl Source {
+    /// The texts of its files, less byte-order marks; `None` after a mistake.
+    pub(super) fn texts(&self, findings: &Findings) -> Option<Vec<String>> {
+        let missing = match self {
+            Self::File(_) => {
+                "create it after the example config/config.yaml, or name another with `--config` or CONFIG_FILE (a relative name is \
+                 looked up under config/)"
+            }
+            Self::Hosted { .. } => {
+                "a hosted instance needs both job_config.json and collector_config.json; `--job_config_loc` and \
+                 `--collector_config_loc` name other places for them"
+            }
+        };
+        let files = self.files();
+        let texts: Vec<_> = files
+            .into_iter()
+            .enumerate()
+            .map(|(file, path)| text(file, path, missing, findings))
+            .collect();
+        texts.into_iter().collect()
+    }
+}
+
+fn text(file: usize, path: &Path, missing: &str, findings: &Findings) -> Option<String> {
+    let place = Place::whole(file);
     let bytes = match bytes(path) {
         Ok(bytes) => bytes,
         Err(error) => {
-            findings.mistake(None, "", unreadable(path, &error));
+            findings.mistake(place, "", unreadable(path, &error, missing));
             return None;
         }
     };
     if bytes.len() as u64 > SIZE_MAX {
         findings.mistake(
-            None,
+            place,
             "",
             "the file is larger than 1 MiB: this is not a configuration",
         );
         return None;
     }
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
-        findings.mistake(None, "", "the file is in UTF-16: save it as UTF-8");
+        findings.mistake(place, "", "the file is in UTF-16: save it as UTF-8");
         return None;
     }
     match String::from_utf8(bytes) {
@@ -69,7 +150,7 @@ pub(super) fn text(path: &Path, findings: &Findings) -> Option<String> {
             let before = &error.as_bytes()[..valid];
             let line = memchr::memchr_iter(b'\n', before).count() + 1;
             findings.mistake(
-                Some(line),
+                Place::on(file, line),
                 "",
                 "a character here is not UTF-8: save the file as UTF-8",
             );
@@ -86,12 +167,9 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> String {
+fn unreadable(path: &Path, error: &io::Error, missing: &str) -> String {
     match error.kind() {
-        ErrorKind::NotFound => format!(
-            "there is no such file: create it after the example config/config.yaml, or name another with `--config` or \
-             CONFIG_FILE (a relative name is looked up under {FOLDER}/)"
-        ),
+        ErrorKind::NotFound => format!("there is no such file: {missing}"),
         ErrorKind::IsADirectory => {
             "this is a folder, and a file is needed: docker creates one where a mounted file does \
                                     not exist, so check the volume's left side"
@@ -106,13 +184,24 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
 mod tests {
     use super::*;
 
+    fn located(named: &Named<'_>, existing: &[&str]) -> Source {
+        Source::locate_where(named, |path| {
+            existing.iter().any(|name| Path::new(name) == path)
+        })
+    }
+
     #[test]
     fn a_relative_name_is_looked_up_under_config_first() {
-        let check = |option, variable, existing: &[&str], expected: &str| {
-            let path = locate_where(option, variable, |path| {
-                existing.iter().any(|name| Path::new(name) == path)
-            });
-            assert_eq!(path, Path::new(expected));
+        let check = |config, variable, existing: &[&str], expected: &str| {
+            let named = Named {
+                config,
+                variable,
+                ..Named::default()
+            };
+            assert_eq!(
+                located(&named, existing),
+                Source::File(PathBuf::from(expected))
+            );
         };
         check(None, None, &[], "config/config.yaml");
         check(None, None, &["config.yaml"], "config.yaml");
@@ -131,5 +220,42 @@ mod tests {
             "config/b.yaml",
         );
         check(Some("/etc/b.yaml"), None, &[], "/etc/b.yaml");
+    }
+
+    #[test]
+    fn the_two_files_of_a_hosted_instance_win_and_one_alone_does_only_where_nothing_else_is_there()
+    {
+        let check = |named: Named<'_>, existing: &[&str], expected: &str| {
+            assert_eq!(located(&named, existing).to_string(), expected);
+        };
+        let nothing = Named::default();
+        let config = Named {
+            config: Some("a.yaml"),
+            ..nothing
+        };
+        let both = format!("{JOB} and {COLLECTOR}");
+        check(nothing, &[JOB, COLLECTOR, "config/config.yaml"], &both);
+        check(config, &[JOB, COLLECTOR, "config/a.yaml"], &both);
+        check(
+            config,
+            &[COLLECTOR, "config/a.yaml", "config/config.yaml"],
+            "config/a.yaml",
+        );
+        check(nothing, &[JOB, "config/config.yaml"], "config/config.yaml");
+        check(nothing, &[JOB], &both);
+        let job = Named {
+            job: Some("job.json"),
+            ..config
+        };
+        check(
+            job,
+            &["config/a.yaml"],
+            &format!("job.json and {COLLECTOR}"),
+        );
+        let collector = Named {
+            collector: Some("c.json"),
+            ..nothing
+        };
+        check(collector, &[], &format!("{JOB} and c.json"));
     }
 }

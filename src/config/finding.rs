@@ -7,6 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::tree::Place;
 use super::{Config, Loaded};
 
 /// One thing to say about a configuration. Printed, it is one line: file, line, key and what to do.
@@ -78,17 +79,24 @@ impl Error for Mistakes {}
 
 /// Where the readers of a file put what they find, so that one run finds everything.
 pub(super) struct Findings {
-    file: PathBuf,
-    mistakes: RefCell<Vec<Finding>>,
-    warnings: RefCell<Vec<Finding>>,
-    notes: RefCell<Vec<Finding>>,
+    files: Vec<PathBuf>,
+    mistakes: RefCell<Vec<Found>>,
+    warnings: RefCell<Vec<Found>>,
+    notes: RefCell<Vec<Found>>,
     lenient: Cell<bool>,
 }
 
+struct Found {
+    place: Place,
+    key: String,
+    text: String,
+}
+
 impl Findings {
-    pub(super) fn new(file: &Path) -> Self {
+    /// Nothing found yet in `files`, which places name by their position here.
+    pub(super) fn new(files: &[&Path]) -> Self {
         Self {
-            file: file.to_path_buf(),
+            files: files.iter().map(|file| file.to_path_buf()).collect(),
             mistakes: RefCell::default(),
             warnings: RefCell::default(),
             notes: RefCell::default(),
@@ -97,22 +105,22 @@ impl Findings {
     }
 
     /// Reports what keeps the configuration from being used.
-    pub(super) fn mistake(&self, line: Option<usize>, key: &str, text: impl Into<String>) {
+    pub(super) fn mistake(&self, place: Place, key: &str, text: impl Into<String>) {
         if self.lenient.get() {
             let text = format!("{} (no harm while the input is not enabled)", text.into());
-            return self.warning(line, key, text);
+            return self.warning(place, key, text);
         }
-        self.add(&self.mistakes, line, key, text.into());
+        add(&self.mistakes, place, key, text.into());
     }
 
     /// Reports what the operator should know of, though the configuration can be used.
-    pub(super) fn warning(&self, line: Option<usize>, key: &str, text: impl Into<String>) {
-        self.add(&self.warnings, line, key, text.into());
+    pub(super) fn warning(&self, place: Place, key: &str, text: impl Into<String>) {
+        add(&self.warnings, place, key, text.into());
     }
 
     /// Reports what is only of interest to somebody who debugs.
-    pub(super) fn note(&self, line: Option<usize>, key: &str, text: impl Into<String>) {
-        self.add(&self.notes, line, key, text.into());
+    pub(super) fn note(&self, place: Place, key: &str, text: impl Into<String>) {
+        add(&self.notes, place, key, text.into());
     }
 
     /// Runs `read`; the mistakes that it reports become warnings.
@@ -126,11 +134,16 @@ impl Findings {
     /// The configuration if there was no mistake.
     pub(super) fn conclude(self, config: Option<Config>) -> Result<Loaded, Mistakes> {
         if config.is_none() && self.mistakes.borrow().is_empty() {
-            self.mistake(None, "", "this is not a configuration of the collector");
+            self.mistake(
+                Place::whole(0),
+                "",
+                "this is not a configuration of the collector",
+            );
         }
-        let mistakes = in_order(self.mistakes.into_inner());
-        let warnings = in_order(self.warnings.into_inner());
-        let notes = in_order(self.notes.into_inner());
+        let files = &self.files;
+        let mistakes = in_order(files, self.mistakes.into_inner());
+        let warnings = in_order(files, self.warnings.into_inner());
+        let notes = in_order(files, self.notes.into_inner());
         match config {
             Some(config) if mistakes.is_empty() => Ok(Loaded {
                 config,
@@ -140,20 +153,23 @@ impl Findings {
             _ => Err(Mistakes { mistakes, warnings }),
         }
     }
-
-    fn add(&self, to: &RefCell<Vec<Finding>>, line: Option<usize>, key: &str, text: String) {
-        to.borrow_mut().push(Finding {
-            file: self.file.clone(),
-            line,
-            key: key.to_owned(),
-            text,
-        });
-    }
 }
 
-/// In the order of the file; what concerns one line stays in the order in which it was found.
-fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
-    findings.sort_by_key(|finding| finding.line);
+fn add(to: &RefCell<Vec<Found>>, place: Place, key: &str, text: String) {
+    let key = key.to_owned();
+    to.borrow_mut().push(Found { place, key, text });
+}
+
+/// In the order of the files; what concerns one line stays in the order in which it was found.
+fn in_order(files: &[PathBuf], mut found: Vec<Found>) -> Vec<Finding> {
+    found.sort_by_key(|found| found.place);
+    let findings = found.into_iter().map(|Found { place, key, text }| Finding {
+        file: files.get(place.file).cloned().unwrap_or_default(),
+        line: place.line,
+        key,
+        text,
+    });
+    let mut findings: Vec<_> = findings.collect();
     findings.dedup();
     findings
 }

@@ -9,14 +9,14 @@ use secrecy::SecretString;
 
 use super::finding::Findings;
 use super::scalar;
-use super::tree::{Entry, Node, Value};
+use super::tree::{Entry, Node, Place, Value};
 use super::words::{joined, listed, nearest, quoted};
 
 /// A map of the tree, whose keys are known beforehand or are names of the operator's choosing.
 pub(super) struct Section<'a> {
     findings: &'a Findings,
     path: String,
-    line: Option<usize>,
+    place: Place,
     entries: &'a [Entry],
     asked: RefCell<Vec<&'static str>>,
 }
@@ -25,7 +25,7 @@ pub(super) struct Section<'a> {
 pub(super) struct Field<'a> {
     findings: &'a Findings,
     path: String,
-    line: Option<usize>,
+    place: Place,
     key: &'a str,
     present: bool,
     optional: bool,
@@ -37,10 +37,15 @@ impl<'a> Section<'a> {
     /// The whole file.
     pub(super) fn root(node: &'a Node, findings: &'a Findings) -> Option<Self> {
         if let Value::Map(entries) = &node.value {
-            return Some(Self::new(findings, String::new(), None, entries));
+            return Some(Self::new(
+                findings,
+                String::new(),
+                Place::whole(node.place.file),
+                entries,
+            ));
         }
         findings.mistake(
-            Some(node.line),
+            node.place,
             "",
             "the file does not begin with a map of keys: it needs `globals`, `inputs` and `outputs`, as in the \
              example config/config.yaml",
@@ -48,16 +53,11 @@ impl<'a> Section<'a> {
         None
     }
 
-    fn new(
-        findings: &'a Findings,
-        path: String,
-        line: Option<usize>,
-        entries: &'a [Entry],
-    ) -> Self {
+    fn new(findings: &'a Findings, path: String, place: Place, entries: &'a [Entry]) -> Self {
         Self {
             findings,
             path,
-            line,
+            place,
             entries,
             asked: RefCell::default(),
         }
@@ -74,7 +74,7 @@ impl<'a> Section<'a> {
             None => Field {
                 findings: self.findings,
                 path: joined(&self.path, key),
-                line: self.line,
+                place: self.place,
                 key,
                 present: false,
                 optional: true,
@@ -99,10 +99,13 @@ impl<'a> Section<'a> {
     fn at(&self, entry: &'a Entry) -> Field<'a> {
         Field {
             findings: self.findings,
-            path: joined(&self.path, &entry.key),
-            line: Some(entry.line),
+            path: match &entry.written {
+                Some(path) => path.clone(),
+                None => joined(&self.path, &entry.key),
+            },
+            place: entry.place,
             key: &entry.key,
-            present: true,
+            present: entry.place.line.is_some(),
             optional: true,
             value: match &entry.node.value {
                 Value::Blank => None,
@@ -117,7 +120,7 @@ impl<'a> Section<'a> {
             let field = self.field(key);
             if field.present {
                 self.findings.note(
-                    field.line,
+                    field.place,
                     &field.path,
                     "a setting of the original that has no meaning here",
                 );
@@ -128,11 +131,12 @@ impl<'a> Section<'a> {
     /// Warns of each key that nobody has asked for.
     pub(super) fn warn_of_unknown(&self) {
         let asked = self.asked.borrow();
+        let known = self.spelled(&asked);
         for field in self.unknown(&asked) {
-            let hint = match nearest(field.key, &asked) {
+            let hint = match nearest(field.key, &known) {
                 Some(name) => format!("did you mean {}?", quoted(name)),
-                None if asked.is_empty() => "no key is known here".to_owned(),
-                None => format!("known here: {}", listed(&asked, "and")),
+                None if known.is_empty() => "no key is known here".to_owned(),
+                None => format!("known here: {}", listed(&known, "and")),
             };
             field.warning(format!("unknown key, not used: {hint}"));
         }
@@ -150,7 +154,7 @@ impl<'a> Section<'a> {
             match nearest(field.key, &asked).filter(|_| plain) {
                 Some(name) => field.warning(format!("unknown key, not used: did you mean {}?", quoted(name))),
                 None => self.findings.warning(
-                    field.line,
+                    field.place,
                     &self.path,
                     format!(
                         "an unknown key, not used (known here: {}); if it is a piece of a secret, put the secret in \
@@ -162,12 +166,22 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Keys as this form of configuration spells them.
+    fn spelled(&self, keys: &[&'static str]) -> Vec<&'a str> {
+        let spelled = |key: &&'static str| {
+            let entry = self.entries.iter().find(|entry| entry.key == **key);
+            let written = entry.and_then(|entry| entry.written.as_deref());
+            written.map_or(*key, last)
+        };
+        keys.iter().map(spelled).collect()
+    }
+
     fn unknown(&self, asked: &[&str]) -> impl Iterator<Item = Field<'a>> {
         self.fields().filter(|field| !asked.contains(&field.key))
     }
 
     pub(super) fn mistake(&self, text: impl Into<String>) {
-        self.findings.mistake(self.line, &self.path, text);
+        self.findings.mistake(self.place, &self.path, text);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -309,7 +323,7 @@ impl<'a> Field<'a> {
                 .map(|(position, node)| Field {
                     findings: self.findings,
                     path: format!("{}[{position}]", self.path),
-                    line: Some(node.line),
+                    place: node.place,
                     key: self.key,
                     present: true,
                     optional: true,
@@ -329,15 +343,15 @@ impl<'a> Field<'a> {
     }
 
     pub(super) fn mistake(&self, text: impl Into<String>) {
-        self.findings.mistake(self.line, &self.path, text);
+        self.findings.mistake(self.place, &self.path, text);
     }
 
     pub(super) fn warning(&self, text: impl Into<String>) {
-        self.findings.warning(self.line, &self.path, text);
+        self.findings.warning(self.place, &self.path, text);
     }
 
     pub(super) fn note(&self, text: impl Into<String>) {
-        self.findings.note(self.line, &self.path, text);
+        self.findings.note(self.place, &self.path, text);
     }
 
     fn scalar(&self) -> Option<&'a str> {
@@ -356,8 +370,13 @@ impl<'a> Field<'a> {
     }
 
     fn section_of(&self, entries: &'a [Entry]) -> Section<'a> {
-        Section::new(self.findings, self.path.clone(), self.line, entries)
+        Section::new(self.findings, self.path.clone(), self.place, entries)
     }
+}
+
+/// The last key of a path.
+fn last(path: &str) -> &str {
+    path.rsplit_once('.').map_or(path, |(_, key)| key)
 }
 
 /// Whether one of the documentation's placeholders, such as `<collector_id>`, stands anywhere in the text.
@@ -375,7 +394,7 @@ fn is_placeholder(text: &str) -> bool {
         .is_some_and(is_placeholder_name)
 }
 
-fn is_placeholder_name(name: &str) -> bool {
+pub(super) fn is_placeholder_name(name: &str) -> bool {
     !name.is_empty()
         && name
             .chars()

@@ -1,13 +1,35 @@
-//! What every source of configuration becomes first: a tree of values, each with the line on which it stands.
+//! What every source of configuration becomes first: a tree of values, each with the place where it stands.
 //!
 //! A value keeps the text that was written, whatever type a YAML reader would give it: a password `1e5`, an id `007` and a
 //! date `2024-05-07` arrive as they are, and it is the key's reader that says what the text must be.
 
 use std::rc::Rc;
 
-/// A value and the line, counted from 1, on which it begins.
+/// Where something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// Which of the files that make up the configuration; the first is 0.
+    pub(super) file: usize,
+    /// The line, counted from 1; none for what the files do not hold.
+    pub(super) line: Option<usize>,
+}
+
+impl Place {
+    /// A line of one of the files.
+    pub(super) fn on(file: usize, line: usize) -> Self {
+        let line = Some(line);
+        Self { file, line }
+    }
+
+    /// One of the files as a whole.
+    pub(super) fn whole(file: usize) -> Self {
+        Self { file, line: None }
+    }
+}
+
+/// A value and where it begins.
 pub(super) struct Node {
-    pub(super) line: usize,
+    pub(super) place: Place,
     pub(super) value: Value,
 }
 
@@ -27,6 +49,8 @@ pub(super) enum Value {
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) key: String,
-    pub(super) line: usize,
+    pub(super) place: Place,
     pub(super) node: Rc<Node>,
+    /// The path of keys as the file has it, where it is not that of the tree.
+    pub(super) written: Option<String>,
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
 use super::finding::Findings;
-use super::tree::{Entry, Node, Value};
+use super::tree::{Entry, Node, Place, Value};
 use super::words::joined;
 
 /// How deep values may be nested; a configuration needs seven levels.
@@ -16,6 +16,13 @@ const DEPTH_MAX: usize = 32;
 
 /// How many entries merge keys may bring in: nested ones multiply.
 const INHERITED_MAX: usize = 10_000;
+
+/// A configuration in YAML is one file.
+const FILE: usize = 0;
+
+fn on(line: usize) -> Place {
+    Place::on(FILE, line)
+}
 
 /// The tree that `text` describes; `None` if it describes none, and the findings say why.
 pub(super) fn tree(text: &str, findings: &Findings) -> Option<Rc<Node>> {
@@ -25,14 +32,14 @@ pub(super) fn tree(text: &str, findings: &Findings) -> Option<Rc<Node>> {
             Ok((event, span)) => builder.take(event, span).ok()?,
             Err(error) => {
                 let (line, explanation) = explain(&error, text);
-                findings.mistake(Some(line), "", explanation);
+                findings.mistake(on(line), "", explanation);
                 return None;
             }
         }
     }
     if builder.root.is_none() {
         findings.mistake(
-            None,
+            Place::whole(FILE),
             "",
             "the file is empty: it needs `globals`, `inputs` and `outputs`, as in the example config/config.yaml",
         );
@@ -106,7 +113,7 @@ impl<'a> Builder<'a> {
                 self.check_tag(tag.as_deref(), line)?;
                 let plain = style == ScalarStyle::Plain;
                 let node = Rc::new(Node {
-                    line,
+                    place: on(line),
                     value: scalar(text.into_owned(), plain),
                 });
                 self.remember(anchor, &node);
@@ -179,7 +186,8 @@ impl<'a> Builder<'a> {
             Collection::List(items) => Value::List(items),
             Collection::Map(map) => Value::Map(self.merge(map)?),
         };
-        let node = Rc::new(Node { line, value });
+        let place = on(line);
+        let node = Rc::new(Node { place, value });
         self.remember(anchor, &node);
         self.place(node, line, false)
     }
@@ -196,8 +204,9 @@ impl<'a> Builder<'a> {
                 }) => map.merged.push((line, node)),
                 Some(Key { text, line, .. }) => map.entries.push(Entry {
                     key: text,
-                    line,
+                    place: on(line),
                     node,
+                    written: None,
                 }),
                 None => {
                     let Value::Text(text) = &node.value else {
@@ -206,7 +215,7 @@ impl<'a> Builder<'a> {
                     let merges = plain && text == "<<";
                     if !merges && let Some(first) = map.first_lines.insert(text.clone(), line) {
                         self.findings.mistake(
-                            Some(line),
+                            on(line),
                             &joined(&path, text),
                             format!(
                                 "this key is given twice, first on line {first}: keep one of them"
@@ -241,7 +250,7 @@ impl<'a> Builder<'a> {
             for source in sources {
                 let Value::Map(inherited) = &source.value else {
                     self.findings.mistake(
-                        Some(line),
+                        on(line),
                         &joined(&self.path(), "<<"),
                         "only a map, or a list of maps, can be merged: name one by its anchor, as in `<<: *defaults`",
                     );
@@ -256,7 +265,7 @@ impl<'a> Builder<'a> {
                 }
                 for entry in inherited {
                     if !first_lines.contains_key(&entry.key) {
-                        first_lines.insert(entry.key.clone(), entry.line);
+                        first_lines.insert(entry.key.clone(), line);
                         entries.push(entry.clone());
                     }
                 }
@@ -283,7 +292,7 @@ impl<'a> Builder<'a> {
     }
 
     fn refuse<T>(&self, line: usize, text: &str) -> Result<T, Unusable> {
-        self.findings.mistake(Some(line), &self.path(), text);
+        self.findings.mistake(on(line), &self.path(), text);
         Err(Unusable)
     }
 

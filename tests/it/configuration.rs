@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use exchange_reports_collector::config::{
-    self, AggregateBy, Config, Credentials, Input, Loaded, OutputKind, ReceiptPolicy, RequestsLimit,
+    self, AggregateBy, Config, Credentials, Input, Loaded, OutputKind, ReceiptPolicy,
+    RequestsLimit, Source,
 };
 use exchange_reports_collector::report::REPORTS;
 use insta::assert_snapshot;
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
+mod hosted;
 mod mistakes;
 mod warnings;
 
@@ -225,7 +227,7 @@ fn blank_removed_and_commented_parameters_mean_their_defaults() {
 fn the_shipped_example_is_complete_but_for_its_placeholders() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/config.yaml");
     let example = std::fs::read_to_string(&path).unwrap();
-    let mistakes = config::load(&path, now()).unwrap_err();
+    let mistakes = config::load(&Source::File(path), now()).unwrap_err();
     let text = mistakes.to_string();
     assert_eq!(
         text.matches("is a placeholder left in").count() + 1,
@@ -518,7 +520,7 @@ fn a_console_needs_no_settings_and_a_byte_order_mark_does_no_harm() {
         format!("\u{FEFF}{before}  out: {{type: stdout}}\ninputs:{inputs}").replace('\n', "\r\n"),
     )
     .unwrap();
-    let config = config::load(&path, now()).unwrap().config;
+    let config = config::load(&Source::File(path), now()).unwrap().config;
     assert!(matches!(config.outputs[0].kind, OutputKind::Console));
 }
 

@@ -29,7 +29,7 @@ fn refuse_file(bytes: &[u8]) -> String {
 
 fn said_of(path: &Path) -> String {
     let folder = path.parent().unwrap().display().to_string();
-    config::load(path, now())
+    config::load(&Source::File(path.to_path_buf()), now())
         .unwrap_err()
         .to_string()
         .replace(&format!("{folder}/"), "")

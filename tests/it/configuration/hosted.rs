@@ -1,0 +1,409 @@
+//! The hosted form: the two files of a Devo Collector Server mean what config.yaml means, and mistakes name them as they are.
+
+use testkit::collector::{Collector, Folder};
+use testkit::pki::Pki;
+use testkit::report::Report;
+
+use super::*;
+use crate::setting::{self, PATIENCE, Setting};
+
+/// The job's parameters of the original's documentation, to the letter.
+const DOCUMENTATION: &str = include_str!("documentation.json");
+
+/// The answers to the placeholders that are called otherwise there.
+const HOSTED_ANSWERS: [(&str, &str); 2] = [
+    ("<requests_per_second>", "5"),
+    ("<request_period_in_seconds>", "300"),
+];
+
+const COLLECTOR: &str = r#"{
+  "job_id": "12345",
+  "job_name": "exchange",
+  "debug": true,
+  "state_store": {"type": "filesystem", "config": {"dir": "state"}},
+  "loggers": [
+    {
+      "type": "devo_platform",
+      "config": {
+        "url": "collector-eu.devo.io",
+        "port": 443,
+        "type": "SSL",
+        "chain_loc": "chain.crt",
+        "cert_loc": "example.crt",
+        "key_loc": "/etc/devo/keys/example.key"
+      }
+    }
+  ]
+}"#;
+
+fn job() -> String {
+    HOSTED_ANSWERS
+        .iter()
+        .chain(&ANSWERS)
+        .fold(DOCUMENTATION.to_owned(), |text, (placeholder, answer)| {
+            text.replace(placeholder, answer)
+        })
+}
+
+/// What becomes of the two files.
+fn outcome(job: &str, collector: &str) -> Result<Loaded, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Source::Hosted {
+        job: folder.path().join("job_config.json"),
+        collector: folder.path().join("collector_config.json"),
+    };
+    for (path, text) in source.files().iter().zip([job, collector]) {
+        if !text.is_empty() {
+            std::fs::write(path, text).unwrap();
+        }
+    }
+    config::load(&source, now()).map_err(|mistakes| {
+        let text = mistakes.to_string();
+        assert!(
+            !text.contains("hunter2"),
+            "a secret is in the message: {text}"
+        );
+        text.replace(&format!("{}/", folder.path().display()), "")
+    })
+}
+
+fn loaded(job: &str, collector: &str) -> Loaded {
+    outcome(job, collector).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+}
+
+fn refused(job: &str, collector: &str) -> String {
+    outcome(job, collector).unwrap_err()
+}
+
+fn replaced(text: &str, changes: &[(&str, &str)]) -> String {
+    changes.iter().fold(text.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "the sample holds no {from:?}");
+        text.replace(from, to)
+    })
+}
+
+fn said(findings: &[config::Finding]) -> String {
+    let lines: Vec<_> = findings
+        .iter()
+        .map(|finding| {
+            let shown = finding.to_string();
+            shown
+                .rsplit_once('/')
+                .map_or(shown.clone(), |(_, shown)| shown.to_owned())
+        })
+        .collect();
+    lines.join("\n")
+}
+
+#[test]
+fn the_documentations_parameters_are_understood_as_printed() {
+    let Loaded {
+        config,
+        warnings,
+        notes,
+    } = loaded(&job(), COLLECTOR);
+    assert_eq!((warnings, notes), (vec![], vec![]));
+    assert_eq!(
+        (config.globals.id.as_str(), config.globals.name.as_str()),
+        ("12345", "exchange")
+    );
+    assert!(config.globals.debug);
+    let [output] = config.outputs.as_slice() else {
+        panic!("{:?}", config.outputs)
+    };
+    assert_eq!(output.name, "logger_1");
+    let OutputKind::Relay(relay) = &output.kind else {
+        panic!("{output:?}")
+    };
+    assert_eq!(
+        (relay.address.as_str(), relay.port),
+        ("collector-eu.devo.io", 443)
+    );
+    assert_eq!(relay.chain, Path::new("certs/chain.crt"));
+    assert_eq!(relay.cert, Path::new("certs/example.crt"));
+    assert_eq!(relay.key, Path::new("/etc/devo/keys/example.key"));
+    let [input] = config.inputs.as_slice() else {
+        panic!("{:?}", config.inputs)
+    };
+    assert_eq!(
+        (input.name.as_str(), input.id.as_str()),
+        ("office365_reporting_message", "007")
+    );
+    assert_eq!(input.requests_per_second.get(), 5);
+    let Credentials::Basic { password, .. } = &input.credentials else {
+        panic!("{input:?}")
+    };
+    assert_eq!(password.expose_secret(), "hunter2");
+    let services: Vec<_> = input
+        .services
+        .iter()
+        .map(|service| service.report)
+        .collect();
+    assert_eq!(services, REPORTS.iter().collect::<Vec<_>>());
+    for service in &input.services {
+        assert_eq!(service.period, Duration::from_mins(5));
+        assert_eq!(
+            service.reset_persistence_auth.as_deref(),
+            Some("2024-05-07")
+        );
+    }
+}
+
+#[test]
+fn placeholders_left_in_are_all_named_though_they_are_no_json() {
+    let said = refused(DOCUMENTATION, COLLECTOR);
+    assert_eq!(said.lines().count(), 10, "{said}");
+    assert_snapshot!(said.lines().take(3).collect::<Vec<_>>().join("\n"), @r"
+    job_config.json:4: `<input_status>` is a placeholder left in: put your own value in its place
+    job_config.json:5: `<requests_per_second>` is a placeholder left in: put your own value in its place
+    job_config.json:12: `<request_period_in_seconds>` is a placeholder left in: put your own value in its place
+    ");
+    let quoted = replaced(&job(), &[("\"007\"", "\"<input_id>\"")]);
+    assert_snapshot!(refused(&quoted, COLLECTOR), @r"
+    job_config.json:3: office365_reporting_message.id: `<input_id>` is a placeholder left in: put your own value in its place
+    ");
+}
+
+#[test]
+fn inputs_may_stand_beside_what_overrides_the_collectors_settings() {
+    let wrapped = format!(
+        r#"{{"global_overrides": {{"debug": false, "id": null, "queue_max_size_in_mb": 5}}, "inputs": {}}}"#,
+        job()
+    );
+    let Loaded {
+        config,
+        warnings,
+        notes,
+    } = loaded(&wrapped, COLLECTOR);
+    assert_eq!(warnings, []);
+    assert!(!config.globals.debug);
+    assert_eq!(config.globals.id, "12345");
+    assert_eq!(config.inputs.len(), 1);
+    assert_snapshot!(said(&notes), @r"
+    job_config.json:1: global_overrides.queue_max_size_in_mb: a setting of the original that has no meaning here
+    ");
+}
+
+#[test]
+fn loggers_may_be_a_map_and_keys_may_be_called_as_in_the_yaml() {
+    let collector = replaced(
+        COLLECTOR,
+        &[
+            (
+                "[\n    {\n      \"type\": \"devo",
+                "{\"devo_2\":\n    {\n      \"type\": \"devo",
+            ),
+            ("    }\n  ]", "    }\n, \"out\": {\"type\": \"stdout\"}}"),
+            ("\"url\"", "\"location\""),
+            ("chain_loc", "chain"),
+            (
+                "\"dir\": \"state\"",
+                "\"directory_name\": \"/var/lib/collector\"",
+            ),
+        ],
+    );
+    let config = loaded(&job(), &collector).config;
+    let names: Vec<_> = config
+        .outputs
+        .iter()
+        .map(|output| output.name.as_str())
+        .collect();
+    assert_eq!(names, ["devo_2", "out"]);
+    assert_eq!(
+        config.globals.state_directory,
+        Path::new("/var/lib/collector")
+    );
+}
+
+#[test]
+fn mistakes_name_the_file_and_the_key_as_written() {
+    let job = replaced(
+        &job(),
+        &[
+            ("\"007\"", "\"a/b\""),
+            ("\"enabled\": true", "\"enabled\": 7, \"enabeld\": true"),
+        ],
+    );
+    let collector = replaced(
+        COLLECTOR,
+        &[
+            ("  \"job_id\": \"12345\",\n", ""),
+            ("\"exchange\"", "null"),
+            ("\"filesystem\"", "\"redis\""),
+            ("\"dir\"", "\"dri\""),
+            (
+                "\"url\": \"collector-eu.devo.io\"",
+                "\"location\": \"https://x\"",
+            ),
+            ("chain_loc", "chan_loc"),
+            ("\"key_loc\": ", "\"key\": \"other.key\", \"key_loc\": "),
+            ("443", "70000"),
+        ],
+    );
+    assert_snapshot!(refused(&job, &collector), @r"
+    job_config.json:3: office365_reporting_message.id: `a/b` holds characters that are not allowed: use letters, digits, `-` and `_`
+    job_config.json:4: office365_reporting_message.enabled: `7` is neither `true` nor `false`
+    collector_config.json: job_id: missing: the collector's id, a number of up to 5 digits
+    collector_config.json: loggers[0].config.chain_loc: missing: the file under certs/ with the authorities to trust, such as `chain.crt`
+    collector_config.json:2: job_name: blank: the collector's name
+    collector_config.json:4: state_store.type: `redis` is not supported: use `filesystem`, and mount a volume at the state folder
+    collector_config.json:9: loggers[0].config.location: `https://x` is not a host name: give the name alone, without `https://` and path
+    collector_config.json:10: loggers[0].config.port: `70000` is not allowed: give a whole number from 1 to 65535
+    collector_config.json:14: loggers[0].config.key_loc: means the same as `loggers[0].config.key`: keep one of them
+    job_config.json:4: warning: office365_reporting_message.enabeld: unknown key, not used: did you mean `enabled`?
+    collector_config.json:4: warning: state_store.config.dri: unknown key, not used: known here: `dir`
+    collector_config.json:12: warning: loggers[0].config.chan_loc: unknown key, not used: did you mean `chain_loc`?
+    ");
+}
+
+#[test]
+fn what_is_missing_is_called_by_the_name_that_it_has_there() {
+    assert_snapshot!(refused(r#"{"inputs": null}"#, "{}"), @r"
+    job_config.json:1: inputs: no input: give at least one, with `id`, `credentials` and `services`
+    collector_config.json: job_id: missing: the collector's id, a number of up to 5 digits
+    collector_config.json: job_name: missing: the collector's name
+    collector_config.json: loggers: no output: name a place where the records go, such as `devo_1` of type `devo_platform`
+    ");
+    assert_snapshot!(refused(r#"{"global_overrides": 5}"#, r#"{"loggers": {"a": {"type": "relay", "config": {"port": 1}}}}"#), @r"
+    job_config.json: inputs: no input: give at least one, with `id`, `credentials` and `services`
+    job_config.json:1: global_overrides: has to be a map of keys, as `globals` of config.yaml holds them
+    collector_config.json: job_id: missing: the collector's id, a number of up to 5 digits
+    collector_config.json: job_name: missing: the collector's name
+    collector_config.json: loggers.a.config.url: missing: the relay's host name, such as `collector-eu.devo.io`
+    collector_config.json: loggers.a.config.chain_loc: missing: the file under certs/ with the authorities to trust, such as `chain.crt`
+    collector_config.json: loggers.a.config.cert_loc: missing: the file under certs/ with your certificate, such as `your_domain.crt`
+    collector_config.json: loggers.a.config.key_loc: missing: the file under certs/ with your private key, such as `your_domain.key`
+    ");
+}
+
+#[test]
+fn files_that_are_not_json_or_not_there() {
+    assert_snapshot!(refused("", COLLECTOR), @r"
+    job_config.json: there is no such file: a hosted instance needs both job_config.json and collector_config.json; `--job_config_loc` and `--collector_config_loc` name other places for them
+    ");
+    assert_snapshot!(refused(" \n", "[1]"), @r"
+    job_config.json: the file is empty
+    collector_config.json:1: the file does not begin with a `{`: it has to hold `job_id`, `job_name` and `loggers`
+    ");
+    assert_snapshot!(refused(&replaced(&job(), &[("\"requests_per_second\": 5,", "\"requests_per_second\": 5")]), COLLECTOR), @r"
+    job_config.json:6: not valid JSON here, or just above: check that each text stands in double quotes, that commas stand between the members of `{ }` and `[ ]` and none after the last, and that each bracket is closed
+    ");
+    assert_snapshot!(refused(&replaced(&job(), &[("\"id\": \"007\"", "\"id\": \"007\", \"id\": \"8\"")]), COLLECTOR), @r"
+    job_config.json:3: office365_reporting_message.id: this key is given twice, first on line 3: keep one of them
+    ");
+    assert_snapshot!(refused(&replaced(&job(), &[("hunter2", "hunter2\\ud83d")]), COLLECTOR), @r"
+    job_config.json:8: office365_reporting_message.credentials.password: a text here holds an escape that stands for no character: check what follows `\u`
+    ");
+    assert_snapshot!(refused(&"[".repeat(50_000), COLLECTOR), @r"
+    job_config.json:1: not valid JSON here, or just above: check that each text stands in double quotes, that commas stand between the members of `{ }` and `[ ]` and none after the last, and that each bracket is closed
+    ");
+    assert_snapshot!(refused(&format!("{{\"a\":{}{}}}", "[".repeat(40), "]".repeat(40)), COLLECTOR), @r"
+    job_config.json:1: a[0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0]: values are nested more than 32 deep: look for a bracket too many
+    ");
+}
+
+#[test]
+fn json_is_read_as_json() {
+    for (written, expected) in [
+        (r"\ud83d\ude00", "😀"),
+        (r"a\/b\u00e4\t", "a/bä\t"),
+        ("a: #b", "a: #b"),
+        ("*a", "*a"),
+        ("<b", "<b"),
+    ] {
+        let job = replaced(
+            &job(),
+            &[("hunter2", written), ("  ", "\t"), ("\n", "\r\n")],
+        );
+        let inputs = loaded(&job, &format!("\u{feff}{COLLECTOR}")).config.inputs;
+        let Credentials::Basic { password, .. } = &inputs[0].credentials else {
+            panic!("{inputs:?}")
+        };
+        assert_eq!(password.expose_secret(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_hosted_instance_collects_from_the_two_files() {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(40), setting.ago(39));
+    setting.rows(Report::MessageTrace, from, to, 500);
+    let access = setting.service.options().access;
+    let job = serde_json::json!({
+        "global_overrides": {"debug": true},
+        "inputs": {"office365_reporting_message": {
+            "id": "12345",
+            "base_url": setting.service.base_url(),
+            "authority_url": setting.service.authority_url(),
+            "credentials": {
+                "tenant_id": access.tenant,
+                "client_id": access.app.client_id,
+                "client_secret": access.app.secret,
+            },
+            "services": {Report::MessageTrace.service(): {"start_time": from, "request_period_in_seconds": 1}},
+        }},
+    });
+    let collector = serde_json::json!({
+        "job_id": "12345",
+        "job_name": "hosted",
+        "state_store": {"type": "filesystem", "config": {"dir": setting.folder.state()}},
+        "loggers": [{"type": "devo_platform", "config": {
+            "url": "localhost",
+            "port": setting.relay.port(),
+            "chain_loc": setting.folder.certs().join("chain.crt"),
+            "cert_loc": "collector.crt",
+            "key_loc": "collector.key",
+        }}],
+    });
+    std::fs::write(setting.folder.path().join("job.json"), job.to_string()).unwrap();
+    std::fs::write(
+        setting.folder.path().join("collector.json"),
+        collector.to_string(),
+    )
+    .unwrap();
+    // What stands in config.yaml is not looked at.
+    setting.folder.configure_raw("not: [valid").unwrap();
+    let mut collector = started(
+        &setting.folder,
+        &[
+            "--job_config_loc",
+            "job.json",
+            "--collector_config_loc",
+            "collector.json",
+        ],
+    );
+    setting
+        .until_read(
+            &setting.existing(Report::MessageTrace, from, to),
+            &collector,
+        )
+        .await;
+    setting.finish(&mut collector, from, to).await;
+}
+
+#[tokio::test]
+async fn one_file_of_two_is_asked_for_by_name() {
+    let folder = Folder::new(&Pki::new().unwrap()).unwrap();
+    std::fs::write(folder.path().join("job.json"), job()).unwrap();
+    let options = [
+        "--job_config_loc",
+        "job.json",
+        "--collector_config_loc",
+        "gone.json",
+    ];
+    let mut collector = started(&folder, &options);
+    let ended = collector.wait(PATIENCE).await.unwrap();
+    assert_eq!(ended.code, Some(78));
+    let log = setting::log(&collector);
+    assert!(
+        log.contains("gone.json: there is no such file: a hosted instance needs both"),
+        "{log}"
+    );
+}
+
+fn started(folder: &Folder, options: &[&str]) -> Collector {
+    Collector::start_with(setting::program(), folder, |command| {
+        command.args(options);
+    })
+    .unwrap()
+}
