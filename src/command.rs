@@ -4,11 +4,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use exchange_reports_collector::check::check;
-use exchange_reports_collector::config::{self, Config, Loaded, Mistakes, Source};
+use exchange_reports_collector::config::{self, Config, Loaded, Mistakes, Persistence, Source};
+use exchange_reports_collector::ledger::MEMORY;
 use exchange_reports_collector::{privileges, state};
 use serde_json::Value;
 
@@ -70,12 +71,23 @@ impl Command {
             Self::Check { json } => inspect(json, source, loaded),
             Self::State { directory, action } => {
                 let config = loaded.ok().map(|loaded| loaded.config);
-                let directory = directory
-                    .or_else(|| Some(config.as_ref()?.globals.state_directory.clone()))
-                    .or_else(|| config::state_directory(source))
-                    .with_context(|| {
-                        format!("{source} cannot be read, so it does not tell where the state is: name its folder by `--directory`")
-                    })?;
+                let kept = || {
+                    let known = config.as_ref().map(|config| config.globals.state.clone());
+                    known.or_else(|| config::persistence(source))
+                };
+                let directory = match directory.map(Persistence::Directory).or_else(kept) {
+                    Some(Persistence::Directory(directory)) => directory,
+                    Some(Persistence::Memory) => {
+                        bail!(
+                            "{source} keeps state in memory, where it ends with the collector: name another folder by `--directory`"
+                        )
+                    }
+                    None => {
+                        bail!(
+                            "{source} cannot be read, so it does not tell where the state is: name its folder by `--directory`"
+                        )
+                    }
+                };
                 on_state(action, &directory, config.as_ref())
             }
         }
@@ -86,7 +98,11 @@ fn inspect(json: bool, source: &Source, loaded: Result<Loaded, Mistakes>) -> Res
     // Before any thread starts, as for collecting.
     let user = loaded.as_ref().ok().map(|loaded| {
         let config = &loaded.config;
-        privileges::rehearse(&config.globals.state_directory, &config.files())
+        let state = match &config.globals.state {
+            Persistence::Directory(directory) => directory,
+            Persistence::Memory => Path::new(MEMORY),
+        };
+        privileges::rehearse(state, &config.files())
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -65,13 +65,13 @@ pub fn read(path: &Path, text: &str, now: DateTime<Utc>) -> Result<Loaded, Mista
     findings.conclude(config)
 }
 
-/// The state folder that the configuration names, though the rest of it may be of no use: a credential may be missing where the state is
-/// only looked at. `None` if that cannot be told.
-pub fn state_directory(source: &Source) -> Option<PathBuf> {
+/// Where the configuration keeps state, though the rest of it may be of no use: a credential may be missing where the state is only
+/// looked at. `None` if that cannot be told.
+pub fn persistence(source: &Source) -> Option<Persistence> {
     let findings = Findings::new(&source.files());
     let tree = tree(source, &findings)?;
     let file = Section::root(&tree, &findings)?;
-    globals::read(&file.field("globals")).map(|globals| globals.state_directory)
+    globals::read(&file.field("globals")).map(|globals| globals.state)
 }
 
 fn tree(source: &Source, findings: &Findings) -> Option<Rc<Node>> {
@@ -159,8 +159,17 @@ pub struct Globals {
     pub debug: bool,
     /// Run on several threads.
     pub multiprocessing: bool,
-    /// The folder that keeps cursors and journals.
-    pub state_directory: PathBuf,
+    /// Where cursors and journals are kept.
+    pub state: Persistence,
+}
+
+/// Where cursors and journals are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// In a folder on disk.
+    Directory(PathBuf),
+    /// In memory: after its end the collector knows nothing of what it has delivered.
+    Memory,
 }
 
 /// One place where the records go.

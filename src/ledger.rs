@@ -15,6 +15,7 @@ mod amending;
 mod cursor;
 mod error;
 mod file;
+mod folder;
 mod journal;
 mod key;
 mod reading;
@@ -26,11 +27,15 @@ use chrono::{DateTime, Utc};
 
 pub use self::cursor::{Carried, Cursor};
 pub use self::error::LedgerError;
+pub use self::folder::{MEMORY, StateFolder};
 pub use self::journal::{Journal, Mark};
 use self::key::Key;
 pub use self::reading::{Reading, ServiceFolder, probe, probe_service, services};
 use crate::record::{Fingerprint, Fingerprinter};
 use crate::window::Window;
+
+/// The file that a running collector holds the lock of.
+const LOCK: &str = "lock";
 
 /// The state folder of a running collector, locked.
 #[derive(Debug)]
@@ -68,7 +73,7 @@ impl StateDirectory {
     /// If it cannot be made or written, if another collector holds it, or if its key is damaged.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         file::make_folder(path)?;
-        let lock_path = path.join("lock");
+        let lock_path = path.join(LOCK);
         let lock = File::options()
             .create(true)
             .truncate(false)

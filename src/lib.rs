@@ -28,7 +28,7 @@
 //! 2. `window`, `backoff`, `record` and `report` do no I/O, read no clock and log nothing.
 //! 3. Nothing below `service` sleeps on an error or looks at the stop signal.
 //! 4. Nothing but the limiter and the sign-in is shared between services.
-//! 5. Only `config` knows that it is YAML; only `relay::tls` and `client` name TLS types; only `ledger` writes under `state/`.
+//! 5. Only `config` knows that it is YAML or JSON; only `relay::tls` and `client` name TLS types; only `ledger` writes under `state/`.
 //! 6. A secret's type cannot be printed.
 //! 7. The cursor passes a window only when every output has confirmed all its records, and never moves back.
 
@@ -48,6 +48,7 @@ pub mod signal;
 pub mod state;
 pub mod window;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,15 +104,19 @@ pub fn prepare(config: Config) -> anyhow::Result<Prepared> {
     Ok(Prepared { config, clients })
 }
 
-/// Collects until `stop` resolves, then confirms what is written.
+/// Collects until `stop` resolves, then confirms what is written. What is confirmed is kept in the folder `state`.
 ///
 /// # Errors
 ///
 /// If the state folder cannot be used, no service can be started, or a service ends uninvited.
-pub async fn run(prepared: Prepared, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(
+    prepared: Prepared,
+    state: &Path,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     memory::keep();
     let Prepared { config, clients } = prepared;
-    let state = Arc::new(StateDirectory::open(&config.globals.state_directory)?);
+    let state = Arc::new(StateDirectory::open(state)?);
     let host = nix::unistd::gethostname().context("cannot read this machine's host name")?;
     let host = host.to_string_lossy().into_owned();
     let config = Arc::new(config);

@@ -9,7 +9,8 @@ use anyhow::Context;
 use chrono::Utc;
 use clap::Parser;
 use command::Command;
-use exchange_reports_collector::config::{self, Config, Named, Source};
+use exchange_reports_collector::config::{self, Config, Named, Persistence, Source};
+use exchange_reports_collector::ledger::StateFolder;
 use exchange_reports_collector::privileges::{self, DeniedFiles};
 use exchange_reports_collector::{prepare, run, signal};
 use tracing::{debug, error, info, warn};
@@ -37,6 +38,9 @@ struct Arguments {
     /// The settings and outputs of a hosted instance, in JSON [default: `/etc/devo/collector/collector_config.json`]
     #[arg(long = "collector_config_loc", value_name = "FILE", global = true)]
     collector: Option<String>,
+    /// Keep state in memory, whatever the configuration says: the next start knows nothing of what was delivered
+    #[arg(long)]
+    no_save_state: bool,
     /// The same as the command `check`
     #[arg(long)]
     validate: bool,
@@ -52,7 +56,12 @@ fn main() -> ExitCode {
         job: arguments.job.as_deref(),
         collector: arguments.collector.as_deref(),
     });
-    let loaded = config::load(&source, Utc::now());
+    let mut loaded = config::load(&source, Utc::now());
+    if let Ok(loaded) = &mut loaded
+        && arguments.no_save_state
+    {
+        loaded.config.globals.state = Persistence::Memory;
+    }
     let validate = arguments.validate.then_some(Command::Check { json: false });
     if let Some(command) = arguments.command.or(validate) {
         log_to_stderr("error");
@@ -106,8 +115,15 @@ enum Failure {
 }
 
 fn collect(config: Config) -> Result<(), Failure> {
+    let state =
+        StateFolder::of(&config.globals.state).map_err(|error| Failure::Running(error.into()))?;
+    if config.globals.state == Persistence::Memory {
+        warn!(
+            "state is kept in memory: the next start knows nothing of what was delivered until then"
+        );
+    }
     // Before any thread starts: they take over what the first one has given up.
-    let outcome = privileges::drop_root(&config.globals.state_directory, &config.files());
+    let outcome = privileges::drop_root(state.path(), &config.files());
     let outcome = outcome.map_err(|error| {
         if error.is::<DeniedFiles>() {
             Failure::Configuration(error)
@@ -128,8 +144,10 @@ fn collect(config: Config) -> Result<(), Failure> {
         .build()
         .context("cannot start the runtime")
         .map_err(Failure::Running)?;
-    let result = runtime
-        .block_on(async { run(prepared, signal::stop().context("cannot catch signals")?).await });
+    let result = runtime.block_on(async {
+        let stop = signal::stop().context("cannot catch signals")?;
+        run(prepared, state.path(), stop).await
+    });
     // A disk or a name server that hangs must not hold up the end.
     runtime.shutdown_background();
     result.map_err(Failure::Running)

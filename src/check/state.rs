@@ -1,14 +1,27 @@
 //! The state folder, and what is in it of each service.
 
+use std::path::Path;
+
 use super::{Line, Verdict};
-use crate::config::{Config, Input, ServiceConfig};
-use crate::ledger::{self, LedgerError, Owner, Reading};
+use crate::config::{Config, Input, Persistence, ServiceConfig};
+use crate::ledger::{self, LedgerError, Owner, Reading, StateFolder};
 use crate::service::{chain, is_another_tenant, tenant_of};
 
 pub(super) fn lines(config: &Config) -> Vec<Line> {
-    let path = &config.globals.state_directory;
-    let shown = path.display();
     let part = "state folder";
+    let path = match &config.globals.state {
+        Persistence::Directory(path) => path,
+        Persistence::Memory => {
+            let verdict = match StateFolder::of(&config.globals.state) {
+                Ok(_) => Verdict::Doubtful(
+                    "state is kept in memory: the next start knows nothing of what was delivered until then".to_owned(),
+                ),
+                Err(error) => failed(&error),
+            };
+            return vec![Line::new(part, verdict)];
+        }
+    };
+    let shown = path.display();
     match ledger::probe(path) {
         Ok(false) => {
             let text = format!("{shown} is not there yet, and can be made");
@@ -21,7 +34,7 @@ pub(super) fn lines(config: &Config) -> Vec<Line> {
     let mut known = 0;
     for input in &config.inputs {
         for service in &input.services {
-            match of_service(config, input, service) {
+            match of_service(path, input, service) {
                 Ok(true) => known += 1,
                 Ok(false) => {}
                 Err(error) => {
@@ -40,12 +53,7 @@ pub(super) fn lines(config: &Config) -> Vec<Line> {
 }
 
 /// Whether the service has state, which is sound and its own.
-fn of_service(
-    config: &Config,
-    input: &Input,
-    service: &ServiceConfig,
-) -> Result<bool, LedgerError> {
-    let path = &config.globals.state_directory;
+fn of_service(path: &Path, input: &Input, service: &ServiceConfig) -> Result<bool, LedgerError> {
     let owner = Owner {
         input: &input.name,
         id: &input.id,

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::Globals;
 use super::names::id;
 use super::reader::{Field, Section};
 use super::words::quoted;
+use super::{Globals, Persistence};
 
 const ID_LENGTH_MAX: usize = 5;
 const NAME_LENGTH_MAX: usize = 10;
@@ -39,7 +39,7 @@ pub(super) fn read(field: &Field<'_>) -> Option<Globals> {
     );
     let debug = section.field("debug").boolean().unwrap_or(false);
     let multiprocessing = section.field("multiprocessing").boolean().unwrap_or(false);
-    let state_directory = state_directory(&section.field("persistence"));
+    let state = persistence(&section.field("persistence"));
     section.note_foreign(&FOREIGN);
     section.warn_of_unknown();
     Some(Globals {
@@ -47,21 +47,23 @@ pub(super) fn read(field: &Field<'_>) -> Option<Globals> {
         name: name_given?,
         debug,
         multiprocessing,
-        state_directory,
+        state,
     })
 }
 
-fn state_directory(field: &Field<'_>) -> PathBuf {
-    let directory = field.section().and_then(|persistence| {
-        check_type(&persistence.field("type"));
-        let directory = persistence
-            .field("config")
-            .section()
-            .and_then(|config| directory(&config));
-        persistence.warn_of_unknown();
-        directory
+fn persistence(field: &Field<'_>) -> Persistence {
+    let given = field.section().map(|section| {
+        let in_memory = in_memory(&section.field("type"));
+        let config = section.field("config").section();
+        let directory = config.and_then(|config| directory(&config));
+        section.warn_of_unknown();
+        (in_memory, directory)
     });
-    directory.unwrap_or_else(|| PathBuf::from(STATE_DIRECTORY))
+    match given {
+        Some((true, _)) => Persistence::Memory,
+        Some((false, Some(directory))) => Persistence::Directory(directory),
+        _ => Persistence::Directory(PathBuf::from(STATE_DIRECTORY)),
+    }
 }
 
 fn directory(config: &Section<'_>) -> Option<PathBuf> {
@@ -70,17 +72,18 @@ fn directory(config: &Section<'_>) -> Option<PathBuf> {
     directory.map(PathBuf::from)
 }
 
-fn check_type(field: &Field<'_>) {
-    let json = field.parse(|text| match text.to_lowercase().as_str() {
+/// Whether the type asks for nothing to be kept on disk.
+fn in_memory(field: &Field<'_>) -> bool {
+    field.parse(|text| match text.to_lowercase().as_str() {
         "filesystem" => Ok(false),
-        "json" => Ok(true),
-        "memory" => Err("is not available yet in this version: use `filesystem`".to_owned()),
+        "json" => {
+            field.note(format!("{} is treated as `filesystem`", quoted("json")));
+            Ok(false)
+        }
+        "memory" => Ok(true),
         "redis" => Err(
             "is not supported: use `filesystem`, and mount a volume at the state folder".to_owned(),
         ),
-        _ => Err("is not a type of persistence: use `filesystem`".to_owned()),
-    });
-    if json == Some(true) {
-        field.note(format!("{} is treated as `filesystem`", quoted("json")));
-    }
+        _ => Err("is not a type of persistence: use `filesystem` or `memory`".to_owned()),
+    }) == Some(true)
 }

@@ -16,6 +16,18 @@ pub enum LedgerError {
         /// The state folder.
         directory: PathBuf,
     },
+    /// There is no memory that holds files.
+    #[error(
+        "state cannot be kept in memory: {} cannot be used: mount a tmpfs there, or keep the state on disk (globals.persistence of \
+         type `filesystem`, without `--no-save-state`)",
+        folder.display()
+    )]
+    NoMemory {
+        /// Where memory that holds files is looked for.
+        folder: PathBuf,
+        /// What is the matter with it.
+        source: io::Error,
+    },
     /// The operating system refused.
     #[error("cannot {action} {}{hint}", path.display())]
     Io {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use exchange_reports_collector::config::{
-    self, AggregateBy, Config, Credentials, Input, Loaded, OutputKind, ReceiptPolicy,
+    self, AggregateBy, Config, Credentials, Input, Loaded, OutputKind, Persistence, ReceiptPolicy,
     RequestsLimit, Source,
 };
 use exchange_reports_collector::report::REPORTS;
@@ -111,7 +111,7 @@ fn assert_is_the_sample(config: &Config) {
     assert_eq!(config.globals.name, "exchange");
     assert!(config.globals.debug);
     assert!(!config.globals.multiprocessing);
-    assert_eq!(config.globals.state_directory, Path::new("state"));
+    assert_eq!(config.globals.state, Persistence::Directory("state".into()));
 
     let [output] = config.outputs.as_slice() else {
         panic!("{:?}", config.outputs)
@@ -338,6 +338,12 @@ fn a_secret_keeps_the_text_that_was_written() {
 }
 
 #[test]
+fn state_may_be_kept_in_memory() {
+    let memory = changed(&[("type: filesystem", "type: Memory")]);
+    assert_eq!(load(&memory).config.globals.state, Persistence::Memory);
+}
+
+#[test]
 fn anchors_and_merge_keys_share_settings() {
     let text = sample().split_once("  services:").unwrap().0.to_owned()
         + "  services:
@@ -419,8 +425,8 @@ fn what_is_ours_can_be_set() {
     ]))
     .config;
     assert_eq!(
-        config.globals.state_directory,
-        Path::new("/var/lib/collector")
+        config.globals.state,
+        Persistence::Directory("/var/lib/collector".into())
     );
     let OutputKind::Relay(relay) = &config.outputs[0].kind else {
         panic!("{:?}", config.outputs)

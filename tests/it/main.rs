@@ -16,6 +16,7 @@ mod configuration;
 mod crash;
 mod figures;
 mod image;
+mod in_memory;
 mod network;
 mod peers;
 mod relays;

@@ -210,8 +210,8 @@ fn loggers_may_be_a_map_and_keys_may_be_called_as_in_the_yaml() {
         .collect();
     assert_eq!(names, ["devo_2", "out"]);
     assert_eq!(
-        config.globals.state_directory,
-        Path::new("/var/lib/collector")
+        config.globals.state,
+        Persistence::Directory("/var/lib/collector".into())
     );
 }
 

@@ -306,9 +306,9 @@ fn a_receipt_of_no_kind() {
 
 #[test]
 fn a_persistence_of_no_kind() {
-    assert_snapshot!({ let redis = check(&[("type: filesystem", "type: redis")]); let memory = check(&[("type: filesystem", "type: memory")]); format!("{redis}\n{memory}") }, @r"
+    assert_snapshot!({ let redis = check(&[("type: filesystem", "type: redis")]); let disk = check(&[("type: filesystem", "type: disk")]); format!("{redis}\n{disk}") }, @r"
     config.yaml:6: globals.persistence.type: `redis` is not supported: use `filesystem`, and mount a volume at the state folder
-    config.yaml:6: globals.persistence.type: `memory` is not available yet in this version: use `filesystem`
+    config.yaml:6: globals.persistence.type: `disk` is not a type of persistence: use `filesystem` or `memory`
     ");
 }
 
