@@ -182,7 +182,7 @@ impl Client {
             };
         }
         let headers = response.headers().clone();
-        let body = answer::fault_body(response).await;
+        let body = authorization.removed_from(&answer::fault_body(response).await);
         let basic = self.0.sign_in.is_basic();
         let refusal = Refusal {
             status,

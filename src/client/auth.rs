@@ -8,14 +8,16 @@ use std::time::Duration;
 use anyhow::anyhow;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use chrono::Utc;
-use reqwest::header::HeaderValue;
+use reqwest::header::{CONTENT_TYPE, HeaderValue, InvalidHeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::{debug, warn};
-use url::Url;
+use url::{Url, form_urlencoded};
+use zeroize::Zeroizing;
 
 use super::answer;
 use super::assertion::Certificate;
@@ -28,6 +30,8 @@ use crate::config::{Credentials, Input};
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// The largest answer to a token request.
 const BODY_MAX_BYTES: usize = 1024 * 1024;
+/// No usual answer to one is larger: what a growing buffer leaves behind is not wiped.
+const BODY_USUAL_BYTES: usize = 16 * 1024;
 /// How long before its end a token is renewed, if it lives long enough.
 const RENEW_AHEAD: Duration = Duration::from_mins(5);
 /// How long a failed renewal ahead of time is let be, while the token still holds.
@@ -44,22 +48,40 @@ pub(super) enum SignIn {
     OAuth(Box<Directory>),
 }
 
-/// The value of an `Authorization` header. It cannot be printed.
+/// The value of an `Authorization` header. It cannot be printed, and is wiped with its last copy.
 #[derive(Clone)]
 pub(super) struct Authorization {
-    value: SecretString,
+    header: HeaderValue,
     /// Tells the tokens of a directory apart.
     serial: u64,
 }
 
 impl Authorization {
-    /// The header, marked as sensitive.
-    pub(super) fn header(&self) -> HeaderValue {
-        // Checked when it was made.
-        let mut header = HeaderValue::from_str(self.value.expose_secret())
-            .unwrap_or_else(|_| HeaderValue::from_static(""));
+    /// Made of a scheme and what goes with it; fails if a header cannot hold that.
+    fn new(scheme: &str, proof: &str, serial: u64) -> Result<Self, InvalidHeaderValue> {
+        let value = Zeroizing::new([scheme, " ", proof].concat().into_bytes());
+        let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(value))?;
         header.set_sensitive(true);
-        header
+        Ok(Self { header, serial })
+    }
+
+    /// The header, marked as sensitive. All copies share one memory.
+    pub(super) fn header(&self) -> HeaderValue {
+        self.header.clone()
+    }
+
+    /// `body` without the token or password, should the other side have sent it back to us, as some proxies' error pages do.
+    pub(super) fn removed_from(&self, body: &[u8]) -> Vec<u8> {
+        let value = self.header.as_bytes();
+        let proof = memchr::memchr(b' ', value).map_or(value, |space| &value[space + 1..]);
+        let (mut rest, mut cleaned) = (body, Vec::with_capacity(body.len()));
+        while let Some(at) = memchr::memmem::find(rest, proof).filter(|_| !proof.is_empty()) {
+            cleaned.extend_from_slice(&rest[..at]);
+            cleaned.extend_from_slice(b"(removed)");
+            rest = &rest[at + proof.len()..];
+        }
+        cleaned.extend_from_slice(rest);
+        cleaned
     }
 }
 
@@ -68,9 +90,9 @@ impl SignIn {
     pub(super) fn new(input: &Input, http: &reqwest::Client) -> anyhow::Result<Self> {
         let (tenant_id, client_id, proof) = match &input.credentials {
             Credentials::Basic { username, password } => {
-                let pair = format!("{username}:{}", password.expose_secret());
-                let value = format!("Basic {}", BASE64_STANDARD.encode(pair)).into();
-                return Ok(Self::Basic(Authorization { value, serial: 0 }));
+                let pair = Zeroizing::new([username, ":", password.expose_secret()].concat());
+                let pair = Zeroizing::new(BASE64_STANDARD.encode(pair.as_bytes()));
+                return Ok(Self::Basic(Authorization::new("Basic", &pair, 0)?));
             }
             Credentials::Secret {
                 tenant_id,
@@ -207,14 +229,13 @@ impl Directory {
         } = self.ask().await?;
         let life = expires_in.unwrap_or(LIFE_UNSAID).min(LIFE_MAX);
         tokens.count += 1;
-        let authorization = Authorization {
-            value: format!("Bearer {}", access_token.expose_secret()).into(),
-            serial: tokens.count,
-        };
-        if HeaderValue::from_str(authorization.value.expose_secret()).is_err() {
-            let message = "the directory's token holds characters that no header may hold";
-            return Err(FetchError::new(Kind::SignInFailed, message));
-        }
+        let authorization =
+            Authorization::new("Bearer", access_token.expose_secret(), tokens.count).map_err(
+                |_| {
+                    let message = "the directory's token holds characters that no header may hold";
+                    FetchError::new(Kind::SignInFailed, message)
+                },
+            )?;
         tokens.current = Some(Token {
             authorization: authorization.clone(),
             renew_at: asked + renewed_after(life),
@@ -230,12 +251,8 @@ impl Directory {
             .http
             .post(self.token_url.clone())
             .timeout(TIMEOUT)
-            .form(
-                &form
-                    .iter()
-                    .map(|(name, value)| (*name, value.expose_secret()))
-                    .collect::<Vec<_>>(),
-            )
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(encoded(&form))
             .send()
             .await
             .map_err(|error| {
@@ -243,7 +260,7 @@ impl Directory {
             })?;
         self.clock.note(response.headers());
         let (status, request_id) = (response.status(), answer::request_id(response.headers()));
-        let body = match answer::body(response, BODY_MAX_BYTES, 0).await {
+        let body = match answer::body(response, BODY_MAX_BYTES, BODY_USUAL_BYTES).await {
             Err(error) if status.is_success() => {
                 return Err(FetchError::new(
                     Kind::SignInFailed,
@@ -252,7 +269,7 @@ impl Directory {
                 .with_request_id(request_id)
                 .with_source(error));
             }
-            body => body.unwrap_or_default(),
+            body => Zeroizing::new(body.unwrap_or_default()),
         };
         let granted = status
             .is_success()
@@ -290,6 +307,21 @@ impl Directory {
         }
         Ok(form)
     }
+}
+
+/// The form as a request's body, wiped once it has been sent.
+fn encoded(form: &[(&'static str, SecretString)]) -> Bytes {
+    let fields = form
+        .iter()
+        .map(|(name, value)| (*name, value.expose_secret()));
+    // An escape takes three bytes; a growing buffer would leave pieces of itself behind.
+    let most: usize = fields
+        .clone()
+        .map(|(name, value)| name.len() + 3 * value.len() + 2)
+        .sum();
+    let mut serializer = form_urlencoded::Serializer::new(String::with_capacity(most));
+    serializer.extend_pairs(fields);
+    Bytes::from_owner(Zeroizing::new(serializer.finish().into_bytes()))
 }
 
 /// `text` without our secret or proof, should the other side have sent it back to us.

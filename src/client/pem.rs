@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use zeroize::Zeroizing;
 
 /// No certificate or key file is longer: one that is, is not meant.
 const FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The text of the PEM file that `parameter` names, without a byte order mark.
-pub(super) fn read(parameter: &str, path: &Path) -> anyhow::Result<String> {
+/// The text of the PEM file that `parameter` names, without a byte order mark. It is wiped when it goes: it may hold a key.
+pub(super) fn read(parameter: &str, path: &Path) -> anyhow::Result<Zeroizing<String>> {
     let context = || format!("`{parameter}`: cannot read {}", path.display());
     if std::fs::metadata(path).with_context(context)?.len() > FILE_MAX_BYTES {
         bail!(
@@ -24,8 +25,9 @@ pub(super) fn read(parameter: &str, path: &Path) -> anyhow::Result<String> {
             path.display(),
         );
     };
-    Ok(match text.strip_prefix('\u{feff}') {
-        Some(text) => text.to_owned(),
-        None => text,
-    })
+    let mut text = Zeroizing::new(text);
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
 }

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::finding::Findings;
 use super::tree::Place;
 use crate::privileges::explain_denied;
@@ -97,7 +99,7 @@ impl fmt::Display for Source {
 
 impl Source {
     /// The texts of its files, less byte-order marks; `None` after a mistake.
-    pub(super) fn texts(&self, findings: &Findings) -> Option<Vec<String>> {
+    pub(super) fn texts(&self, findings: &Findings) -> Option<Vec<Zeroizing<String>>> {
         let missing = match self {
             Self::File(_) => {
                 "create it after the example config/config.yaml, or name another with `--config` or CONFIG_FILE (a relative name is \
@@ -118,9 +120,9 @@ impl Source {
     }
 }
 
-fn text(file: usize, path: &Path, missing: &str, findings: &Findings) -> Option<String> {
+fn text(file: usize, path: &Path, missing: &str, findings: &Findings) -> Option<Zeroizing<String>> {
     let place = Place::whole(file);
-    let bytes = match bytes(path) {
+    let mut bytes = match bytes(path) {
         Ok(bytes) => bytes,
         Err(error) => {
             findings.mistake(place, "", unreadable(path, &error, missing));
@@ -139,31 +141,34 @@ fn text(file: usize, path: &Path, missing: &str, findings: &Findings) -> Option<
         findings.mistake(place, "", "the file is in UTF-16: save it as UTF-8");
         return None;
     }
-    match String::from_utf8(bytes) {
-        Ok(text) => Some(
-            text.strip_prefix('\u{FEFF}')
-                .map(str::to_owned)
-                .unwrap_or(text),
-        ),
+    let mut text = match String::from_utf8(std::mem::take(&mut *bytes)) {
+        Ok(text) => Zeroizing::new(text),
         Err(error) => {
             let valid = error.utf8_error().valid_up_to();
-            let before = &error.as_bytes()[..valid];
-            let line = memchr::memchr_iter(b'\n', before).count() + 1;
+            let bytes = Zeroizing::new(error.into_bytes());
+            let line = memchr::memchr_iter(b'\n', &bytes[..valid]).count() + 1;
             findings.mistake(
                 Place::on(file, line),
                 "",
                 "a character here is not UTF-8: save the file as UTF-8",
             );
-            None
+            return None;
         }
+    };
+    if text.starts_with('\u{FEFF}') {
+        text.remove(0);
     }
+    Some(text)
 }
 
-fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?
-        .take(SIZE_MAX + 1)
-        .read_to_end(&mut bytes)?;
+/// What is in the file, of which more than [`SIZE_MAX`] is not read. Room for all of it is made first: what a growing text leaves
+/// behind is not wiped.
+fn bytes(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len().min(SIZE_MAX);
+    let room = usize::try_from(length).unwrap_or_default() + 64;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    file.take(SIZE_MAX + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use zeroize::Zeroizing;
 
 use super::finding::Findings;
 use super::reader::is_placeholder_name;
@@ -60,9 +61,9 @@ impl<'a> Reader<'a> {
                 let items: Option<_> = items.into_iter().enumerate().map(item).collect();
                 Value::List(items?)
             }
-            Some(b'"') => scalar(self.string(raw, path)?),
+            Some(b'"') => scalar(Zeroizing::new(self.string(raw, path)?)),
             _ if text == "null" => Value::Blank,
-            _ => scalar(text.to_owned()),
+            _ => scalar(Zeroizing::new(text.to_owned())),
         };
         Some(Rc::new(Node { place, value }))
     }
@@ -173,7 +174,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
-fn scalar(text: String) -> Value {
+fn scalar(text: Zeroizing<String>) -> Value {
     if text.trim().is_empty() {
         Value::Blank
     } else {

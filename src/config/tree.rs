@@ -1,9 +1,12 @@
 //! What every source of configuration becomes first: a tree of values, each with the place where it stands.
 //!
 //! A value keeps the text that was written, whatever type a YAML reader would give it: a password `1e5`, an id `007` and a
-//! date `2024-05-07` arrive as they are, and it is the key's reader that says what the text must be.
+//! date `2024-05-07` arrive as they are, and it is the key's reader that says what the text must be. Any of them may be a secret: they
+//! are wiped when the tree goes.
 
 use std::rc::Rc;
+
+use zeroize::Zeroizing;
 
 /// Where something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +41,7 @@ pub(super) enum Value {
     /// Nothing: left empty, `~`, `null`, or a text of nothing but white space.
     Blank,
     /// Any scalar, as it was written (quotes and escapes resolved).
-    Text(String),
+    Text(Zeroizing<String>),
     /// A list.
     List(Vec<Rc<Node>>),
     /// A map, in the order of the file; no key comes twice.

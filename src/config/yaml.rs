@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
+use zeroize::Zeroizing;
 
 use super::finding::Findings;
 use super::tree::{Entry, Node, Place, Value};
@@ -212,8 +213,8 @@ impl<'a> Builder<'a> {
                     let Value::Text(text) = &node.value else {
                         return self.refuse(line, "a key is blank: write a name before the colon");
                     };
-                    let merges = plain && text == "<<";
-                    if !merges && let Some(first) = map.first_lines.insert(text.clone(), line) {
+                    let merges = plain && text.as_str() == "<<";
+                    if !merges && let Some(first) = map.first_lines.insert(text.to_string(), line) {
                         self.findings.mistake(
                             on(line),
                             &joined(&path, text),
@@ -223,7 +224,7 @@ impl<'a> Builder<'a> {
                         );
                     }
                     map.key = Some(Key {
-                        text: text.clone(),
+                        text: text.to_string(),
                         line,
                         merges,
                     });
@@ -313,7 +314,7 @@ fn scalar(text: String, plain: bool) -> Value {
     if null || text.trim().is_empty() {
         Value::Blank
     } else {
-        Value::Text(text)
+        Value::Text(Zeroizing::new(text))
     }
 }
 

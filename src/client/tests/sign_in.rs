@@ -43,6 +43,38 @@ async fn eight_services_share_one_token() {
 }
 
 #[tokio::test]
+async fn an_answer_that_repeats_the_request_shows_no_token() {
+    let server = Server::start(|request, _| {
+        if request.contains(TOKEN_PATH) {
+            return token(1, "3599");
+        }
+        let header = request
+            .lines()
+            .find(|line| line.starts_with("authorization"));
+        let title = format!(
+            "<title>denied: {} / {}</title>",
+            header.unwrap(),
+            header.unwrap()
+        );
+        answer(403, "", title)
+    })
+    .await;
+    for (credentials, shown) in [
+        (
+            secret(),
+            "authorization: Bearer (removed) / authorization: Bearer (removed)",
+        ),
+        (
+            basic(),
+            "authorization: Basic (removed) / authorization: Basic (removed)",
+        ),
+    ] {
+        let error = error(&mut server.client(credentials).walk(query(), &fingerprinter())).await;
+        assert!(error.to_string().contains(shown), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_rejected_token_is_renewed_once_for_all() {
     let issued = std::sync::atomic::AtomicUsize::new(0);
     let server = Server::start(move |request, _| {
