@@ -1,11 +1,12 @@
 //! The configuration: one model behind every form in which it can be given.
 //!
-//! What a value must be is checked once, here; a [`Config`] in hand is one that can be run. Whether the files that it names
-//! exist is left to those who open them.
+//! What a value must be is checked once, here; a [`Config`] in hand is one that can be run. Files of credentials are read here too
+//! (`config/credential.rs`); whether the other files that it names exist is left to those who open them.
 //!
 //! The way is: text → tree of values (`config/yaml.rs`; for the hosted form `config/json.rs`, and `config/hosted.rs`, which alone
 //! knows what is called otherwise there) → this model (`config/inputs.rs` and its neighbours, by way of `config/reader.rs`).
 
+mod credential;
 mod credentials;
 mod endpoints;
 mod file;

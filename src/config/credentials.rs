@@ -1,10 +1,10 @@
 //! `credentials`: exactly one of the three ways to sign in, whole.
 
+use super::credential::{Credential, FOLDER};
 use super::reader::{Field, Section};
 use super::words::{listed, quoted};
 use super::{Credentials, names};
 
-const FOLDER: &str = "credentials";
 const BASIC: [&str; 2] = ["username", "password"];
 const SECRET: [&str; 3] = ["tenant_id", "client_id", "client_secret"];
 const CERTIFICATE: [&str; 4] = ["tenant_id", "client_id", "client_certificate", "client_key"];
@@ -17,9 +17,14 @@ const KEYS: [&str; 7] = [
     "client_certificate",
     "client_key",
 ];
-const TENANT: &str = "the id or the domain of your directory";
-const CLIENT: &str = "the id of the application";
-const FILE: &str = "a PEM file under credentials/";
+/// Those that may be kept elsewhere, and the keys that name a file.
+const KEPT_ELSEWHERE: [(&str, &str); 5] = [
+    ("username", "username_file"),
+    ("password", "password_file"),
+    ("tenant_id", "tenant_id_file"),
+    ("client_id", "client_id_file"),
+    ("client_secret", "client_secret_file"),
+];
 const SETS: &str = "give either `username` and `password`, or `tenant_id`, `client_id` and `client_secret`, or \
                     `tenant_id`, `client_id`, `client_certificate` and `client_key`";
 
@@ -27,7 +32,10 @@ pub(super) fn read(field: Field<'_>) -> Option<Credentials> {
     let section = field.required(SETS).section()?;
     let given: Vec<&str> = KEYS
         .into_iter()
-        .filter(|key| section.field(key).is_given())
+        .filter(|key| match kept_elsewhere(&section, key) {
+            Some(credential) => credential.is_given(),
+            None => section.field(key).is_given(),
+        })
         .collect();
     section.warn_of_unknown_among_secrets();
     if given == BASIC {
@@ -42,27 +50,33 @@ pub(super) fn read(field: Field<'_>) -> Option<Credentials> {
     }
 }
 
+/// A credential that may stand in a file or a variable; `None` for those that are files anyway.
+fn kept_elsewhere<'a>(section: &Section<'a>, key: &str) -> Option<Credential<'a>> {
+    let (key, file_key) = KEPT_ELSEWHERE.iter().find(|(known, _)| *known == key)?;
+    Some(Credential::of(section, key, file_key))
+}
+
 fn basic(section: &Section<'_>) -> Option<Credentials> {
-    let field = section
-        .field("username")
-        .required("the account to sign in with");
-    let username = field.parse(|text| {
+    let username = kept_elsewhere(section, "username")?.parse(|text| {
         if text.contains(|c: char| c == ':' || c.is_control()) {
             Err("holds a colon or a control character, which signing in cannot transmit".to_owned())
         } else {
             Ok(text.to_owned())
         }
     });
-    let password = section.field("password").secret();
+    let password = kept_elsewhere(section, "password")?.secret();
     let username = username?;
     if !username
         .split_once('@')
         .is_some_and(|(user, domain)| !user.is_empty() && domain.contains('.'))
     {
-        field.warning(format!(
-            "{} is not of the form `username@domain.com`",
+        let field = section.field("username");
+        let shown = if field.scalar() == Some(&username) {
             quoted(&username)
-        ));
+        } else {
+            "the user name".to_owned()
+        };
+        field.warning(format!("{shown} is not of the form `username@domain.com`"));
     }
     Some(Credentials::Basic {
         username,
@@ -71,15 +85,9 @@ fn basic(section: &Section<'_>) -> Option<Credentials> {
 }
 
 fn secret(section: &Section<'_>) -> Option<Credentials> {
-    let tenant_id = section
-        .field("tenant_id")
-        .required(TENANT)
-        .parse(identifier);
-    let client_id = section
-        .field("client_id")
-        .required(CLIENT)
-        .parse(identifier);
-    let client_secret = section.field("client_secret").secret();
+    let tenant_id = kept_elsewhere(section, "tenant_id")?.parse(identifier);
+    let client_id = kept_elsewhere(section, "client_id")?.parse(identifier);
+    let client_secret = kept_elsewhere(section, "client_secret")?.secret();
     Some(Credentials::Secret {
         tenant_id: tenant_id?,
         client_id: client_id?,
@@ -88,17 +96,13 @@ fn secret(section: &Section<'_>) -> Option<Credentials> {
 }
 
 fn certificate(section: &Section<'_>) -> Option<Credentials> {
-    let tenant_id = section
-        .field("tenant_id")
-        .required(TENANT)
-        .parse(identifier);
-    let client_id = section
-        .field("client_id")
-        .required(CLIENT)
-        .parse(identifier);
-    let client_certificate =
-        names::file(&section.field("client_certificate").required(FILE), FOLDER);
-    let client_key = names::file(&section.field("client_key").required(FILE), FOLDER);
+    let tenant_id = kept_elsewhere(section, "tenant_id")?.parse(identifier);
+    let client_id = kept_elsewhere(section, "client_id")?.parse(identifier);
+    let client_certificate = names::file(
+        &section.field("client_certificate").without_default(),
+        FOLDER,
+    );
+    let client_key = names::file(&section.field("client_key").without_default(), FOLDER);
     Some(Credentials::Certificate {
         tenant_id: tenant_id?,
         client_id: client_id?,

@@ -5,8 +5,6 @@
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
 
-use secrecy::SecretString;
-
 use super::finding::Findings;
 use super::scalar;
 use super::tree::{Entry, Node, Place, Value};
@@ -210,12 +208,17 @@ impl<'a> Field<'a> {
     }
 
     /// Reports the field if it is absent or blank; `needed` says what it should hold.
-    pub(super) fn required(mut self, needed: &str) -> Self {
-        self.optional = false;
+    pub(super) fn required(self, needed: &str) -> Self {
         if self.value.is_none() {
             let state = if self.present { "blank" } else { "missing" };
             self.mistake(format!("{state}: {needed}"));
         }
+        self.without_default()
+    }
+
+    /// The same field, of which no message says that it may be left blank.
+    pub(super) fn without_default(mut self) -> Self {
+        self.optional = false;
         self
     }
 
@@ -276,16 +279,6 @@ impl<'a> Field<'a> {
         self.parse(|text| {
             scalar::boolean(text).ok_or_else(|| "is neither `true` nor `false`".to_owned())
         })
-    }
-
-    /// A text that no message repeats.
-    pub(super) fn secret(&self) -> Option<SecretString> {
-        let text = self.scalar()?;
-        if is_placeholder(text) {
-            self.mistake("a placeholder is left in: put your own value in its place");
-            return None;
-        }
-        Some(SecretString::from(text.to_owned()))
     }
 
     /// The map under this key; `None` if there is none, or something else.
@@ -354,7 +347,8 @@ impl<'a> Field<'a> {
         self.findings.note(self.place, &self.path, text);
     }
 
-    fn scalar(&self) -> Option<&'a str> {
+    /// As [`Self::text`], but whatever it is, placeholders included.
+    pub(super) fn scalar(&self) -> Option<&'a str> {
         match self.value? {
             Value::Text(text) => Some(text.trim_end_matches(['\r', '\n'])),
             Value::List(_) => {
@@ -388,7 +382,7 @@ fn has_placeholder(text: &str) -> bool {
 }
 
 /// Whether the whole text is a placeholder: a secret may well hold `<` and `>`.
-fn is_placeholder(text: &str) -> bool {
+pub(super) fn is_placeholder(text: &str) -> bool {
     text.strip_prefix('<')
         .and_then(|rest| rest.strip_suffix('>'))
         .is_some_and(is_placeholder_name)

@@ -18,6 +18,7 @@ use insta::assert_snapshot;
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
+mod credentials;
 mod hosted;
 mod mistakes;
 mod warnings;

@@ -39,7 +39,7 @@ fn a_key_that_may_be_a_piece_of_a_secret() {
         "credentials:\n      username: reader@example.com\n      password: hunter2",
         "credentials: {username: reader@example.com, password: hunter2, hunter3, password:hunter4, usernam: x}",
     )]), @r"
-    config.yaml:26: inputs.office365_reporting_message.credentials: an unknown key, not used (known here: `username`, `password`, `tenant_id`, `client_id`, `client_secret`, `client_certificate` and `client_key`); if it is a piece of a secret, put the secret in single quotes
+    config.yaml:26: inputs.office365_reporting_message.credentials: an unknown key, not used (known here: `username`, `username_file`, `password`, `password_file`, `tenant_id`, `tenant_id_file`, `client_id`, `client_id_file`, `client_secret`, `client_secret_file`, `client_certificate` and `client_key`); if it is a piece of a secret, put the secret in single quotes
     config.yaml:26: inputs.office365_reporting_message.credentials.usernam: unknown key, not used: did you mean `username`?
     ");
 }
