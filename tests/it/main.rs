@@ -22,6 +22,7 @@ mod peers;
 mod relays;
 mod results;
 mod rows;
+mod secrets;
 mod setting;
 mod shapes;
 mod signing_in;

@@ -1,0 +1,280 @@
+//! Nothing that the collector prints holds a secret, whatever goes wrong, at the highest level of its log.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use testkit::collector::{Collector, Config, Credentials, Input, Output};
+use testkit::pki::{KeyForm, Wish};
+use testkit::relay::Behaviour;
+use testkit::report::Report;
+use testkit::service::{Fault, Target, When};
+
+use crate::setting::{PATIENCE, Setting, log, program};
+
+const SECRET: &str = "5e-sam3.open_the~door";
+const USER: &str = "reports@contoso.onmicrosoft.com";
+
+/// What the tokens of the test's directory and every assertion begin with: the beginning of a JSON object in base64.
+const TOKEN: &str = "eyJ";
+
+/// A setting whose application or account has [`SECRET`].
+async fn setting() -> Setting {
+    let setting = Setting::new().await;
+    setting.service.adjust(|options| {
+        options.access.app.secret = Some(SECRET.to_owned());
+        options.access.basic = Some((USER.to_owned(), SECRET.to_owned()));
+    });
+    setting.rows(Report::MessageTrace, setting.ago(30), setting.ago(29), 500);
+    setting
+}
+
+fn start(setting: &Setting) -> Collector {
+    Collector::start_with(program(), &setting.folder, |command| {
+        command.env("RUST_LOG", "trace").env("OF_THE_APP", SECRET);
+    })
+    .unwrap()
+}
+
+/// Asserts that all of the collector's output is free of secrets, also of the collector's own key and of those given.
+fn check(setting: &Setting, collector: &Collector, keys: &[&str]) {
+    let output = [collector.log(), collector.output()].concat().join("\n");
+    let pair = BASE64_STANDARD.encode(format!("{USER}:{SECRET}"));
+    let mut secrets = vec![SECRET, TOKEN, &pair];
+    for key in keys.iter().chain(&[setting.pki.client.key.as_str()]) {
+        secrets.extend(
+            key.lines()
+                .filter(|line| line.len() > 20 && !line.starts_with('-')),
+        );
+    }
+    assert!(secrets.len() > 3);
+    for secret in secrets {
+        let shown = output.lines().find(|line| line.contains(secret));
+        assert_eq!(shown, None, "it holds {secret}");
+    }
+}
+
+/// Runs the collector until its log holds one of `told`, stops it, and checks what it has said.
+async fn run(setting: &Setting, told: &[&str], keys: &[&str]) {
+    let mut collector = start(setting);
+    let said = async {
+        while told.iter().all(|part| collector.log_with(part).is_empty()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let said = tokio::time::timeout(PATIENCE, said).await;
+    said.unwrap_or_else(|_| panic!("none of {told:?}:\n{}", log(&collector)));
+    collector.stop(PATIENCE).await.unwrap();
+    assert!(
+        !collector.log_with("TRACE").is_empty(),
+        "{}",
+        log(&collector)
+    );
+    check(setting, &collector, keys);
+}
+
+/// What the log says of a request that has failed.
+const FAILED: [&str; 2] = ["asking failed", "refused;"];
+
+fn configure(setting: &Setting, credentials: Option<Credentials>) {
+    let input = setting.input();
+    let input = match credentials {
+        Some(credentials) => input.credentials(credentials),
+        None => input,
+    };
+    let input = input.service_from(Report::MessageTrace, setting.ago(30), &[]);
+    setting.configure(input);
+}
+
+fn answer(status: u16, content_type: &str, body: String) -> Fault {
+    Fault::Answer {
+        status,
+        content_type: content_type.to_owned(),
+        body,
+    }
+}
+
+/// Answers for a token that are of no use, some of which repeat what was asked.
+fn bad_grants() -> Vec<Fault> {
+    let json = "application/json";
+    vec![
+        answer(
+            401,
+            json,
+            format!(
+                r#"{{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret '{SECRET}' provided."}}"#
+            ),
+        ),
+        answer(
+            400,
+            "text/html",
+            format!("<html><title>client_secret={SECRET}</title></html>"),
+        ),
+        answer(
+            200,
+            json,
+            format!(r#"{{"access_token":["{TOKEN}abc"],"secret":"{SECRET}"}}"#),
+        ),
+        answer(
+            200,
+            json,
+            format!(r#"{{"access_token":"{TOKEN}abc\n","expires_in":"soon"}}"#),
+        ),
+        answer(200, json, format!(r#"{{"access_token":"{TOKEN}abc""#)),
+        Fault::SignInPage,
+        Fault::ServerError,
+        Fault::CutBody,
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn not_the_applications_secret_nor_its_tokens() {
+    // One run for each answer: after some of them there is a long wait.
+    for fault in bad_grants() {
+        let setting = setting().await;
+        setting.service.fault(Target::Token, When::Next(1), fault);
+        configure(&setting, None);
+        run(&setting, &FAILED, &[]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn not_under_faults_of_the_service_and_the_relay() {
+    for fault in [
+        Fault::Unauthorized,
+        Fault::Forbidden,
+        Fault::ServerError,
+        Fault::Busy(None),
+        Fault::SignInPage,
+        Fault::CutBody,
+        Fault::ResetBeforeHeaders,
+        Fault::ResetAfterHeaders,
+    ] {
+        let setting = setting().await;
+        // A token that is rejected is asked for once more.
+        setting
+            .service
+            .fault(Report::MessageTrace, When::Next(2), fault);
+        configure(&setting, None);
+        run(&setting, &FAILED, &[]).await;
+    }
+    for behaviour in [
+        Behaviour::Refuse,
+        Behaviour::FailHandshake,
+        Behaviour::ResetAfter(10_000),
+    ] {
+        let setting = setting().await;
+        setting.relay.next_times(3, behaviour);
+        configure(&setting, None);
+        run(&setting, &["delivery failed", "delivery waits"], &[]).await;
+        run(&setting, &["window delivered"], &[]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn not_a_password() {
+    let setting = setting().await;
+    let credentials = Credentials::Basic {
+        username: USER.to_owned(),
+        password: SECRET.to_owned(),
+    };
+    configure(&setting, Some(credentials));
+    run(&setting, &["window delivered"], &[]).await;
+    setting
+        .service
+        .adjust(|options| options.access.basic = None);
+    run(&setting, &["refused;"], &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn not_a_key_nor_what_it_has_signed() {
+    let setting = setting().await;
+    let identity = setting
+        .pki
+        .authority
+        .issue(&Wish::client().form(KeyForm::RsaPkcs8));
+    let identity = identity.unwrap();
+    let folder = setting.folder.path().join("credentials");
+    let access = setting.service.options().access;
+    let credentials = Credentials::Certificate {
+        tenant_id: access.tenant,
+        client_id: access.app.client_id,
+        client_certificate: "app.crt".to_owned(),
+        client_key: "app.key".to_owned(),
+    };
+    configure(&setting, Some(credentials));
+    let keys = [identity.key.as_str()];
+    identity.write(&folder, "app").unwrap();
+    // The directory does not know the certificate yet; then it does.
+    run(&setting, &["refused;"], &keys).await;
+    setting
+        .service
+        .adjust(|options| options.access.app.certificate = Some(identity.certificate.clone()));
+    run(&setting, &["window delivered"], &keys).await;
+
+    // Damaged files: a line lost, a line doubled, the end cut off.
+    let own = setting.pki.client.key.as_str();
+    for (path, key) in [
+        (folder.join("app.key"), identity.key.as_str()),
+        (setting.folder.certs().join("collector.key"), own),
+    ] {
+        let lines: Vec<_> = key.lines().collect();
+        let damaged = [
+            [&lines[..1], &lines[2..]].concat(),
+            [&lines[..2], &lines[1..]].concat(),
+            lines[..lines.len() - 1].to_vec(),
+            lines[1..].to_vec(),
+        ];
+        for damaged in damaged {
+            std::fs::write(&path, damaged.join("\n").replace("==", "=*")).unwrap();
+            let mut collector = start(&setting);
+            let ended = collector.wait(PATIENCE).await.unwrap();
+            assert_eq!(ended.code, Some(78), "{}", log(&collector));
+            check(&setting, &collector, &keys);
+        }
+        std::fs::write(&path, key).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn not_in_what_is_said_of_a_wrong_configuration() {
+    let setting = setting().await;
+    let input: Input = setting
+        .input()
+        .service_from(Report::MessageTrace, setting.ago(30), &[]);
+    let good = Config::new(input, Output::relay(setting.relay.port())).yaml();
+    let in_place = format!("client_secret: \"{SECRET}\"");
+    assert!(good.contains(&in_place));
+    std::fs::write(
+        setting.folder.path().join("credentials/two"),
+        format!("{SECRET}\n{SECRET}"),
+    )
+    .unwrap();
+    std::fs::write(setting.folder.path().join("credentials/one"), SECRET).unwrap();
+    let wrong = [
+        format!("client_secret: [{SECRET}]"),
+        format!("client_secret: {{{SECRET}: {SECRET}}}"),
+        format!("client_secret: @{SECRET}"),
+        format!("client_secret: !{SECRET}"),
+        format!("client_secret: *{SECRET}"),
+        format!("client_secret: \"{SECRET}"),
+        format!("client_secert: {SECRET}"),
+        format!("\tclient_secret: {SECRET}"),
+        format!("client_secret: {SECRET}\n      client_secret: {SECRET}"),
+        format!("client_secret: {SECRET}\n      client_secret_file: one"),
+        format!("client_secret: {SECRET}\n      username: {SECRET}"),
+        "client_secret_file: two".to_owned(),
+        "client_secret_file: three".to_owned(),
+        "username: ${OF_THE_APP}\n      password: ${OF_THE_APP}".to_owned(),
+    ];
+    for wrong in wrong {
+        setting
+            .folder
+            .configure_raw(&good.replace(&in_place, &wrong))
+            .unwrap();
+        let mut collector = start(&setting);
+        let ended = collector.wait(PATIENCE).await.unwrap();
+        assert_eq!(ended.code, Some(78), "{wrong}: {}", log(&collector));
+        check(&setting, &collector, &[]);
+    }
+}
