@@ -19,6 +19,7 @@ mod names;
 mod outputs;
 mod reader;
 mod scalar;
+mod schema;
 mod services;
 mod tree;
 mod words;
@@ -38,6 +39,7 @@ use crate::report::Report;
 pub use file::{Named, Source};
 pub use finding::{Finding, Mistakes};
 pub use scalar::time;
+pub use schema::schema;
 
 use finding::Findings;
 use reader::Section;

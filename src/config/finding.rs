@@ -84,6 +84,9 @@ pub(super) struct Findings {
     warnings: RefCell<Vec<Found>>,
     notes: RefCell<Vec<Found>>,
     lenient: Cell<bool>,
+    /// The paths of all keys that the readers have asked for.
+    #[cfg(test)]
+    pub(super) asked: RefCell<std::collections::BTreeSet<String>>,
 }
 
 struct Found {
@@ -101,6 +104,8 @@ impl Findings {
             warnings: RefCell::default(),
             notes: RefCell::default(),
             lenient: Cell::new(false),
+            #[cfg(test)]
+            asked: RefCell::default(),
         }
     }
 

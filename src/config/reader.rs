@@ -63,6 +63,11 @@ impl<'a> Section<'a> {
 
     /// The field under a known key, which may be absent.
     pub(super) fn field(&self, key: &'static str) -> Field<'a> {
+        #[cfg(test)]
+        self.findings
+            .asked
+            .borrow_mut()
+            .insert(joined(&self.path, key));
         let mut asked = self.asked.borrow_mut();
         if !asked.contains(&key) {
             asked.push(key);

@@ -1,0 +1,346 @@
+//! Every key of `config.yaml`, what it takes and what it is for.
+
+/// A key of a map.
+#[derive(Clone, Copy)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// What the editor shows.
+    pub(super) about: &'static str,
+    /// Whether the map has to have it.
+    pub(super) required: bool,
+}
+
+/// What stands under a key.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// Any single value.
+    Text,
+    /// `true` or `false`, in any spelling of YAML 1.1.
+    Boolean,
+    /// A whole number from the first to the second.
+    Number(u32, u32),
+    /// A number from the first to the second.
+    Fraction(f64, f64),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A map of these keys.
+    Section(&'static [Key]),
+    /// A map of names, each with a map of these keys.
+    Named(&'static [Key]),
+    /// A list of maps of these keys.
+    List(&'static [Key]),
+    /// The inputs by name, or services beside them.
+    Inputs,
+    /// The services by name.
+    Services,
+}
+
+const fn may(name: &'static str, kind: Kind, about: &'static str) -> Key {
+    Key {
+        name,
+        kind,
+        about,
+        required: false,
+    }
+}
+
+const fn must(name: &'static str, kind: Kind, about: &'static str) -> Key {
+    Key {
+        required: true,
+        ..may(name, kind, about)
+    }
+}
+
+const FOREIGN: &str = "A setting of the original that has no meaning here";
+
+pub(super) const FILE: &[Key] = &[
+    must(
+        "globals",
+        Kind::Section(GLOBALS),
+        "The collector as a whole",
+    ),
+    must(
+        "outputs",
+        Kind::Named(OUTPUT),
+        "Where the records go. Every output gets every record",
+    ),
+    must(
+        "inputs",
+        Kind::Inputs,
+        "Where the records come from: a tenant each",
+    ),
+];
+
+const GLOBALS: &[Key] = &[
+    must("id", Kind::Text, "Names this collector: up to 5 digits"),
+    must(
+        "name",
+        Kind::Text,
+        "Names this collector: up to 10 letters, digits, `-` and `_`",
+    ),
+    may("debug", Kind::Boolean, "Log at DEBUG"),
+    may(
+        "multiprocessing",
+        Kind::Boolean,
+        "Run on several threads. One is enough for almost everybody",
+    ),
+    may(
+        "persistence",
+        Kind::Section(PERSISTENCE),
+        "Where is kept what has been delivered, so that a restart goes on there",
+    ),
+    may(
+        "devo_sender_threshold_for_using_gzip_in_transport_layer",
+        Kind::Fraction(-1.0, 1.1),
+        "When lines to a Devo relay are gzipped: negative always, 1.1 never (default)",
+    ),
+    may(
+        "devo_sender_compression_level",
+        Kind::Number(0, 9),
+        "How hard gzip tries. Default: 6",
+    ),
+    may(
+        "devo_sender_compression_buffer_in_bytes",
+        Kind::Number(1, 1 << 30),
+        "About how many bytes of lines a gzip member holds. Default: 51200",
+    ),
+    may("queue_max_size_in_mb", Kind::Text, FOREIGN),
+    may("queue_max_size_in_messages", Kind::Text, FOREIGN),
+    may("queue_max_elapsed_time_in_sec", Kind::Text, FOREIGN),
+    may("queue_wrap_max_size_in_messages", Kind::Text, FOREIGN),
+    may("queue_generate_metrics", Kind::Text, FOREIGN),
+    may("sender_stats_period_in_sec", Kind::Text, FOREIGN),
+    may("generate_collector_details", Kind::Text, FOREIGN),
+];
+
+const PERSISTENCE: &[Key] = &[
+    may(
+        "type",
+        Kind::Choice(&["filesystem", "json", "memory"]),
+        "`filesystem` (`json` is the same here); `memory`: the next start knows nothing of what was delivered",
+    ),
+    may(
+        "config",
+        Kind::Section(DIRECTORY),
+        "Settings of `filesystem`",
+    ),
+];
+
+const DIRECTORY: &[Key] = &[may(
+    "directory_name",
+    Kind::Text,
+    "The state folder. Default: `state`",
+)];
+
+const OUTPUT: &[Key] = &[
+    must(
+        "type",
+        Kind::Choice(&[
+            "devo_platform",
+            "relay",
+            "syslog",
+            "in_house_relay",
+            "sidecar",
+            "console",
+            "stdout",
+        ]),
+        "`devo_platform` or `relay`: mutual TLS; `syslog`, `in_house_relay` or `sidecar`: plain TCP; `console` or `stdout`",
+    ),
+    may(
+        "config",
+        Kind::Section(OUTPUT_CONFIG),
+        "Where the relay is; all but the console need it",
+    ),
+];
+
+const OUTPUT_CONFIG: &[Key] = &[
+    may(
+        "address",
+        Kind::Text,
+        "The relay's host name or IP address, such as `collector-eu.devo.io`",
+    ),
+    may(
+        "port",
+        Kind::Number(1, 65_535),
+        "The relay's TCP port. Default: 443 where there is TLS",
+    ),
+    may(
+        "type",
+        Kind::Choice(&["SSL", "TLS", "TCP", "ssl", "tls", "tcp"]),
+        "`SSL`, or `TCP` where it is plain",
+    ),
+    may(
+        "chain",
+        Kind::Text,
+        "A file in certs/: the authorities to trust",
+    ),
+    may("cert", Kind::Text, "A file in certs/: your certificate"),
+    may(
+        "key",
+        Kind::Text,
+        "A file in certs/: your certificate's private key",
+    ),
+    may(
+        "verify_hostname",
+        Kind::Boolean,
+        "`false` for a relay whose certificate does not name its address. Default: `true`",
+    ),
+    may(
+        "receipt",
+        Kind::Choice(&["required"]),
+        "`required`: never take TCP's word for a delivery where the relay gives no receipts",
+    ),
+];
+
+pub(super) const INPUT: &[Key] = &[
+    must(
+        "id",
+        Kind::Text,
+        "Names this input: up to 5 digits. Its state is kept under this id",
+    ),
+    may(
+        "enabled",
+        Kind::Boolean,
+        "`false`: do not run this input. Default: `true`",
+    ),
+    must(
+        "credentials",
+        Kind::Section(CREDENTIALS),
+        "`tenant_id`, `client_id` and `client_secret`; or these with `client_certificate` and `client_key` for the secret; or `username` and \
+         `password`. Each value may be `${VARIABLE}`, or stand in the file that the key with `_file` names",
+    ),
+    may(
+        "requests_per_second",
+        Kind::Number(1, 1_000_000_000),
+        "The most requests a second, all services together. Default: 100000",
+    ),
+    may(
+        "requests_limits",
+        Kind::List(LIMIT),
+        "Further budgets, all of which hold",
+    ),
+    may(
+        "environment",
+        Kind::Text,
+        "Goes into each record as `@devo_environment`",
+    ),
+    may("base_url", Kind::Text, "The reporting service's root"),
+    may(
+        "authority_url",
+        Kind::Text,
+        "Where tokens are had; follows the cloud that `base_url` is in",
+    ),
+    may(
+        "scope",
+        Kind::Text,
+        "What a token is asked for; follows the cloud that `base_url` is in",
+    ),
+    may(
+        "ca_bundle",
+        Kind::Text,
+        "A file in certs/: further authorities to trust for HTTPS",
+    ),
+    may(
+        "start_time",
+        Kind::Text,
+        "Where a service begins that has not collected yet, such as `2024-05-07T15:35:24.133642` (UTC). Default: the present less the delay",
+    ),
+    may(
+        "services",
+        Kind::Services,
+        "The reports to collect. One that is not named here is not collected; one that is blank runs on defaults",
+    ),
+];
+
+const LIMIT: &[Key] = &[
+    must(
+        "period",
+        Kind::Text,
+        "A number and one of s, m, h, d, such as `5m`",
+    ),
+    must(
+        "number_of_requests",
+        Kind::Number(1, 1_000_000_000),
+        "The most requests in that period",
+    ),
+];
+
+const CREDENTIALS: &[Key] = &[
+    may(
+        "username",
+        Kind::Text,
+        "An account; Microsoft turned this off in the winter of 2022/23",
+    ),
+    may(
+        "username_file",
+        Kind::Text,
+        "A file in credentials/ that holds `username`",
+    ),
+    may("password", Kind::Text, "The account's password"),
+    may(
+        "password_file",
+        Kind::Text,
+        "A file in credentials/ that holds `password`",
+    ),
+    may("tenant_id", Kind::Text, "The directory's id or domain"),
+    may(
+        "tenant_id_file",
+        Kind::Text,
+        "A file in credentials/ that holds `tenant_id`",
+    ),
+    may("client_id", Kind::Text, "The application's id"),
+    may(
+        "client_id_file",
+        Kind::Text,
+        "A file in credentials/ that holds `client_id`",
+    ),
+    may(
+        "client_secret",
+        Kind::Text,
+        "The application's secret; put it in single quotes",
+    ),
+    may(
+        "client_secret_file",
+        Kind::Text,
+        "A file in credentials/ that holds `client_secret`",
+    ),
+    may(
+        "client_certificate",
+        Kind::Text,
+        "A file in credentials/: the application's certificate",
+    ),
+    may(
+        "client_key",
+        Kind::Text,
+        "A file in credentials/: the certificate's private key",
+    ),
+];
+
+pub(super) const SERVICE: &[Key] = &[
+    may(
+        "request_period_in_seconds",
+        Kind::Number(1, u32::MAX),
+        "How often there is something to collect. Default: 60",
+    ),
+    may(
+        "override_time_delay_in_seconds",
+        Kind::Number(1, 90_000),
+        "How far behind the present the service stays: records appear up to a day late. Default: 90000",
+    ),
+    may(
+        "reset_persistence_auth",
+        Kind::Text,
+        "A value that differs from the last one clears what is kept of this service, such as `2024-05-07`",
+    ),
+    may(
+        "start_time",
+        Kind::Text,
+        "As that of the input, for this service alone",
+    ),
+    may(
+        "aggregate_by",
+        Kind::Choice(&["hour", "day"]),
+        "What one record counts. Default: `hour`",
+    ),
+];
