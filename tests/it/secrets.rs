@@ -1,5 +1,8 @@
 //! Nothing that the collector prints holds a secret, whatever goes wrong, at the highest level of its log.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -9,6 +12,7 @@ use testkit::pki::{KeyForm, Wish};
 use testkit::relay::Behaviour;
 use testkit::report::Report;
 use testkit::service::{Fault, Target, When};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::setting::{PATIENCE, Setting, log, program};
 
@@ -184,6 +188,49 @@ async fn not_a_password() {
         .service
         .adjust(|options| options.access.basic = None);
     run(&setting, &["refused;"], &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn not_a_proxys_password() {
+    let setting = setting().await;
+    // Only names that are not of this machine go through a proxy; that they do not exist is for the proxy to find out.
+    let input = setting
+        .input()
+        .option("base_url", "https://reports.invalid/")
+        .option("authority_url", "https://login.invalid/")
+        .service_from(Report::MessageTrace, setting.ago(30), &[]);
+    setting.configure(input);
+    for status in ["407 Proxy Authentication Required", "502 Bad Gateway"] {
+        let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://me:{SECRET}@{}", proxy.local_addr().unwrap());
+        let asked = Arc::new(AtomicBool::new(false));
+        let seen = asked.clone();
+        let serving = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = proxy.accept().await {
+                let mut request = [0; 4_096];
+                let read = stream.read(&mut request).await.unwrap_or_default();
+                let request = String::from_utf8_lossy(&request[..read]).into_owned();
+                seen.store(request.contains("Basic "), Relaxed);
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{request}",
+                    request.len()
+                );
+                stream.write_all(answer.as_bytes()).await.ok();
+            }
+        });
+        let mut collector = Collector::start_with(program(), &setting.folder, |command| {
+            command.env("RUST_LOG", "trace").env("HTTPS_PROXY", &url);
+        })
+        .unwrap();
+        let line = collector.wait_for("asking failed", PATIENCE).await.unwrap();
+        assert!(line.contains("login.invalid"), "{line}");
+        collector.stop(PATIENCE).await.unwrap();
+        serving.abort();
+        assert!(asked.load(Relaxed), "the proxy was not shown a password");
+        let pair = BASE64_STANDARD.encode(format!("me:{SECRET}"));
+        assert!(!collector.log().join("\n").contains(&pair));
+        check(&setting, &collector, &[]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
