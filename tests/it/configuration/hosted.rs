@@ -47,6 +47,16 @@ fn job() -> String {
 
 /// What becomes of the two files.
 fn outcome(job: &str, collector: &str) -> Result<Loaded, String> {
+    let outcome = outcome_of(job, collector);
+    let said = outcome.as_ref().err();
+    assert!(
+        said.is_none_or(|said| !said.contains("hunter2")),
+        "a secret is in the message: {said:?}"
+    );
+    outcome
+}
+
+fn outcome_of(job: &str, collector: &str) -> Result<Loaded, String> {
     let folder = tempfile::tempdir().unwrap();
     let source = Source::Hosted {
         job: folder.path().join("job_config.json"),
@@ -58,12 +68,8 @@ fn outcome(job: &str, collector: &str) -> Result<Loaded, String> {
         }
     }
     config::load(&source, now()).map_err(|mistakes| {
-        let text = mistakes.to_string();
-        assert!(
-            !text.contains("hunter2"),
-            "a secret is in the message: {text}"
-        );
-        text.replace(&format!("{}/", folder.path().display()), "")
+        let folder = format!("{}/", folder.path().display());
+        mistakes.to_string().replace(&folder, "")
     })
 }
 
@@ -320,6 +326,28 @@ fn json_is_read_as_json() {
             panic!("{inputs:?}")
         };
         assert_eq!(password.expose_secret(), expected);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    /// Files with pieces lost, doubled or replaced by anything are loaded, or refused in words that name one of them.
+    #[test]
+    fn no_file_makes_loading_panic(
+        edits in prop::collection::vec((0usize..2000, 0usize..40, any::<bool>(), "[-\\[\\]{}\",:0-9a-z\\\\u<>\\n\\t ]{0,8}|\\PC{0,4}"), 1..5)
+    ) {
+        let mut files = [job(), COLLECTOR.to_owned()];
+        for (at, length, first, other) in edits {
+            let file = &mut files[usize::from(first)];
+            let begin = file.floor_char_boundary(at % (file.len() + 1));
+            let end = file.floor_char_boundary((begin + length).min(file.len()));
+            file.replace_range(begin..end, &other);
+        }
+        if let Err(mistakes) = outcome_of(&files[0], &files[1]) {
+            prop_assert!(!mistakes.is_empty());
+            prop_assert!(mistakes.lines().all(|line| line.starts_with("job_config.json:") || line.starts_with("collector_config.json:")), "{}", mistakes);
+        }
     }
 }
 
