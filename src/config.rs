@@ -132,7 +132,7 @@ impl Config {
             OutputKind::Relay(relay) => {
                 vec![relay.chain.clone(), relay.cert.clone(), relay.key.clone()]
             }
-            OutputKind::Console => vec![],
+            OutputKind::Syslog(_) | OutputKind::Console => vec![],
         });
         let tenants = self.inputs.iter().flat_map(|input| {
             let own = match &input.credentials {
@@ -189,6 +189,8 @@ pub struct Output {
 pub enum OutputKind {
     /// A relay behind mutual TLS.
     Relay(RelayOutput),
+    /// A relay behind plain TCP.
+    Syslog(SyslogOutput),
     /// One JSON object a line on standard output.
     Console,
 }
@@ -212,6 +214,17 @@ pub struct RelayOutput {
     pub receipt: ReceiptPolicy,
 }
 
+/// A relay behind plain TCP, of one's own.
+#[derive(Clone, Debug)]
+pub struct SyslogOutput {
+    /// The relay's host name or IP address.
+    pub address: String,
+    /// The relay's TCP port.
+    pub port: u16,
+    /// Whether a relay that never answers a half-close may be believed on TCP's word.
+    pub receipt: ReceiptPolicy,
+}
+
 /// What confirms a delivery to a relay that never answers a half-close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiptPolicy {
@@ -219,6 +232,17 @@ pub enum ReceiptPolicy {
     StandIn,
     /// Nothing does: such a relay gets the records again and again, until it answers.
     Required,
+}
+
+impl OutputKind {
+    /// What confirms a delivery where the peer never answers a half-close. The console takes what it has taken.
+    pub fn receipt(&self) -> ReceiptPolicy {
+        match self {
+            Self::Relay(relay) => relay.receipt,
+            Self::Syslog(relay) => relay.receipt,
+            Self::Console => ReceiptPolicy::StandIn,
+        }
+    }
 }
 
 /// One tenant and the services that collect from it.

@@ -61,7 +61,7 @@ use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::config::Config;
 use crate::ledger::{LedgerError, StateDirectory};
-use crate::relay::Relay;
+use crate::relay::{Host, Relay};
 use crate::service::Service;
 
 /// How long services have to confirm what is written after the stop signal; the process is gone within 8 s.
@@ -117,8 +117,7 @@ pub async fn run(
     memory::keep();
     let Prepared { config, clients } = prepared;
     let state = Arc::new(StateDirectory::open(state)?);
-    let host = nix::unistd::gethostname().context("cannot read this machine's host name")?;
-    let host = host.to_string_lossy().into_owned();
+    let host = Host::of_this_machine().context("cannot read this machine's host name")?;
     let config = Arc::new(config);
     let token = CancellationToken::new();
     let mut services = JoinSet::new();

@@ -1,6 +1,6 @@
 //! The relay: one delivery on one connection, ended by a receipt.
 //!
-//! A [`Relay`] is a peer that takes lines: a Devo relay behind mutual TLS, or standard output. A [`Delivery`] is one connection to it.
+//! A [`Relay`] is a peer that takes lines: a relay behind mutual TLS or plain TCP, or standard output. A [`Delivery`] is one connection to it.
 //! What was written is *confirmed* by [`Delivery::finish`] and nothing else: written is not delivered, since TCP accepts bytes for a peer
 //! that is already gone.
 //!
@@ -15,7 +15,10 @@ mod console;
 mod dial;
 mod error;
 mod farewell;
+mod host;
 mod limits;
+mod plain;
+mod session;
 mod socket;
 mod syslog;
 #[cfg(test)]
@@ -28,12 +31,14 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::config::{Output, OutputKind, RelayOutput};
+use crate::config::{Output, OutputKind, RelayOutput, SyslogOutput};
 use connection::Connection;
 use console::Console;
 pub use error::{DeliveryError, FileError, Untrusted};
 use farewell::Farewell;
+pub use host::Host;
 use limits::Limits;
+use session::Session;
 
 /// An output as a peer, which opens connections. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -46,6 +51,7 @@ pub struct Relay {
 #[derive(Clone, Debug)]
 enum Peer {
     Tls(Arc<RelayOutput>),
+    Plain(Arc<SyslogOutput>),
     Console,
 }
 
@@ -79,7 +85,7 @@ pub enum Trust {
 /// The confirmation of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipt {
-    /// The peer's TLS endpoint has read everything.
+    /// The peer, or its TLS endpoint where there is TLS, has read everything.
     Read,
     /// The peer's TCP has acknowledged everything, which may have been lost all the same.
     StoodIn,
@@ -90,6 +96,7 @@ impl Relay {
     pub fn new(output: &Output) -> Self {
         let peer = match &output.kind {
             OutputKind::Relay(relay) => Peer::Tls(Arc::new(relay.clone())),
+            OutputKind::Syslog(relay) => Peer::Plain(Arc::new(relay.clone())),
             OutputKind::Console => Peer::Console,
         };
         Self {
@@ -102,18 +109,17 @@ impl Relay {
     /// The peer's host and port, or `stdout`.
     pub fn address(&self) -> String {
         match &self.peer {
-            Peer::Tls(relay) if relay.address.contains(':') => {
-                format!("[{}]:{}", relay.address, relay.port)
-            }
-            Peer::Tls(relay) => format!("{}:{}", relay.address, relay.port),
+            Peer::Tls(relay) => label(&relay.address, relay.port),
+            Peer::Plain(relay) => label(&relay.address, relay.port),
             Peer::Console => "stdout".to_owned(),
         }
     }
 
     /// How a record that was pulled at `pulled`, by the machine `host`, is wrapped for this peer. `tag` is the Devo table.
-    pub fn envelope(&self, pulled: DateTime<Utc>, host: &str, tag: &str) -> Envelope {
+    pub fn envelope(&self, pulled: DateTime<Utc>, host: &Host, tag: &str) -> Envelope {
         match &self.peer {
-            Peer::Tls(_) => syslog::envelope(pulled, host, tag),
+            Peer::Tls(_) => syslog::devo_envelope(pulled, host, tag),
+            Peer::Plain(_) => syslog::envelope(pulled, host, tag),
             Peer::Console => console::envelope(pulled, tag),
         }
     }
@@ -123,7 +129,7 @@ impl Relay {
     pub fn check(&self) -> Result<(), DeliveryError> {
         match &self.peer {
             Peer::Tls(relay) => tls::check(relay),
-            Peer::Console => Ok(()),
+            Peer::Plain(_) | Peer::Console => Ok(()),
         }
     }
 
@@ -134,11 +140,11 @@ impl Relay {
     pub fn certificate_expiry(&self) -> Result<Option<DateTime<Utc>>, DeliveryError> {
         match &self.peer {
             Peer::Tls(relay) => tls::expiry(relay).map(Some),
-            Peer::Console => Ok(None),
+            Peer::Plain(_) | Peer::Console => Ok(None),
         }
     }
 
-    /// Opens a connection: reads the certificate files anew, tries the addresses of the name, shakes hands.
+    /// Opens a connection: reads the certificate files anew if there are any, tries the addresses of the name, shakes hands.
     ///
     /// With TLS 1.3 a relay that refuses our certificate says so only after this: any of the delivery's methods may report it.
     ///
@@ -147,9 +153,9 @@ impl Relay {
         if self.farewell.is_doubted() {
             self.probe().await?;
         }
-        let stream = match &self.peer {
-            Peer::Tls(relay) => Stream::Tls(Box::new(self.connect(relay).await?)),
-            Peer::Console => Stream::Console(Console::open()),
+        let stream = match self.connect().await? {
+            Some(connection) => Stream::Network(Box::new(connection)),
+            None => Stream::Console(Console::open()),
         };
         Ok(Delivery { stream })
     }
@@ -159,20 +165,34 @@ impl Relay {
     /// # Errors
     /// As [`Relay::open`] and [`Delivery::finish`]: a reset, or an end that came first, is no answer either way.
     pub async fn probe(&self) -> Result<Answer, DeliveryError> {
-        match &self.peer {
-            Peer::Tls(relay) => self.connect(relay).await?.probe().await,
-            Peer::Console => Ok(Answer::Answers),
+        match self.connect().await? {
+            Some(connection) => connection.probe().await,
+            None => Ok(Answer::Answers),
         }
     }
 
-    async fn connect(&self, relay: &Arc<RelayOutput>) -> Result<Connection, DeliveryError> {
-        Connection::open(
-            relay,
-            &self.address(),
-            Arc::clone(&self.farewell),
-            self.limits,
-        )
-        .await
+    /// A connection, to a peer that is reached by one.
+    async fn connect(&self) -> Result<Option<Connection>, DeliveryError> {
+        let (session, place) = match &self.peer {
+            Peer::Tls(relay) => {
+                let session = Session::tls(Arc::clone(relay)).await?;
+                (session, (relay.address.as_str(), relay.port))
+            }
+            Peer::Plain(relay) => (Session::plain(), (relay.address.as_str(), relay.port)),
+            Peer::Console => return Ok(None),
+        };
+        let (label, farewell) = (self.address(), Arc::clone(&self.farewell));
+        let connection = Connection::open(session, place, &label, farewell, self.limits);
+        connection.await.map(Some)
+    }
+}
+
+/// Host and port as they are written.
+fn label(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
     }
 }
 
@@ -184,7 +204,7 @@ pub struct Delivery {
 
 #[derive(Debug)]
 enum Stream {
-    Tls(Box<Connection>),
+    Network(Box<Connection>),
     Console(Console),
 }
 
@@ -197,7 +217,7 @@ impl Delivery {
     /// The peer has ended or broken the connection, is dead, or has read nothing for 15 minutes.
     pub async fn write(&mut self, chunk: &[u8]) -> Result<(), DeliveryError> {
         match &mut self.stream {
-            Stream::Tls(connection) => connection.write(chunk).await,
+            Stream::Network(connection) => connection.write(chunk).await,
             Stream::Console(console) => console.write(chunk).await,
         }
     }
@@ -205,12 +225,12 @@ impl Delivery {
     /// Resolves when the peer ends or breaks the connection uninvited, while there is nothing to write. Cancel safe.
     pub async fn broken(&mut self) -> DeliveryError {
         match &mut self.stream {
-            Stream::Tls(connection) => connection.broken().await,
+            Stream::Network(connection) => connection.broken().await,
             Stream::Console(_) => pending().await,
         }
     }
 
-    /// Ends the delivery, by `close_notify` and a half-close, and waits for the peer's receipt.
+    /// Ends the delivery, by `close_notify` where there is TLS and a half-close, and waits for the peer's receipt.
     ///
     /// A peer that has acknowledged everything may take up to 15 minutes for it: it is slow, not gone, and to send all again would
     /// not make it faster.
@@ -219,7 +239,7 @@ impl Delivery {
     /// All that was written is unconfirmed.
     pub async fn finish(self, trust: Trust) -> Result<Receipt, DeliveryError> {
         match self.stream {
-            Stream::Tls(connection) => connection.finish(trust).await,
+            Stream::Network(connection) => connection.finish(trust).await,
             Stream::Console(console) => console.finish().await,
         }
     }

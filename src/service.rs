@@ -39,6 +39,7 @@ use crate::config::{Input, Output, ServiceConfig};
 use crate::ledger::{Carried, Cursor, Ledger, LedgerError, Owner, StateDirectory};
 use crate::memory;
 use crate::record::Fingerprinter;
+use crate::relay::Host;
 use crate::window::{Next, Schedule, Span, Window};
 
 /// Waiting is cut into pieces of at most this, so that a clock that is set, ours or the service's, is noticed.
@@ -87,7 +88,7 @@ impl Service {
         config: &ServiceConfig,
         client: Client,
         outputs: &[Output],
-        host: &str,
+        host: &Host,
         stop: CancellationToken,
     ) -> Result<Self, LedgerError> {
         let report = config.report;

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use super::reader::{Field, Section};
 use super::words::quoted;
-use super::{Output, OutputKind, ReceiptPolicy, RelayOutput, names};
+use super::{Output, OutputKind, ReceiptPolicy, RelayOutput, SyslogOutput, names};
 
 const CERTIFICATES: &str = "certs";
 const PORT: u16 = 443;
 const ADDRESS_MAX: usize = 253;
-const TYPES: &str = "use `devo_platform`, `relay` or `console`";
+const TYPES: &str = "use `devo_platform` or `relay` (mutual TLS), `syslog`, `in_house_relay` or `sidecar` (plain TCP), or `console`";
 
 /// The addresses of Devo's own clouds.
 const CLOUDS: [&str; 4] = [
@@ -23,6 +23,7 @@ const CLOUDS: [&str; 4] = [
 enum Type {
     Platform,
     Relay,
+    Syslog,
     Console,
 }
 
@@ -60,6 +61,7 @@ fn output(field: &Field<'_>) -> Option<Output> {
         Type::Console => OutputKind::Console,
         Type::Relay => OutputKind::Relay(relay(config, false)?),
         Type::Platform => OutputKind::Relay(relay(config, true)?),
+        Type::Syslog => OutputKind::Syslog(syslog(config)?),
     };
     Some(Output { name: name?, kind })
 }
@@ -68,10 +70,8 @@ fn kind_of(text: &str) -> Result<Type, String> {
     match text.to_lowercase().as_str() {
         "devo_platform" => Ok(Type::Platform),
         "relay" => Ok(Type::Relay),
+        "syslog" | "in_house_relay" | "sidecar" => Ok(Type::Syslog),
         "console" | "stdout" => Ok(Type::Console),
-        "syslog" | "in_house_relay" | "sidecar" => {
-            Err(format!("is not available yet in this version: {TYPES}"))
-        }
         _ => Err(format!("is not a type of output: {TYPES}")),
     }
 }
@@ -81,8 +81,8 @@ fn relay(field: Field<'_>, platform: bool) -> Option<RelayOutput> {
         .required("`address`, `chain`, `cert` and `key` go here")
         .section()?;
     let address = address(&section, platform);
-    let port = section.field("port").number(1..=u32::from(u16::MAX), "");
-    section.field("type").parse(transport);
+    let port = port(&section.field("port"));
+    section.field("type").parse(over_tls);
     let file =
         |key, needed| names::documented_file(&section.field(key).required(needed), CERTIFICATES);
     let chain = file(
@@ -98,22 +98,49 @@ fn relay(field: Field<'_>, platform: bool) -> Option<RelayOutput> {
         "the file under certs/ with your private key, such as `your_domain.key`",
     );
     let verify_hostname = section.field("verify_hostname").boolean().unwrap_or(true);
-    let receipt = section
-        .field("receipt")
-        .parse(receipt)
-        .unwrap_or(ReceiptPolicy::StandIn);
+    let receipt = receipt(&section);
     section.warn_of_unknown();
     Some(RelayOutput {
         address: address?,
-        port: port
-            .and_then(|port| u16::try_from(port).ok())
-            .unwrap_or(PORT),
+        port: port.unwrap_or(PORT),
         chain: chain?,
         cert: cert?,
         key: key?,
         verify_hostname,
         receipt,
     })
+}
+
+fn syslog(field: Field<'_>) -> Option<SyslogOutput> {
+    let section = field.required("`address` and `port` go here").section()?;
+    let address = address(&section, false);
+    let port = port(
+        &section
+            .field("port")
+            .required("the relay's TCP port, for which this type of output has no default"),
+    );
+    section.field("type").parse(over_tcp);
+    let receipt = receipt(&section);
+    for key in ["chain", "cert", "key"] {
+        let field = section.field(key);
+        if field.is_given() {
+            field.warning(
+                "not used: this type of output is plain TCP, which everybody on the way can read; for mutual TLS use \
+                 the type `relay`",
+            );
+        }
+    }
+    section.warn_of_unknown();
+    Some(SyslogOutput {
+        address: address?,
+        port: port?,
+        receipt,
+    })
+}
+
+fn port(field: &Field<'_>) -> Option<u16> {
+    let port = field.number(1..=u32::from(u16::MAX), "")?;
+    u16::try_from(port).ok()
 }
 
 fn address(section: &Section<'_>, platform: bool) -> Option<String> {
@@ -165,7 +192,7 @@ fn host(text: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-fn transport(text: &str) -> Result<(), String> {
+fn over_tls(text: &str) -> Result<(), String> {
     match text.to_lowercase().as_str() {
         "ssl" | "tls" => Ok(()),
         _ => Err(
@@ -175,9 +202,22 @@ fn transport(text: &str) -> Result<(), String> {
     }
 }
 
-fn receipt(text: &str) -> Result<ReceiptPolicy, String> {
+fn over_tcp(text: &str) -> Result<(), String> {
     match text.to_lowercase().as_str() {
-        "required" => Ok(ReceiptPolicy::Required),
-        _ => Err("is not allowed: give `required`, or leave it blank".to_owned()),
+        "tcp" => Ok(()),
+        _ => Err(
+            "is not allowed: this type of output is plain TCP, use `TCP`; for mutual TLS use the type `relay`"
+                .to_owned(),
+        ),
     }
+}
+
+fn receipt(section: &Section<'_>) -> ReceiptPolicy {
+    let required = section
+        .field("receipt")
+        .parse(|text| match text.to_lowercase().as_str() {
+            "required" => Ok(ReceiptPolicy::Required),
+            _ => Err("is not allowed: give `required`, or leave it blank".to_owned()),
+        });
+    required.unwrap_or(ReceiptPolicy::StandIn)
 }

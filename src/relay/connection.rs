@@ -1,7 +1,7 @@
 //! One connection to a relay, from the handshake to the receipt.
 //!
 //! The read half is watched all the time: whatever the peer ends by itself, before we have half-closed, leaves the delivery unconfirmed.
-//! The connection drives TLS itself rather than through a stream adapter, since these make no difference between the peer's
+//! The connection drives its session itself rather than through a stream adapter, since these make no difference between the peer's
 //! `close_notify` and its end of stream, and the receipt is the latter.
 
 use std::io::{self, IoSlice, Write};
@@ -11,18 +11,17 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
-use tokio::task::{consume_budget, spawn_blocking};
+use tokio::task::consume_budget;
 use tokio::time::{Instant, timeout};
 
 use super::dial::dial;
 use super::error::DeliveryError;
 use super::farewell::Farewell;
 use super::limits::Limits;
+use super::session::Session;
 use super::socket;
-use super::tls::Session;
 use super::vigil::Vigil;
 use super::{Answer, Receipt, Trust};
-use crate::config::RelayOutput;
 
 /// What the kernel may still hold unacknowledged when the peer's end of stream counts as a receipt: our FIN, which a peer that ends on
 /// `close_notify` need not have seen.
@@ -48,7 +47,7 @@ pub(super) struct Connection {
     limits: Limits,
 }
 
-/// Our end of the stream: `close_notify` and FIN.
+/// Our end of the stream: `close_notify`, where there is one, and FIN.
 #[derive(Debug)]
 struct End {
     /// Nothing of it left before.
@@ -69,15 +68,15 @@ enum Inbound {
 }
 
 impl Connection {
-    /// Reads the certificate files, connects, and shakes hands.
+    /// Connects, and shakes hands if the session has to. `label` names the peer in errors.
     pub(super) async fn open(
-        relay: &Arc<RelayOutput>,
+        session: Session,
+        (address, port): (&str, u16),
         label: &str,
         farewell: Arc<Farewell>,
         limits: Limits,
     ) -> Result<Self, DeliveryError> {
-        let session = prepare(Arc::clone(relay)).await?;
-        let socket = dial(&relay.address, relay.port, label, &limits).await?;
+        let socket = dial(address, port, label, &limits).await?;
         let mut connection = Self {
             socket,
             session,
@@ -113,8 +112,8 @@ impl Connection {
         consume_budget().await;
         loop {
             self.expect_open()?;
-            let encrypted = self.session.encrypt(rest)?;
-            rest = &rest[encrypted..];
+            let taken = self.session.take(rest)?;
+            rest = &rest[taken..];
             if !self.flush().await? {
                 self.wait(&mut vigil, Vigil::interval(&self.limits)).await?;
             } else if rest.is_empty() {
@@ -195,7 +194,7 @@ impl Connection {
         }
     }
 
-    /// Says `close_notify` and half-closes, if the peer has not ended the stream before.
+    /// Says `close_notify` where there is one and half-closes, if the peer has not ended the stream before.
     ///
     /// Both go in one segment: a peer that ends on `close_notify` could else do so before we have half-closed, which is no receipt.
     async fn half_close(&mut self) -> Result<(), DeliveryError> {
@@ -412,16 +411,6 @@ impl Connection {
 
     fn outstanding(&self) -> Result<usize, DeliveryError> {
         socket::unacknowledged(&self.socket).map_err(broken)
-    }
-}
-
-/// Reads the certificate files on a thread that may block.
-async fn prepare(relay: Arc<RelayOutput>) -> Result<Session, DeliveryError> {
-    match spawn_blocking(move || Session::prepare(&relay)).await {
-        Ok(session) => session,
-        Err(error) => Err(DeliveryError::Protocol {
-            source: error.into(),
-        }),
     }
 }
 

@@ -51,6 +51,9 @@ pub enum DeliveryError {
     /// The peer's first bytes were not TLS.
     #[error("the peer does not speak TLS")]
     NotTls,
+    /// A peer that was to be spoken to in the clear has answered by TLS.
+    #[error("the peer speaks TLS, and this output is plain TCP")]
+    SpeaksTls,
     /// We do not accept the relay's certificate.
     #[error("the relay's certificate is not acceptable: {reason}")]
     Untrusted {
@@ -162,6 +165,7 @@ impl DeliveryError {
             Self::File(_)
                 | Self::Address { .. }
                 | Self::NotTls
+                | Self::SpeaksTls
                 | Self::Untrusted { .. }
                 | Self::Refused { .. }
                 | Self::Talks { .. }
@@ -183,6 +187,9 @@ impl DeliveryError {
                     .to_owned()
             }
             Self::NotTls => "check `port`: it must be the relay's TLS port, not its plain one".to_owned(),
+            Self::SpeaksTls => {
+                "set the output's `type` to `relay`, with `chain`, `cert` and `key`; or set `port` to the relay's plain one".to_owned()
+            }
             Self::Untrusted { reason, chain } => reason.action(&chain.display().to_string()),
             Self::Refused { cert, .. } => format!(
                 "check that {} is current, was issued by an authority that this relay trusts, and also holds the intermediate \

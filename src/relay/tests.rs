@@ -1,8 +1,9 @@
-//! Deliveries over loopback to real TLS servers that behave well or badly.
+//! Deliveries over loopback to real servers, of TLS and of plain TCP, that behave well or badly.
 
 mod authority;
 mod files;
 mod peer;
+mod plain;
 mod receipts;
 mod trust;
 
@@ -15,8 +16,12 @@ use crate::config::RelayOutput;
 
 /// A relay that gives up in time for a test.
 fn impatient(output: RelayOutput) -> Relay {
+    impatient_with(Peer::Tls(Arc::new(output)))
+}
+
+fn impatient_with(peer: Peer) -> Relay {
     Relay {
-        peer: Peer::Tls(Arc::new(output)),
+        peer,
         farewell: Arc::default(),
         limits: Limits {
             slow: Duration::from_millis(1_500),

@@ -20,19 +20,15 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use rustls_pki_types::{ServerName, UnixTime};
 
 use super::error::DeliveryError;
+use super::session::{Ignored, OUTPUT_MAX};
 use crate::config::RelayOutput;
 pub use files::FileError;
-
-/// A relay says nothing. What it says all the same is ignored up to this many bytes.
-const IGNORED_MAX: usize = 64 << 10;
-/// The encrypted bytes that may wait for the socket: one chunk as the service writes them.
-const OUTPUT_MAX: usize = 64 << 10;
 
 /// One TLS connection's state.
 pub(super) struct Session {
     tls: ClientConnection,
     relay: Arc<RelayOutput>,
-    ignored: usize,
+    ignored: Ignored,
     peer_closed: bool,
 }
 
@@ -61,7 +57,7 @@ impl Session {
         Ok(Self {
             tls,
             relay: Arc::clone(relay),
-            ignored: 0,
+            ignored: Ignored::default(),
             peer_closed: false,
         })
     }
@@ -115,24 +111,16 @@ impl Session {
             let talk = state.plaintext_bytes_to_read();
             self.ignore(talk)?;
         }
-        self.count_ignored(bytes.len())
+        self.ignored.count(bytes.len())
     }
 
     fn ignore(&mut self, mut talk: usize) -> Result<(), DeliveryError> {
-        self.count_ignored(talk)?;
+        self.ignored.count(talk)?;
         while talk > 0 {
             let mut reader = self.tls.reader();
             let length = reader.fill_buf().map_err(io_protocol)?.len();
             reader.consume(length);
             talk = talk.saturating_sub(length.max(1));
-        }
-        Ok(())
-    }
-
-    fn count_ignored(&mut self, bytes: usize) -> Result<(), DeliveryError> {
-        self.ignored += bytes;
-        if self.ignored > IGNORED_MAX {
-            return Err(DeliveryError::Talks { bound: IGNORED_MAX });
         }
         Ok(())
     }

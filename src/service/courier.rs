@@ -18,10 +18,10 @@ use super::disk::OnDisk;
 use super::lines::{Chunk, Lines};
 use super::outlet::{Batch, Order};
 use crate::backoff::Backoff;
-use crate::config::{Output, OutputKind, ReceiptPolicy};
+use crate::config::{Output, ReceiptPolicy};
 use crate::ledger::{Journal, LedgerError, Mark};
 use crate::record::Fingerprint;
-use crate::relay::{Answer, Delivery, DeliveryError, Receipt, Relay, Trust};
+use crate::relay::{Answer, Delivery, DeliveryError, Host, Receipt, Relay, Trust};
 
 /// A delivery is ended, and the next connection takes over, at this many unconfirmed bytes.
 const DELIVERY_MAX: usize = 8 << 20;
@@ -57,7 +57,7 @@ struct Last {
 /// The task of one output.
 pub(super) struct Courier {
     tag: &'static str,
-    host: String,
+    host: Host,
     relay: Relay,
     requires_receipts: bool,
     journal: OnDisk<Journal>,
@@ -89,14 +89,14 @@ impl Courier {
     pub(super) fn new(
         output: &Output,
         tag: &'static str,
-        host: &str,
+        host: &Host,
         journal: Journal,
         stop: CancellationToken,
     ) -> Self {
-        let requires_receipts = matches!(&output.kind, OutputKind::Relay(relay) if relay.receipt == ReceiptPolicy::Required);
+        let requires_receipts = output.kind.receipt() == ReceiptPolicy::Required;
         Courier {
             tag,
-            host: host.to_owned(),
+            host: host.clone(),
             relay: Relay::new(output),
             requires_receipts,
             journal: OnDisk::new(journal),
@@ -263,7 +263,7 @@ impl Courier {
                 error!(
                     relay = address,
                     "the relay does not answer a half-close, and `receipt: required` forbids to go by TCP's word: records will be \
-                     sent again and again until it does; let the relay's TLS endpoint close when its peer has, or take the line out"
+                     sent again and again until it does; let the relay close when its peer has, or take the line out"
                 );
             }
             Answer::Silent => {

@@ -14,6 +14,7 @@ use crate::client::Page;
 use crate::config::Output;
 use crate::ledger::{Journal, Mark};
 use crate::record::{Fingerprint, Splice};
+use crate::relay::Host;
 
 /// Records of one page for one output.
 pub(super) struct Batch {
@@ -68,7 +69,7 @@ impl Outlet {
     pub(super) fn start(
         output: &Output,
         tag: &'static str,
-        host: &str,
+        host: &Host,
         journal: Journal,
         stop: CancellationToken,
     ) -> Self {

@@ -75,6 +75,14 @@ fn changed(changes: &[(&str, &str)]) -> String {
     })
 }
 
+/// The sample with another output in the place of its own; `config` as YAML.
+fn with_output(kind: &str, config: &str) -> String {
+    let text = nested();
+    let (before, rest) = text.split_once("    type: devo_platform").unwrap();
+    let (_, after) = rest.split_once("inputs:").unwrap();
+    format!("{before}    type: {kind}\n    config: {config}\ninputs:{after}")
+}
+
 fn load(text: &str) -> Loaded {
     config::read(Path::new("config.yaml"), text, now())
         .unwrap_or_else(|mistakes| panic!("{mistakes}"))
@@ -529,6 +537,29 @@ fn a_console_needs_no_settings_and_a_byte_order_mark_does_no_harm() {
     .unwrap();
     let config = config::load(&Source::File(path), now()).unwrap().config;
     assert!(matches!(config.outputs[0].kind, OutputKind::Console));
+}
+
+#[test]
+fn every_type_of_plain_tcp_takes_an_address_and_a_port() {
+    for kind in ["syslog", "in_house_relay", "sidecar", "Sidecar"] {
+        let text = with_output(kind, "{address: relay.example.com, port: 514, type: tcp}");
+        let Loaded {
+            config, warnings, ..
+        } = load(&text);
+        assert_eq!(warnings, []);
+        let OutputKind::Syslog(relay) = &config.outputs[0].kind else {
+            panic!("{:?}", config.outputs)
+        };
+        assert_eq!(
+            (relay.address.as_str(), relay.port),
+            ("relay.example.com", 514)
+        );
+        assert_eq!(relay.receipt, ReceiptPolicy::StandIn);
+        assert!(config.files().is_empty());
+    }
+    let text = with_output("syslog", "{address: '[::1]', port: 514, receipt: required}");
+    let config = load(&text).config;
+    assert_eq!(config.outputs[0].kind.receipt(), ReceiptPolicy::Required);
 }
 
 proptest! {

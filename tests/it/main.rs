@@ -19,6 +19,7 @@ mod image;
 mod in_memory;
 mod network;
 mod peers;
+mod plain;
 mod relays;
 mod results;
 mod rows;

@@ -1,8 +1,9 @@
 //! Real relays: rsyslog, syslog-ng, stunnel, `HAProxy` and OpenSSL give receipts, the counts agree, and a restart in the middle loses nothing.
+//! rsyslog and syslog-ng receive from each type of output that goes over a network, all at once.
 
 use std::time::{Duration, Instant};
 
-use testkit::collector::{Collector, Output};
+use testkit::collector::{Collector, Config, Output};
 use testkit::peer::{Peer, Program};
 use testkit::records::Verdict;
 use testkit::report::Report;
@@ -32,10 +33,11 @@ impl Run {
         let input = setting
             .input()
             .service_from(Report::MessageTrace, from, &[]);
-        setting.configure_with(
-            input,
-            Output::relay(peer.port()).option("receipt", "required"),
-        );
+        let output = match program {
+            Program::RsyslogPlain | Program::SyslogNgPlain => Output::plain("syslog", peer.port()),
+            _ => Output::relay(peer.port()),
+        };
+        setting.configure_with(input, output.option("receipt", "required"));
         let collector = setting.start();
         Run {
             setting,
@@ -134,7 +136,76 @@ async fn survives_restarts(program: Program) {
 
 /// Whether nothing that it has read is lost with it. A queue in memory is, and no sender can know.
 fn keeps_what_it_has_read(program: Program) -> bool {
-    !matches!(program, Program::RsyslogOpenssl | Program::SyslogNg)
+    !matches!(
+        program,
+        Program::RsyslogOpenssl | Program::SyslogNg | Program::SyslogNgPlain
+    )
+}
+
+/// One collector with an output of each type that goes over a network, each with a peer of its own: a receipt for each delivery, and each
+/// record once everywhere.
+async fn receives_from_each_type(tls: Program, plain: Program) {
+    if !installed(tls) {
+        return;
+    }
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(30), setting.ago(28));
+    setting.rows(Report::MessageTrace, from, to, 3_000);
+    let input = setting
+        .input()
+        .service_from(Report::MessageTrace, from, &[]);
+    let (mut outputs, mut peers) = (Vec::new(), Vec::new());
+    for kind in [
+        "devo_platform",
+        "relay",
+        "syslog",
+        "in_house_relay",
+        "sidecar",
+    ] {
+        let with_tls = matches!(kind, "devo_platform" | "relay");
+        let peer = Peer::start(if with_tls { tls } else { plain }, &setting.pki).unwrap();
+        let mut output = if with_tls {
+            Output::relay(peer.port())
+        } else {
+            Output::plain(kind, peer.port())
+        };
+        kind.clone_into(&mut output.kind);
+        outputs.push(output.named(kind).option("receipt", "required"));
+        peers.push((kind, peer));
+    }
+    let config = Config {
+        outputs,
+        ..Config::new(input, Output::console())
+    };
+    setting.folder.configure(&config).unwrap();
+    let mut collector = setting.start();
+    setting.stop_at(&mut collector, to).await;
+    let expected = setting.existing(Report::MessageTrace, from, to);
+    for (kind, peer) in &peers {
+        let (read, violations) = peer.read().unwrap();
+        let told = format!("{kind}\n{}\n{}", log(&collector), peer.said());
+        assert_eq!(violations, Vec::<String>::new(), "{told}");
+        let verdict = compared(&expected, &read, 0);
+        assert!(verdict.is_exact(), "{verdict}\n{told}");
+        let receipts = collector
+            .log_with("delivery confirmed")
+            .into_iter()
+            .filter(|line| line.contains(kind) && line.contains("receipt=Read"));
+        assert!(receipts.count() >= 1, "{told}");
+    }
+    for unwanted in ["half-close", "delivery failed", "delivery waits"] {
+        assert_eq!(collector.log_with(unwanted), Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rsyslog_receives_from_each_type_of_output() {
+    receives_from_each_type(Program::RsyslogGnutls, Program::RsyslogPlain).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn syslog_ng_receives_from_each_type_of_output() {
+    receives_from_each_type(Program::SyslogNg, Program::SyslogNgPlain).await;
 }
 
 macro_rules! peers {
@@ -154,6 +225,8 @@ macro_rules! peers {
 peers! {
     RsyslogGnutls: rsyslog_with_gnutls_gives_receipts, rsyslog_with_gnutls_restarts_and_nothing_is_lost;
     RsyslogOpenssl: rsyslog_with_openssl_gives_receipts, rsyslog_with_openssl_restarts_and_nothing_is_lost;
+    RsyslogPlain: rsyslog_without_tls_gives_receipts, rsyslog_without_tls_restarts_and_nothing_is_lost;
+    SyslogNgPlain: syslog_ng_without_tls_gives_receipts, syslog_ng_without_tls_restarts_and_nothing_is_lost;
     SyslogNg: syslog_ng_gives_receipts, syslog_ng_restarts_and_nothing_is_lost;
     Stunnel: stunnel_gives_receipts, stunnel_restarts_and_nothing_is_lost;
     Haproxy: haproxy_gives_receipts, haproxy_restarts_and_nothing_is_lost;

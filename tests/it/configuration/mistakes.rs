@@ -269,16 +269,23 @@ fn plain_tcp() {
 }
 
 #[test]
-fn an_output_of_later() {
-    assert_snapshot!(check(&[("type: devo_platform", "type: syslog")]), @r"
-    config.yaml:13: outputs.devo_1.type: `syslog` is not available yet in this version: use `devo_platform`, `relay` or `console`
+fn plain_syslog_without_its_port_or_with_tls() {
+    assert_snapshot!(refuse(&with_output("syslog", "{address: 10.0.0.7}")), @r"
+    config.yaml:14: outputs.devo_1.config.port: missing: the relay's TCP port, for which this type of output has no default
+    ");
+    assert_snapshot!(refuse(&with_output("syslog", "{address: 10.0.0.7, port: 514, type: SSL, receipt: never}")), @r"
+    config.yaml:14: outputs.devo_1.config.type: `SSL` is not allowed: this type of output is plain TCP, use `TCP`; for mutual TLS use the type `relay`
+    config.yaml:14: outputs.devo_1.config.receipt: `never` is not allowed: give `required`, or leave it blank
+    ");
+    assert_snapshot!(refuse(&with_output("syslog", "")), @r"
+    config.yaml:14: outputs.devo_1.config: blank: `address` and `port` go here
     ");
 }
 
 #[test]
 fn an_output_of_no_kind() {
     assert_snapshot!(check(&[("type: devo_platform", "type: kafka")]), @r"
-    config.yaml:13: outputs.devo_1.type: `kafka` is not a type of output: use `devo_platform`, `relay` or `console`
+    config.yaml:13: outputs.devo_1.type: `kafka` is not a type of output: use `devo_platform` or `relay` (mutual TLS), `syslog`, `in_house_relay` or `sidecar` (plain TCP), or `console`
     ");
 }
 

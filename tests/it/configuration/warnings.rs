@@ -45,6 +45,18 @@ fn a_key_that_may_be_a_piece_of_a_secret() {
 }
 
 #[test]
+fn certificates_where_there_is_no_tls() {
+    let text = with_output(
+        "sidecar",
+        "{address: 10.0.0.7, port: 601, type: TCP, chain: chain.crt, cert: , key: a.key}",
+    );
+    assert_snapshot!(said(&load(&text).warnings), @r"
+    config.yaml:14: outputs.devo_1.config.chain: not used: this type of output is plain TCP, which everybody on the way can read; for mutual TLS use the type `relay`
+    config.yaml:14: outputs.devo_1.config.key: not used: this type of output is plain TCP, which everybody on the way can read; for mutual TLS use the type `relay`
+    ");
+}
+
+#[test]
 fn longer_than_documented() {
     assert_snapshot!(check(&[("id: 12345", "id: 123456"), ("name: exchange", "name: exchange-reports"), ("id: 007", "id: 1234567"), ("chain: chain.crt", "chain: the-chain-of-example.com.crt")]), @r"
     config.yaml:3: globals.id: `123456` is longer than the 5 characters that the documentation allows; it is used as it is

@@ -33,8 +33,12 @@ pub enum Program {
     RsyslogGnutls,
     /// rsyslog with OpenSSL. Its queue is the usual one in memory, which a kill empties and SIGTERM does not.
     RsyslogOpenssl,
+    /// rsyslog without TLS. Its queue is `Direct` too.
+    RsyslogPlain,
     /// syslog-ng, unpacked by `.ci/run`: Debian's package cannot be installed beside rsyslog. Its queue is in memory too.
     SyslogNg,
+    /// The same without TLS.
+    SyslogNgPlain,
     /// stunnel in front of a plain receiver.
     Stunnel,
     /// `HAProxy` in front of a plain receiver.
@@ -171,7 +175,7 @@ impl Peer {
     pub fn read(&self) -> Result<(Records, Vec<String>)> {
         let (mut all, mut all_violations) = (Records::default(), Vec::new());
         for file in self.files()? {
-            let (records, violations) = read_ledger(&file)?;
+            let (records, violations) = read_ledger(self.program.format(), &file)?;
             all.extend(&records);
             all_violations.extend(violations);
         }

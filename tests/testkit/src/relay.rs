@@ -1,4 +1,4 @@
-//! The relay, simulated: mutual TLS, strict about the format, faults on demand, and a count of what it has read.
+//! The relay, simulated: mutual TLS or plain TCP, strict about the format, faults on demand, and a count of what it has read.
 //!
 //! A line counts once the relay's application has read it to its end; what the kernel or TLS still held when a connection
 //! ended does not count, nor does the beginning of a line.
@@ -8,6 +8,7 @@ mod connection;
 mod line;
 mod process;
 mod reading;
+mod wire;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 pub use behaviour::Behaviour;
-pub use line::check;
+pub use line::{Format, check};
 pub use process::Process;
 pub use reading::{Connection, End, Event, Listener, read_ledger};
 
@@ -45,6 +46,8 @@ pub enum TlsVersions {
     V13,
     /// Both.
     Both,
+    /// None: plain TCP, and the lines of plain syslog.
+    Plain,
 }
 
 /// How a relay is set up.
@@ -80,7 +83,16 @@ impl Options {
         }
     }
 
-    fn acceptor(&self) -> Result<TlsAcceptor> {
+    /// Which lines it is sent.
+    fn format(&self) -> Format {
+        match self.tls {
+            TlsVersions::Plain => Format::Syslog,
+            TlsVersions::V12 | TlsVersions::V13 | TlsVersions::Both => Format::Devo,
+        }
+    }
+
+    /// What ends TLS, if there is any.
+    fn acceptor(&self) -> Result<Option<TlsAcceptor>> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(self.clients.as_bytes()) {
@@ -93,12 +105,13 @@ impl Options {
             TlsVersions::V12 => &[&rustls::version::TLS12],
             TlsVersions::V13 => &[&rustls::version::TLS13],
             TlsVersions::Both => rustls::ALL_VERSIONS,
+            TlsVersions::Plain => return Ok(None),
         };
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)?
             .with_client_cert_verifier(verifier)
             .with_single_cert(self.identity.chain()?, self.identity.private_key()?)?;
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        Ok(Some(TlsAcceptor::from(Arc::new(config))))
     }
 }
 
@@ -106,7 +119,7 @@ impl Options {
 pub struct Relay {
     shared: Arc<Shared>,
     address: SocketAddr,
-    acceptor: TlsAcceptor,
+    acceptor: Option<TlsAcceptor>,
     receive_buffer: Option<u32>,
     listening: CancellationToken,
     stop: CancellationToken,
@@ -143,7 +156,11 @@ impl Relay {
     pub fn start_with(options: &Options) -> Result<Relay> {
         let acceptor = options.acceptor()?;
         let shared = Arc::new(Shared {
-            reading: Mutex::new(Reading::new(options.keep_lines, options.ledger.as_deref())?),
+            reading: Mutex::new(Reading::new(
+                options.format(),
+                options.keep_lines,
+                options.ledger.as_deref(),
+            )?),
             always: Mutex::new(Behaviour::Normal),
             next: Mutex::default(),
             released: watch::Sender::new(0),

@@ -209,6 +209,15 @@ impl Output {
         }
     }
 
+    /// A relay of plain TCP on loopback, of a type such as `syslog`.
+    pub fn plain(kind: &str, port: u16) -> Output {
+        Output {
+            name: "plain_1".to_owned(),
+            kind: kind.to_owned(),
+            config: owned(&[("address", "127.0.0.1"), ("port", &port.to_string())]),
+        }
+    }
+
     /// Lines on standard output.
     pub fn console() -> Output {
         Output {

@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::Program;
+use crate::relay::Format;
 
 /// Where `.ci/run` unpacks syslog-ng and the libraries that it needs.
 macro_rules! syslog_ng {
@@ -45,7 +46,8 @@ impl Program {
                 ("/usr/sbin/rsyslogd", "rsyslog"),
                 ("/usr/lib/*/rsyslog/lmnsd_ossl.so", "rsyslog-openssl"),
             ],
-            Program::SyslogNg => &[(
+            Program::RsyslogPlain => &[("/usr/sbin/rsyslogd", "rsyslog")],
+            Program::SyslogNg | Program::SyslogNgPlain => &[(
                 syslog_ng!("/usr/sbin/syslog-ng"),
                 "syslog-ng-core (unpacked by .ci/run)",
             )],
@@ -60,6 +62,14 @@ impl Program {
         matches!(self, Program::Stunnel | Program::Haproxy)
     }
 
+    /// Which lines it is sent.
+    pub(super) fn format(self) -> Format {
+        match self {
+            Program::RsyslogPlain | Program::SyslogNgPlain => Format::Syslog,
+            _ => Format::Devo,
+        }
+    }
+
     /// Writes the configuration into `folder`, where certificates and key lie already; how to start the program in the foreground.
     pub(super) fn command(
         self,
@@ -71,9 +81,11 @@ impl Program {
         let behind = behind.unwrap_or_default();
         let config = folder.join("peer.conf");
         let text = match self {
-            Program::RsyslogGnutls => rsyslog("gtls", "Direct", folder, port, lines),
-            Program::RsyslogOpenssl => rsyslog("ossl", "LinkedList", folder, port, lines),
-            Program::SyslogNg => syslog_ng(folder, port, lines),
+            Program::RsyslogGnutls => rsyslog(Some("gtls"), "Direct", folder, port, lines),
+            Program::RsyslogOpenssl => rsyslog(Some("ossl"), "LinkedList", folder, port, lines),
+            Program::RsyslogPlain => rsyslog(None, "Direct", folder, port, lines),
+            Program::SyslogNg => syslog_ng(true, folder, port, lines),
+            Program::SyslogNgPlain => syslog_ng(false, folder, port, lines),
             Program::Stunnel => stunnel(port, behind),
             Program::Haproxy => {
                 let pem = ["server.crt", "server.key"].map(|name| fs::read(folder.join(name)));
@@ -91,11 +103,11 @@ impl Program {
         fs::write(&config, text).context("cannot write the peer's configuration")?;
         let mut command = Command::new(self.needs()[0].0);
         match self {
-            Program::RsyslogGnutls | Program::RsyslogOpenssl => {
+            Program::RsyslogGnutls | Program::RsyslogOpenssl | Program::RsyslogPlain => {
                 command.arg("-n").arg("-f").arg(&config);
                 command.arg("-i").arg(folder.join("peer.pid"))
             }
-            Program::SyslogNg => {
+            Program::SyslogNg | Program::SyslogNgPlain => {
                 let libraries = folders(syslog_ng!("/usr/lib")).chain(folders(syslog_ng!("/lib")));
                 command.env("LD_LIBRARY_PATH", join_paths(libraries)?);
                 command
@@ -135,19 +147,29 @@ impl Program {
 }
 
 /// `queue` decides what a kill costs: `Direct` has written a record before the next one is read.
-fn rsyslog(driver: &str, queue: &str, folder: &Path, port: u16, lines: &Path) -> String {
+fn rsyslog(driver: Option<&str>, queue: &str, folder: &Path, port: u16, lines: &Path) -> String {
     let (folder, lines) = (folder.display(), lines.display());
+    let (files, stream) = driver.map_or_else(Default::default, |driver| {
+        (
+            format!(
+                r#"defaultNetstreamDriver="{driver}"
+    defaultNetstreamDriverCAFile="{folder}/chain.crt"
+    defaultNetstreamDriverCertFile="{folder}/server.crt"
+    defaultNetstreamDriverKeyFile="{folder}/server.key""#
+            ),
+            format!(
+                r#"streamDriver.name="{driver}" streamDriver.mode="1" streamDriver.authMode="x509/certvalid""#
+            ),
+        )
+    });
     format!(
         r#"global(
     workDirectory="{folder}"
     maxMessageSize="64k"
-    defaultNetstreamDriver="{driver}"
-    defaultNetstreamDriverCAFile="{folder}/chain.crt"
-    defaultNetstreamDriverCertFile="{folder}/server.crt"
-    defaultNetstreamDriverKeyFile="{folder}/server.key"
+    {files}
 )
 main_queue(queue.type="{queue}" queue.timeoutShutdown="10000")
-module(load="imtcp" streamDriver.name="{driver}" streamDriver.mode="1" streamDriver.authMode="x509/certvalid")
+module(load="imtcp" {stream})
 template(name="raw" type="string" string="%rawmsg%\n")
 input(type="imtcp" address="127.0.0.1" port="{port}")
 action(type="omfile" file="{lines}" template="raw")
@@ -155,18 +177,26 @@ action(type="omfile" file="{lines}" template="raw")
     )
 }
 
-fn syslog_ng(folder: &Path, port: u16, lines: &Path) -> String {
+fn syslog_ng(tls: bool, folder: &Path, port: u16, lines: &Path) -> String {
     let (folder, lines) = (folder.display(), lines.display());
+    let transport = if tls {
+        format!(
+            r#"transport("tls")
+        tls(
+            key-file("{folder}/server.key") cert-file("{folder}/server.crt")
+            ca-file("{folder}/chain.crt") peer-verify(required-trusted)
+        )"#
+        )
+    } else {
+        r#"transport("tcp")"#.to_owned()
+    };
     format!(
         r#"@version: 3.38
 options {{ log-msg-size(65536); stats-freq(0); }};
 source relay {{
     network(
-        ip("127.0.0.1") port({port}) transport("tls") flags(no-parse) max-connections(200)
-        tls(
-            key-file("{folder}/server.key") cert-file("{folder}/server.crt")
-            ca-file("{folder}/chain.crt") peer-verify(required-trusted)
-        )
+        ip("127.0.0.1") port({port}) flags(no-parse) max-connections(200)
+        {transport}
     );
 }};
 destination lines {{ file("{lines}" template("${{MESSAGE}}\n")); }};

@@ -8,12 +8,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::behaviour::Behaviour;
 use super::reading::End;
+use super::wire::Wire;
 use crate::socket::Handle;
 use crate::sync::lock;
 
@@ -25,7 +25,7 @@ const DISCARD: Duration = Duration::from_secs(2);
 const ALERT: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x28];
 
 /// Serves one connection as the relay was told.
-pub(super) async fn serve(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+pub(super) async fn serve(stream: TcpStream, acceptor: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let behaviour = shared.behaviour();
     let close = lock(&shared.close).clone();
     let number = lock(&shared.reading).begin(behaviour.clone());
@@ -35,11 +35,8 @@ pub(super) async fn serve(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<
         Ok((stream, handle)) => match handshake(stream, acceptor, &behaviour, &handle).await {
             Err(error) => End::NoHandshake(error.to_string()),
             Ok(stream) => {
-                let (_, session) = stream.get_ref();
-                let version = session
-                    .protocol_version()
-                    .and_then(|version| version.as_str());
-                lock(&shared.reading).handshake(number, version, session.server_name());
+                let (version, name) = stream.session();
+                lock(&shared.reading).handshake(number, version, name);
                 Session {
                     stream,
                     handle,
@@ -60,10 +57,10 @@ pub(super) async fn serve(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<
 
 async fn handshake(
     mut stream: TcpStream,
-    acceptor: TlsAcceptor,
+    acceptor: Option<TlsAcceptor>,
     behaviour: &Behaviour,
     handle: &Handle,
-) -> io::Result<TlsStream<TcpStream>> {
+) -> io::Result<Wire> {
     match behaviour {
         Behaviour::Refuse => {
             handle.reset_on_close();
@@ -76,12 +73,18 @@ async fn handshake(
             stream.shutdown().await?;
             Err(io::Error::other("failed by order"))
         }
-        _ => timeout(PATIENCE, acceptor.accept(stream)).await?,
+        _ => match acceptor {
+            Some(acceptor) => {
+                let stream = timeout(PATIENCE, acceptor.accept(stream)).await??;
+                Ok(Wire::Tls(Box::new(stream)))
+            }
+            None => Ok(Wire::Plain(stream)),
+        },
     }
 }
 
 struct Session<'a> {
-    stream: TlsStream<TcpStream>,
+    stream: Wire,
     handle: Handle,
     behaviour: Behaviour,
     shared: &'a Shared,
@@ -161,9 +164,8 @@ impl Session<'_> {
                 return Some(End::RelayClosed);
             }
             Behaviour::CloseUnread { .. } => {
-                let (socket, _) = self.stream.get_ref();
                 // Nothing more may come; then this is an ordinary close.
-                let _ = timeout(PATIENCE, socket.peek(&mut [0; 1])).await;
+                let _ = timeout(PATIENCE, self.stream.socket().peek(&mut [0; 1])).await;
                 return Some(End::RelayClosed);
             }
             Behaviour::CloseAfter(_) => return Some(self.close_in_order().await),
@@ -209,9 +211,7 @@ impl Session<'_> {
     async fn close_unread_in_order(&mut self) -> End {
         let pause = *lock(&self.shared.close_pause);
         if !pause.is_zero() {
-            let (_, session) = self.stream.get_mut();
-            session.send_close_notify();
-            let _ = self.stream.flush().await;
+            self.stream.notify_close().await;
             sleep(pause).await;
         }
         let _ = self.stream.shutdown().await;

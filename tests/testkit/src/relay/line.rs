@@ -1,4 +1,5 @@
-//! The format of a line: `<14>YYYY-MM-DD HH:MM:SS.mmm host tag: {json}`, where the last key is `@devo_pulling_id`.
+//! The format of a line: `<14>YYYY-MM-DD HH:MM:SS.mmm host tag: {json}`, or `<14>Mon DD HH:MM:SS fqdn tag: {json}` for plain syslog; the last
+//! key is `@devo_pulling_id` in both.
 
 use chrono::NaiveDateTime;
 
@@ -6,20 +7,40 @@ use crate::json;
 use crate::records::Identity;
 use crate::report::Report;
 
+/// Which lines a relay is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Devo's own.
+    Devo,
+    /// Those of plain syslog.
+    Syslog,
+}
+
+impl Format {
+    /// What a date looks like, and how it is parsed; a year goes before one that has none.
+    fn date(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Format::Devo => ("YYYY-MM-DD HH:MM:SS.mmm", "%Y-%m-%d %H:%M:%S.%3f", ""),
+            Format::Syslog => ("Mon DD HH:MM:SS", "%Y %b %d %H:%M:%S", "2024 "),
+        }
+    }
+}
+
 /// The report and the record of a line (without its end of line).
 ///
 /// # Errors
 ///
 /// Says what is not as it should be.
-pub fn check(line: &[u8]) -> Result<(Report, Identity), String> {
+pub fn check(format: Format, line: &[u8]) -> Result<(Report, Identity), String> {
     let line = std::str::from_utf8(line).map_err(|error| format!("not UTF-8: {error}"))?;
     let rest = line
         .strip_prefix("<14>")
         .ok_or("does not begin with <14>")?;
+    let (looks, parsed, year) = format.date();
     let (date, rest) = rest
-        .split_at_checked("YYYY-MM-DD HH:MM:SS.mmm".len())
+        .split_at_checked(looks.len())
         .ok_or("ends within its date")?;
-    NaiveDateTime::parse_from_str(date, "%Y-%m-%d %H:%M:%S.%3f")
+    NaiveDateTime::parse_from_str(&format!("{year}{date}"), parsed)
         .map_err(|error| format!("date `{date}`: {error}"))?;
     let rest = rest.strip_prefix(' ').ok_or("no space after the date")?;
     let (host, rest) = rest.split_once(' ').ok_or("no host name")?;
@@ -63,11 +84,25 @@ mod tests {
 
     #[test]
     fn a_line_in_format_is_its_report_and_record() {
-        let (report, identity) = check(GOOD.as_bytes()).unwrap();
+        let (report, identity) = check(Format::Devo, GOOD.as_bytes()).unwrap();
         assert_eq!(report, Report::DlpDetections);
         assert_eq!(identity, Identity::of(r#"{"A":1,"Index":3}"#).unwrap());
         let environment = GOOD.replace("\"@devo_p", r#""@devo_environment":"prod","@devo_p"#);
-        assert_eq!(check(environment.as_bytes()).unwrap(), (report, identity));
+        assert_eq!(
+            check(Format::Devo, environment.as_bytes()).unwrap(),
+            (report, identity)
+        );
+    }
+
+    #[test]
+    fn a_line_of_plain_syslog_has_another_date_and_the_same_record() {
+        let plain = GOOD.replacen("2026-11-22 14:40:52.290", "Nov 22 14:40:52", 1);
+        assert_ne!(plain, GOOD);
+        let record = check(Format::Syslog, plain.as_bytes());
+        assert_eq!(record, check(Format::Devo, GOOD.as_bytes()));
+        assert!(record.is_ok());
+        assert!(check(Format::Devo, plain.as_bytes()).is_err());
+        assert!(check(Format::Syslog, GOOD.as_bytes()).is_err());
     }
 
     #[test]
@@ -96,8 +131,8 @@ mod tests {
         ] {
             let line = GOOD.replacen(from, to, 1);
             assert_ne!(line, GOOD);
-            assert!(check(line.as_bytes()).is_err(), "{line}");
+            assert!(check(Format::Devo, line.as_bytes()).is_err(), "{line}");
         }
-        assert!(check(b"<14>2026-11-22 14:40:52.290 h cloud.office365.reporting.dlp: {\"A\":\"\xff\",\"@devo_pulling_id\":\"1\"}").is_err());
+        assert!(check(Format::Devo, b"<14>2026-11-22 14:40:52.290 h cloud.office365.reporting.dlp: {\"A\":\"\xff\",\"@devo_pulling_id\":\"1\"}").is_err());
     }
 }

@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use super::line::Format;
 use super::reading::read_ledger;
 use crate::pki::Pki;
 use crate::records::Records;
@@ -98,7 +99,8 @@ impl Process {
     pub fn read(&self) -> Result<(Records, Vec<String>)> {
         let (mut all, mut all_violations) = (Records::default(), Vec::new());
         for start in 0..self.starts {
-            let (records, violations) = read_ledger(&ledger(self.folder.path(), start))?;
+            let (records, violations) =
+                read_ledger(Format::Devo, &ledger(self.folder.path(), start))?;
             all.extend(&records);
             all_violations.extend(violations);
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::behaviour::Behaviour;
-use super::line::check;
+use super::line::{Format, check};
 use crate::records::Records;
 use crate::report::Report;
 
@@ -68,6 +68,7 @@ pub type Listener = Box<dyn FnMut(&Event<'_>) + Send>;
 
 /// All that was read.
 pub(crate) struct Reading {
+    format: Format,
     keep_lines: bool,
     records: Records,
     count: u64,
@@ -79,7 +80,7 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    pub(crate) fn new(keep_lines: bool, ledger: Option<&Path>) -> Result<Reading> {
+    pub(crate) fn new(format: Format, keep_lines: bool, ledger: Option<&Path>) -> Result<Reading> {
         let open = |path: &Path| {
             File::options()
                 .create(true)
@@ -88,6 +89,7 @@ impl Reading {
                 .with_context(|| format!("cannot open {}", path.display()))
         };
         Ok(Reading {
+            format,
             keep_lines,
             records: Records::default(),
             count: 0,
@@ -148,7 +150,7 @@ impl Reading {
         self.connections[connection].lines += 1;
         self.count += 1;
         let text = String::from_utf8_lossy(line);
-        match check(line) {
+        match check(self.format, line) {
             Ok((report, identity)) => {
                 self.records
                     .add(report, identity, self.keep_lines.then_some(&text));
@@ -208,13 +210,13 @@ impl Reading {
 
 /// Reads the ledger that a relay left behind: its records, and what violates the format. A last line without an end was
 /// being written as the relay died, and does not count.
-pub fn read_ledger(path: &Path) -> Result<(Records, Vec<String>)> {
+pub fn read_ledger(format: Format, path: &Path) -> Result<(Records, Vec<String>)> {
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let (mut reader, mut line) = (io::BufReader::new(file), Vec::new());
     let (mut records, mut violations) = (Records::default(), Vec::new());
     while reader.read_until(b'\n', &mut line)? > 0 {
         if line.pop() == Some(b'\n') {
-            match check(&line) {
+            match check(format, &line) {
                 Ok((report, identity)) => {
                     records.add(report, identity, Some(&String::from_utf8_lossy(&line)));
                 }
@@ -234,7 +236,7 @@ mod tests {
 
     #[test]
     fn only_lines_read_to_their_end_count() {
-        let mut reading = Reading::new(true, None).unwrap();
+        let mut reading = Reading::new(Format::Devo, true, None).unwrap();
         let connection = reading.begin(Behaviour::Normal);
         let mut tail = Vec::new();
         let text = LINE.repeat(2);
@@ -255,7 +257,7 @@ mod tests {
     fn a_ledger_tells_what_was_read_but_for_a_torn_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger");
-        let mut reading = Reading::new(false, Some(&path)).unwrap();
+        let mut reading = Reading::new(Format::Devo, false, Some(&path)).unwrap();
         let connection = reading.begin(Behaviour::Normal);
         let mut tail = Vec::new();
         reading.read(
@@ -270,7 +272,7 @@ mod tests {
             .unwrap()
             .write_all(b"<14>torn")
             .unwrap();
-        let (records, violations) = read_ledger(&path).unwrap();
+        let (records, violations) = read_ledger(Format::Devo, &path).unwrap();
         assert_eq!((records.total(), violations.len()), (2, 1));
     }
 }
