@@ -104,7 +104,10 @@ fn config(tree: &Node, now: DateTime<Utc>, findings: &Findings) -> Option<Config
             .field("globals")
             .required("`id` and `name` of the collector go here"),
     );
-    let outputs = outputs::read(&file.field("outputs"));
+    let compression = globals
+        .as_ref()
+        .map_or(Compression::NEVER, |globals| globals.compression);
+    let outputs = outputs::read(&file.field("outputs"), compression);
     let inputs = inputs::read(&file.field("inputs"), now);
     file.warn_of_unknown();
     Some(Config {
@@ -164,6 +167,8 @@ pub struct Globals {
     pub multiprocessing: bool,
     /// Where cursors and journals are kept.
     pub state: Persistence,
+    /// Whether lines are gzipped on their way to relays behind mutual TLS.
+    pub compression: Compression,
 }
 
 /// Where cursors and journals are kept.
@@ -173,6 +178,31 @@ pub enum Persistence {
     Directory(PathBuf),
     /// In memory: after its end the collector knows nothing of what it has delivered.
     Memory,
+}
+
+/// When and how lines are gzipped on their way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Compression {
+    /// The share of what may wait at most, from which on lines are gzipped: over 1.0 never, negative always.
+    pub threshold: f64,
+    /// zlib's level, from 0 to 9.
+    pub level: u32,
+    /// The bytes of lines in one gzip member, about.
+    pub member_bytes: usize,
+}
+
+impl Compression {
+    /// The original's default.
+    pub const NEVER: Self = Self {
+        threshold: 1.1,
+        level: 6,
+        member_bytes: 51_200,
+    };
+
+    /// Whether lines are gzipped where `fullness` of what may wait does: from 0.0 to 1.0, or more.
+    pub fn applies(&self, fullness: f64) -> bool {
+        fullness.clamp(0.0, 1.0) >= self.threshold
+    }
 }
 
 /// One place where the records go.
@@ -212,6 +242,8 @@ pub struct RelayOutput {
     pub verify_hostname: bool,
     /// Whether a relay that never answers a half-close may be believed on TCP's word.
     pub receipt: ReceiptPolicy,
+    /// Whether lines are gzipped on their way.
+    pub compression: Compression,
 }
 
 /// A relay behind plain TCP, of one's own.

@@ -15,6 +15,7 @@ mod console;
 mod dial;
 mod error;
 mod farewell;
+mod gzip;
 mod host;
 mod limits;
 mod plain;
@@ -36,6 +37,7 @@ use connection::Connection;
 use console::Console;
 pub use error::{DeliveryError, FileError, Untrusted};
 use farewell::Farewell;
+use gzip::Packer;
 pub use host::Host;
 use limits::Limits;
 use session::Session;
@@ -157,7 +159,22 @@ impl Relay {
             Some(connection) => Stream::Network(Box::new(connection)),
             None => Stream::Console(Console::open()),
         };
-        Ok(Delivery { stream })
+        Ok(Delivery {
+            stream,
+            packer: None,
+        })
+    }
+
+    /// As [`Relay::open`], for lines of which some wait already: where the configuration wants gzip for `fullness`, their share of
+    /// what may wait at most, the whole delivery is gzipped.
+    pub async fn open_for(&self, fullness: f64) -> Result<Delivery, DeliveryError> {
+        let mut delivery = self.open().await?;
+        if let Peer::Tls(relay) = &self.peer
+            && relay.compression.applies(fullness)
+        {
+            delivery.packer = Some(Packer::new(&relay.compression));
+        }
+        Ok(delivery)
     }
 
     /// An empty delivery, which shows whether the peer answers a half-close at all. Takes up to 15 s with one that does not.
@@ -200,6 +217,7 @@ fn label(host: &str, port: u16) -> String {
 #[derive(Debug)]
 pub struct Delivery {
     stream: Stream,
+    packer: Option<Packer>,
 }
 
 #[derive(Debug)]
@@ -216,9 +234,9 @@ impl Delivery {
     /// # Errors
     /// The peer has ended or broken the connection, is dead, or has read nothing for 15 minutes.
     pub async fn write(&mut self, chunk: &[u8]) -> Result<(), DeliveryError> {
-        match &mut self.stream {
-            Stream::Network(connection) => connection.write(chunk).await,
-            Stream::Console(console) => console.write(chunk).await,
+        match &mut self.packer {
+            Some(packer) => self.stream.write(packer.pack(chunk).map_err(broken)?).await,
+            None => self.stream.write(chunk).await,
         }
     }
 
@@ -237,10 +255,27 @@ impl Delivery {
     ///
     /// # Errors
     /// All that was written is unconfirmed.
-    pub async fn finish(self, trust: Trust) -> Result<Receipt, DeliveryError> {
+    pub async fn finish(mut self, trust: Trust) -> Result<Receipt, DeliveryError> {
+        if let Some(packer) = &mut self.packer {
+            self.stream.write(packer.end().map_err(broken)?).await?;
+        }
         match self.stream {
             Stream::Network(connection) => connection.finish(trust).await,
             Stream::Console(console) => console.finish().await,
         }
     }
+}
+
+impl Stream {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), DeliveryError> {
+        match self {
+            Self::Network(connection) => connection.write(bytes).await,
+            Self::Console(console) => console.write(bytes).await,
+        }
+    }
+}
+
+/// Packing into memory does not fail; if it did, the delivery would be broken.
+fn broken(source: std::io::Error) -> DeliveryError {
+    DeliveryError::Broken { source }
 }

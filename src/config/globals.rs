@@ -5,23 +5,24 @@ use std::path::PathBuf;
 use super::names::id;
 use super::reader::{Field, Section};
 use super::words::quoted;
-use super::{Globals, Persistence};
+use super::{Compression, Globals, Persistence};
 
 const ID_LENGTH_MAX: usize = 5;
 const NAME_LENGTH_MAX: usize = 10;
 const STATE_DIRECTORY: &str = "state";
+/// The least and the most that the original's SDK takes for the threshold of gzip.
+const THRESHOLDS: std::ops::RangeInclusive<f64> = -1.0..=1.1;
+/// A delivery is smaller, so that more would mean nothing.
+const MEMBER_BYTES_MAX: u32 = 1 << 30;
 
 /// Settings of the original's SDK that steer parts which this collector does not have.
-const FOREIGN: [&str; 10] = [
+const FOREIGN: [&str; 7] = [
     "queue_max_size_in_mb",
     "queue_max_size_in_messages",
     "queue_max_elapsed_time_in_sec",
     "queue_wrap_max_size_in_messages",
     "queue_generate_metrics",
     "sender_stats_period_in_sec",
-    "devo_sender_threshold_for_using_gzip_in_transport_layer",
-    "devo_sender_compression_level",
-    "devo_sender_compression_buffer_in_bytes",
     "generate_collector_details",
 ];
 
@@ -40,6 +41,7 @@ pub(super) fn read(field: &Field<'_>) -> Option<Globals> {
     let debug = section.field("debug").boolean().unwrap_or(false);
     let multiprocessing = section.field("multiprocessing").boolean().unwrap_or(false);
     let state = persistence(&section.field("persistence"));
+    let compression = compression(&section);
     section.note_foreign(&FOREIGN);
     section.warn_of_unknown();
     Some(Globals {
@@ -48,7 +50,33 @@ pub(super) fn read(field: &Field<'_>) -> Option<Globals> {
         debug,
         multiprocessing,
         state,
+        compression,
     })
+}
+
+fn compression(section: &Section<'_>) -> Compression {
+    let threshold = section
+        .field("devo_sender_threshold_for_using_gzip_in_transport_layer")
+        .parse(|text| {
+            let number = text.parse::<f64>().ok();
+            number
+                .filter(|number| THRESHOLDS.contains(number))
+                .ok_or_else(|| {
+                    "is not allowed: give a number from -1.0 (always) to 1.1 (never)".to_owned()
+                })
+        });
+    let level = section
+        .field("devo_sender_compression_level")
+        .number(0..=9, "");
+    let member_bytes = section
+        .field("devo_sender_compression_buffer_in_bytes")
+        .number(1..=MEMBER_BYTES_MAX, " of bytes")
+        .and_then(|bytes| usize::try_from(bytes).ok());
+    Compression {
+        threshold: threshold.unwrap_or(Compression::NEVER.threshold),
+        level: level.unwrap_or(Compression::NEVER.level),
+        member_bytes: member_bytes.unwrap_or(Compression::NEVER.member_bytes),
+    }
 }
 
 fn persistence(field: &Field<'_>) -> Persistence {

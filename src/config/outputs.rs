@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::reader::{Field, Section};
 use super::words::quoted;
-use super::{Output, OutputKind, ReceiptPolicy, RelayOutput, SyslogOutput, names};
+use super::{Compression, Output, OutputKind, ReceiptPolicy, RelayOutput, SyslogOutput, names};
 
 const CERTIFICATES: &str = "certs";
 const PORT: u16 = 443;
@@ -27,7 +27,8 @@ enum Type {
     Console,
 }
 
-pub(super) fn read(field: &Field<'_>) -> Vec<Output> {
+/// `compression` is what `globals` ask of those outputs that the original's Devo sender serves.
+pub(super) fn read(field: &Field<'_>, compression: Compression) -> Vec<Output> {
     let Some(section) = field.section_or_empty() else {
         return Vec::new();
     };
@@ -37,7 +38,7 @@ pub(super) fn read(field: &Field<'_>) -> Vec<Output> {
     let mut names = HashSet::new();
     let mut outputs = Vec::new();
     for field in section.fields() {
-        let Some(output) = output(&field) else {
+        let Some(output) = output(&field, compression) else {
             continue;
         };
         if !names.insert(output.name.clone()) {
@@ -51,7 +52,7 @@ pub(super) fn read(field: &Field<'_>) -> Vec<Output> {
     outputs
 }
 
-fn output(field: &Field<'_>) -> Option<Output> {
+fn output(field: &Field<'_>, compression: Compression) -> Option<Output> {
     let name = names::of_key(field);
     let section = field.section_or_empty()?;
     let kind = section.field("type").required(TYPES).parse(kind_of);
@@ -59,8 +60,8 @@ fn output(field: &Field<'_>) -> Option<Output> {
     section.warn_of_unknown();
     let kind = match kind? {
         Type::Console => OutputKind::Console,
-        Type::Relay => OutputKind::Relay(relay(config, false)?),
-        Type::Platform => OutputKind::Relay(relay(config, true)?),
+        Type::Relay => OutputKind::Relay(relay(config, false, compression)?),
+        Type::Platform => OutputKind::Relay(relay(config, true, compression)?),
         Type::Syslog => OutputKind::Syslog(syslog(config)?),
     };
     Some(Output { name: name?, kind })
@@ -76,7 +77,7 @@ fn kind_of(text: &str) -> Result<Type, String> {
     }
 }
 
-fn relay(field: Field<'_>, platform: bool) -> Option<RelayOutput> {
+fn relay(field: Field<'_>, platform: bool, compression: Compression) -> Option<RelayOutput> {
     let section = field
         .required("`address`, `chain`, `cert` and `key` go here")
         .section()?;
@@ -108,6 +109,7 @@ fn relay(field: Field<'_>, platform: bool) -> Option<RelayOutput> {
         key: key?,
         verify_hostname,
         receipt,
+        compression,
     })
 }
 

@@ -232,7 +232,7 @@ impl Courier {
 
     async fn open(&mut self) -> Result<OnTheWay, Failure> {
         self.meet().await?;
-        let delivery = self.relay.open().await?;
+        let delivery = self.relay.open_for(self.fullness()).await?;
         Ok(OnTheWay {
             delivery,
             chunks: 0,
@@ -240,6 +240,12 @@ impl Courier {
             records: 0,
             written: Instant::now(),
         })
+    }
+
+    /// The share of a full delivery that waits.
+    fn fullness(&self) -> f64 {
+        let number = |bytes: usize| f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
+        number(self.waiting.bytes()) / number(DELIVERY_MAX)
     }
 
     /// At the first contact, an empty delivery shows whether the relay answers a half-close at all, and with what words.

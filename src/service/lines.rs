@@ -63,6 +63,11 @@ impl Lines {
         confirmed
     }
 
+    /// The bytes of all chunks' records, without what makes them lines.
+    pub(super) fn bytes(&self) -> usize {
+        self.chunks.iter().map(Chunk::bytes).sum()
+    }
+
     /// The records of all chunks.
     pub(super) fn records(&self) -> usize {
         self.chunks.iter().map(Chunk::records).sum()
@@ -73,6 +78,13 @@ impl Chunk {
     /// The number of records.
     pub(super) fn records(&self) -> usize {
         self.rows.len()
+    }
+
+    fn bytes(&self) -> usize {
+        let rows = &self.batch.rows[self.rows.clone()];
+        rows.iter()
+            .map(|(place, _)| self.batch.page.row(*place).len())
+            .sum()
     }
 
     /// Makes the records lines.

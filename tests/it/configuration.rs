@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use exchange_reports_collector::config::{
-    self, AggregateBy, Config, Credentials, Input, Loaded, OutputKind, Persistence, ReceiptPolicy,
-    RequestsLimit, Source,
+    self, AggregateBy, Compression, Config, Credentials, Input, Loaded, OutputKind, Persistence,
+    ReceiptPolicy, RequestsLimit, Source,
 };
 use exchange_reports_collector::report::REPORTS;
 use insta::assert_snapshot;
@@ -537,6 +537,34 @@ fn a_console_needs_no_settings_and_a_byte_order_mark_does_no_harm() {
     .unwrap();
     let config = config::load(&Source::File(path), now()).unwrap().config;
     assert!(matches!(config.outputs[0].kind, OutputKind::Console));
+}
+
+#[test]
+fn gzip_is_asked_for_in_globals_and_goes_to_relays_with_tls() {
+    let never = load(&sample()).config;
+    assert_eq!(never.globals.compression, Compression::NEVER);
+    assert!(!Compression::NEVER.applies(7.0));
+    let text = changed(&[(
+        "debug: true",
+        "debug: true\n  devo_sender_threshold_for_using_gzip_in_transport_layer: 0.5\n  devo_sender_compression_level: 9\n  devo_sender_compression_buffer_in_bytes: 102400",
+    )]);
+    let Loaded { config, notes, .. } = load(&text);
+    assert_eq!(notes, []);
+    let compression = Compression {
+        threshold: 0.5,
+        level: 9,
+        member_bytes: 102_400,
+    };
+    let OutputKind::Relay(relay) = &config.outputs[0].kind else {
+        panic!("{:?}", config.outputs)
+    };
+    assert_eq!(relay.compression, compression);
+    assert!(!compression.applies(0.49) && compression.applies(0.5) && compression.applies(2.0));
+    let full_only = Compression {
+        threshold: 1.0,
+        ..compression
+    };
+    assert!(!full_only.applies(0.99) && full_only.applies(1.5));
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod collecting;
 mod configuration;
 mod crash;
 mod figures;
+mod gzip;
 mod image;
 mod in_memory;
 mod network;

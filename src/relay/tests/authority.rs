@@ -10,7 +10,7 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 
-use crate::config::{ReceiptPolicy, RelayOutput};
+use crate::config::{Compression, ReceiptPolicy, RelayOutput};
 
 pub(super) struct Authority {
     pub(super) issuer: CertifiedIssuer<'static, KeyPair>,
@@ -81,6 +81,7 @@ impl Authority {
             key: self.path("client.key"),
             verify_hostname: true,
             receipt: ReceiptPolicy::StandIn,
+            compression: Compression::NEVER,
         }
     }
 }

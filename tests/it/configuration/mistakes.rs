@@ -262,6 +262,24 @@ fn two_inputs_of_one_name() {
 }
 
 #[test]
+fn gzip_settings_out_of_range() {
+    let key = "devo_sender_threshold_for_using_gzip_in_transport_layer";
+    for value in ["1.2", "-1.01", "often", "NaN"] {
+        let said = check(&[("debug: true", &format!("debug: true\n  {key}: {value}"))]);
+        assert_eq!(
+            said,
+            format!(
+                "config.yaml:3: globals.{key}: `{value}` is not allowed: give a number from -1.0 (always) to 1.1 (never)"
+            )
+        );
+    }
+    assert_snapshot!(check(&[("debug: true", "debug: true\n  devo_sender_compression_level: 10\n  devo_sender_compression_buffer_in_bytes: 0")]), @r"
+    config.yaml:3: globals.devo_sender_compression_level: `10` is not allowed: give a whole number from 0 to 9
+    config.yaml:4: globals.devo_sender_compression_buffer_in_bytes: `0` is not allowed: give a whole number of bytes from 1 to 1073741824
+    ");
+}
+
+#[test]
 fn plain_tcp() {
     assert_snapshot!(check(&[("type: SSL", "type: TCP")]), @r"
     config.yaml:17: outputs.devo_1.config.type: `TCP` is not allowed: certificates are mandatory for this type of output, use `SSL`

@@ -124,7 +124,7 @@ fn settings_of_the_original_without_a_meaning_are_only_noted() {
     let text = changed(&[
         (
             "debug: true",
-            "debug: true\n  queue_max_size_in_mb: 1024\n  devo_sender_compression_level: 6",
+            "debug: true\n  queue_max_size_in_mb: 1024\n  queue_generate_metrics: true",
         ),
         ("type: filesystem", "type: json"),
     ]);
@@ -132,7 +132,7 @@ fn settings_of_the_original_without_a_meaning_are_only_noted() {
     assert_eq!(loaded.warnings, []);
     assert_snapshot!(said(&loaded.notes), @r"
     config.yaml:3: globals.queue_max_size_in_mb: a setting of the original that has no meaning here
-    config.yaml:4: globals.devo_sender_compression_level: a setting of the original that has no meaning here
+    config.yaml:4: globals.queue_generate_metrics: a setting of the original that has no meaning here
     config.yaml:8: globals.persistence.type: `json` is treated as `filesystem`
     ");
 }

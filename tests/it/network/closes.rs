@@ -10,7 +10,9 @@ use std::net::IpAddr;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use exchange_reports_collector::config::{Output, OutputKind, ReceiptPolicy, RelayOutput};
+use exchange_reports_collector::config::{
+    Compression, Output, OutputKind, ReceiptPolicy, RelayOutput,
+};
 use exchange_reports_collector::relay::{DeliveryError, Receipt, Relay as Peer, Trust};
 use testkit::collector::Folder;
 use testkit::link::Link;
@@ -154,6 +156,7 @@ fn output(folder: &Folder, address: IpAddr, port: u16) -> Output {
         key: folder.certs().join("collector.key"),
         verify_hostname: true,
         receipt: ReceiptPolicy::Required,
+        compression: Compression::NEVER,
     };
     Output {
         name: "relay".to_owned(),

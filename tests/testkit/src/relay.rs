@@ -8,6 +8,7 @@ mod connection;
 mod line;
 mod process;
 mod reading;
+mod unpacking;
 mod wire;
 
 use std::collections::VecDeque;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a relay does with a connection. Bytes are those of the lines, as read after decryption.
+/// What a relay does with a connection. Bytes are those read after decryption: the lines, or the gzip that they come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Behaviour {
     /// Reads everything and answers a half-close (`close_notify`, FIN or both) with `close_notify` and FIN.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::behaviour::Behaviour;
 use super::reading::End;
+use super::unpacking::Unpacking;
 use super::wire::Wire;
 use crate::socket::Handle;
 use crate::sync::lock;
@@ -46,6 +47,7 @@ pub(super) async fn serve(stream: TcpStream, acceptor: Option<TlsAcceptor>, shar
                     close,
                     tail: &mut tail,
                     bytes: 0,
+                    unpacking: Unpacking::default(),
                 }
                 .run()
                 .await
@@ -91,7 +93,9 @@ struct Session<'a> {
     number: usize,
     close: CancellationToken,
     tail: &'a mut Vec<u8>,
+    /// Read after decryption.
     bytes: u64,
+    unpacking: Unpacking,
 }
 
 impl Session<'_> {
@@ -116,8 +120,17 @@ impl Session<'_> {
                 length = self.stream.read(&mut buffer[..most]) => length,
             };
             match length {
-                Ok(0) => return self.answer(End::ClientClosed).await,
-                Ok(length) => self.note(&buffer[..length]),
+                Ok(0) => {
+                    if let Err(error) = self.unpacking.end() {
+                        return End::Failed(format!("gzip that ends early: {error}"));
+                    }
+                    return self.answer(End::ClientClosed).await;
+                }
+                Ok(length) => {
+                    if let Err(error) = self.note(&buffer[..length]) {
+                        return End::Failed(format!("no gzip: {error}"));
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return self.answer(End::ClientCut).await;
                 }
@@ -141,9 +154,15 @@ impl Session<'_> {
         }
     }
 
-    fn note(&mut self, bytes: &[u8]) {
+    fn note(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.bytes += bytes.len() as u64;
-        lock(&self.shared.reading).read(self.number, bytes, self.tail);
+        let lines = self.unpacking.unpack(bytes)?;
+        let mut reading = lock(&self.shared.reading);
+        if self.unpacking.is_gzip() {
+            reading.gzip(self.number);
+        }
+        reading.read(self.number, &lines, self.tail);
+        Ok(())
     }
 
     /// What the behaviour does at its turning point; none means that reading goes on, as normal.

@@ -35,8 +35,10 @@ pub struct Connection {
     pub behaviour: Behaviour,
     /// Lines read to their end.
     pub lines: u64,
-    /// Bytes read, after decryption.
+    /// Bytes read, after decryption and unpacking.
     pub bytes: u64,
+    /// The lines came as gzip.
+    pub gzip: bool,
     /// Bytes of a line that never ended.
     pub partial: u64,
     /// How it ended.
@@ -107,6 +109,7 @@ impl Reading {
             behaviour,
             lines: 0,
             bytes: 0,
+            gzip: false,
             partial: 0,
             end: End::Open,
             tls: None,
@@ -123,6 +126,10 @@ impl Reading {
     ) {
         self.connections[connection].tls = tls;
         self.connections[connection].server_name = server_name.map(str::to_owned);
+    }
+
+    pub(crate) fn gzip(&mut self, connection: usize) {
+        self.connections[connection].gzip = true;
     }
 
     /// Notes bytes; `tail` holds the beginning of a line from one call to the next.
