@@ -151,6 +151,9 @@ pub enum Untrusted {
         /// The names in the certificate.
         presented: String,
     },
+    /// It, or an authority on the way to the anchor, is of a kind that was usual once and is not secure.
+    #[error("{0}, which is not accepted any more")]
+    Outdated(String),
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -220,6 +223,12 @@ impl Untrusted {
             Self::NotYetValid(_) => "check this machine's clock".to_owned(),
             Self::WrongName { .. } => {
                 "set `address` to a name in the certificate; or, for a relay of your own, `verify_hostname: false`".to_owned()
+            }
+            Self::Outdated(_) => {
+                "have that certificate issued anew, and what it has issued: version 3, signed with SHA-256, with an RSA key of 2048 bits or \
+                 more or an ECDSA one; no setting lets it pass, but a relay on this machine that still accepts it can stand between \
+                 (type `syslog`)"
+                    .to_owned()
             }
             Self::Other(_) => format!("the relay needs another certificate, from an authority in {chain}"),
         }

@@ -2,6 +2,7 @@
 
 mod authority;
 mod files;
+mod in_use;
 mod peer;
 mod plain;
 mod receipts;

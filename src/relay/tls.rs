@@ -4,6 +4,7 @@
 //! socat with client certificates refuse two of three that are.
 
 mod files;
+mod outdated;
 mod verdict;
 mod verifier;
 
@@ -41,7 +42,8 @@ pub(super) fn check(relay: &RelayOutput) -> Result<(), DeliveryError> {
 
 /// When our certificate ends.
 pub(super) fn expiry(relay: &RelayOutput) -> Result<DateTime<Utc>, DeliveryError> {
-    Ok(files::expiry(relay)?)
+    let provider = aws_lc_rs::default_provider();
+    Ok(files::expiry(relay, &provider, UnixTime::now())?)
 }
 
 impl Session {
@@ -140,13 +142,15 @@ fn configuration(relay: &RelayOutput) -> Result<ClientConfig, DeliveryError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let identity = files::identity(relay, &provider, UnixTime::now())?;
     let mut roots = RootCertStore::empty();
-    for anchor in files::anchors(relay)? {
+    let anchors = files::anchors(relay)?;
+    for anchor in &anchors {
         roots
-            .add(anchor)
+            .add(anchor.clone())
             .map_err(|error| files::unusable_anchor(relay, &error))?;
     }
     let verifier = verifier::ChainFile {
         roots,
+        anchors,
         verify_name: relay.verify_hostname,
         algorithms: provider.signature_verification_algorithms,
     };

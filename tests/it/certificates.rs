@@ -6,11 +6,14 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 
 use chrono::{TimeDelta, Utc};
 use testkit::collector::{Collector, Output};
-use testkit::pki::{Authority, Identity, KeyForm, Pki, Wish};
+use testkit::outdated::{self, Form};
+use testkit::peer::{Peer, Program};
+use testkit::pki::{Authority, Identity, KeyForm, Pki, Shared, Wish};
 use testkit::relay::{Options, Relay, TlsVersions};
 use testkit::report::Report;
 
-use crate::setting::{PATIENCE, Setting, log, program, stop};
+use crate::figures::compared;
+use crate::setting::{PATIENCE, Setting, installed, log, program, stop};
 
 const ROWS: u32 = 300;
 
@@ -313,4 +316,59 @@ async fn every_form_of_key_serves_with_tls_1_2() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_form_of_key_serves_with_tls_1_3() {
     every_form_of_key(TlsVersions::V13).await;
+}
+
+/// A relay of OpenSSL that takes what older ones took, with this certificate; ours is of this form.
+async fn old_relay(of_relay: Form, ours: Form) -> Option<(Setting, Peer)> {
+    if !installed(Program::Openssl) {
+        return None;
+    }
+    let setting = setting().await;
+    let of_relay = outdated::issue(Form::GOOD, of_relay).unwrap();
+    let ours = outdated::issue(Form::GOOD, ours).unwrap();
+    let shared = Shared {
+        authority: ours.authority,
+        server: of_relay.identity,
+    };
+    let peer = Peer::start_as(Program::Openssl, &shared).unwrap();
+    put(&setting, &ours.identity);
+    fs::write(setting.folder.certs().join("chain.crt"), of_relay.authority).unwrap();
+    let input = setting
+        .input()
+        .service_from(Report::MessageTrace, setting.ago(30), &[]);
+    setting.configure_with(input, Output::relay(peer.port()));
+    Some((setting, peer))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_with_a_key_of_1024_bits_is_refused_with_what_to_do() {
+    let Some((setting, _peer)) = old_relay(Form::SHORT, Form::GOOD).await else {
+        return;
+    };
+    let collector = setting.start();
+    insta::assert_snapshot!(waits(&setting, &collector).await, @r#"
+"the relay's certificate is not acceptable: CN=localhost has an RSA key of 1024 bits, which is not accepted any more"
+"have that certificate issued anew, and what it has issued: version 3, signed with SHA-256, with an RSA key of 2048 bits or more or an ECDSA one; no setting lets it pass, but a relay on this machine that still accepts it can stand between (type `syslog`)"
+"#);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_certificate_signed_with_sha_1_or_of_version_1_serves_where_the_relay_takes_it() {
+    for ours in [Form::SHA_1, Form::VERSION_1] {
+        let Some((setting, peer)) = old_relay(Form::GOOD, ours).await else {
+            return;
+        };
+        let mut collector = setting.start();
+        setting.stop_at(&mut collector, setting.ago(29)).await;
+        let (from, to) = (setting.ago(30), setting.ago(29));
+        let expected = setting.existing(Report::MessageTrace, from, to);
+        let (read, violations) = peer.read().unwrap();
+        let verdict = compared(&expected, &read, 0);
+        assert!(
+            verdict.is_exact() && violations.is_empty(),
+            "{verdict}\n{}\n{}",
+            log(&collector),
+            peer.said()
+        );
+    }
 }

@@ -102,7 +102,7 @@ pub(super) struct Accepted {
 }
 
 impl Accepted {
-    fn shake_hands(settings: Arc<ServerConfig>, mut socket: TcpStream) -> Self {
+    pub(super) fn shake_hands(settings: Arc<ServerConfig>, mut socket: TcpStream) -> Self {
         let mut tls = ServerConnection::new(settings).unwrap();
         while tls.is_handshaking() {
             if tls.complete_io(&mut socket).is_err() {

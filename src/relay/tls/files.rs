@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use rustls::Error;
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys};
 use rustls_pki_types::pem::{self, PemObject, SectionKind};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer, UnixTime};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::outdated;
 use crate::config::RelayOutput;
 
 /// A byte order mark, which editors on Windows leave in front.
@@ -63,6 +64,8 @@ enum Problem {
     Encrypted,
     #[error("the private key is of a kind that cannot be used: {0}")]
     UnusableKey(Error),
+    #[error("the private key is an RSA key of {0} bits, which is not accepted any more")]
+    ShortKey(usize),
     #[error("the private key does not belong to the certificate in {}", .cert.display())]
     Mismatch { cert: PathBuf },
     #[error("the certificate cannot be used: {0}")]
@@ -106,6 +109,11 @@ impl FileError {
             Problem::Mismatch { .. } => {
                 "set `cert` and `key` to the two files that were downloaded together".to_owned()
             }
+            Problem::ShortKey(_) => {
+                "download a new certificate and its key, or have them issued anew, with an RSA key of 2048 bits or more or an ECDSA one; no \
+                 setting lets it pass, but a relay on this machine that still accepts it can stand between (type `syslog`)"
+                    .to_owned()
+            }
             Problem::UnusableKey(_) => "use an RSA key of 2048 bits or more, or an ECDSA key (P-256, P-384, P-521)".to_owned(),
             Problem::Expired(_) => {
                 "download a new certificate and its key, and replace `cert` and `key`; no restart is needed. If the date is \
@@ -141,34 +149,43 @@ pub(super) fn identity(
     now: UnixTime,
 ) -> Result<Arc<CertifiedKey>, FileError> {
     let cert = PemFile::read("cert", &relay.cert)?;
-    let certificates = cert.certificates()?;
-    cert.check_validity(&certificates[0], now)?;
+    let mut certificates = cert.certificates()?;
     let key = PemFile::read("key", &relay.key)?;
-    let mismatch = || {
-        key.error(Problem::Mismatch {
-            cert: relay.cert.clone(),
-        })
-    };
+    let private_key = key.private_key()?;
     let signing_key = provider
         .key_provider
-        .load_private_key(key.private_key()?)
-        .map_err(|error| key.error(Problem::UnusableKey(error)))?;
-    let identity = CertifiedKey::new(certificates, signing_key);
-    match identity.keys_match() {
-        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(Arc::new(identity)),
-        Err(Error::InconsistentKeys(_)) => Err(mismatch()),
-        Err(other) => Err(cert.error(Problem::UnusableCertificate(other.to_string()))),
+        .load_private_key(private_key)
+        .map_err(|error| {
+            let short = certificates.first().and_then(outdated::short_key);
+            key.error(short.map_or(Problem::UnusableKey(error), Problem::ShortKey))
+        })?;
+    // A key whose public half the library does not tell is for the relay to judge.
+    if let Some(public) = signing_key.public_key() {
+        let own = cert.position_of(&public, &certificates)?;
+        let own = own.ok_or_else(|| {
+            key.error(Problem::Mismatch {
+                cert: relay.cert.clone(),
+            })
+        })?;
+        // Ours is first on the wire (RFC 8446, 4.4.2), wherever it stands in the file.
+        certificates[..=own].rotate_right(1);
     }
+    cert.check_validity(&certificates[0], now)?;
+    Ok(Arc::new(CertifiedKey::new(certificates, signing_key)))
 }
 
 /// When our certificate ends.
-pub(super) fn expiry(relay: &RelayOutput) -> Result<DateTime<Utc>, FileError> {
-    let cert = PemFile::read("cert", &relay.cert)?;
-    let certificates = cert.certificates()?;
-    let (_, parsed) = X509Certificate::from_der(&certificates[0])
-        .map_err(|error| cert.error(Problem::UnusableCertificate(error.to_string())))?;
-    let end = parsed.validity().not_after.timestamp();
-    Ok(DateTime::from_timestamp(end, 0).unwrap_or(DateTime::<Utc>::MAX_UTC))
+pub(super) fn expiry(
+    relay: &RelayOutput,
+    provider: &CryptoProvider,
+    now: UnixTime,
+) -> Result<DateTime<Utc>, FileError> {
+    let identity = identity(relay, provider, now)?;
+    let end = identity.cert.first().and_then(|own| {
+        let (_, parsed) = X509Certificate::from_der(own).ok()?;
+        DateTime::from_timestamp(parsed.validity().not_after.timestamp(), 0)
+    });
+    Ok(end.unwrap_or(DateTime::<Utc>::MAX_UTC))
 }
 
 /// A PEM file that has been read.
@@ -234,13 +251,36 @@ impl<'a> PemFile<'a> {
         })
     }
 
+    /// Where the certificate of this public key stands.
+    fn position_of(
+        &self,
+        public: &SubjectPublicKeyInfoDer<'_>,
+        certificates: &[CertificateDer<'_>],
+    ) -> Result<Option<usize>, FileError> {
+        for (position, certificate) in certificates.iter().enumerate() {
+            if self.parse(certificate)?.public_key().raw == &**public {
+                return Ok(Some(position));
+            }
+        }
+        Ok(None)
+    }
+
+    fn parse<'d>(
+        &self,
+        certificate: &'d CertificateDer<'_>,
+    ) -> Result<X509Certificate<'d>, FileError> {
+        match X509Certificate::from_der(certificate) {
+            Ok((_, parsed)) => Ok(parsed),
+            Err(error) => Err(self.error(Problem::UnusableCertificate(error.to_string()))),
+        }
+    }
+
     fn check_validity(
         &self,
         certificate: &CertificateDer<'_>,
         now: UnixTime,
     ) -> Result<(), FileError> {
-        let (_, parsed) = X509Certificate::from_der(certificate)
-            .map_err(|error| self.error(Problem::UnusableCertificate(error.to_string())))?;
+        let parsed = self.parse(certificate)?;
         let validity = parsed.validity();
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         if now > validity.not_after.timestamp() {

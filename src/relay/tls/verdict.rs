@@ -68,6 +68,10 @@ fn untrusted(error: CertificateError) -> Untrusted {
                 names.join(", ")
             },
         },
+        CertificateError::Other(other) => match other.0.downcast_ref::<Untrusted>() {
+            Some(known) => known.clone(),
+            None => Untrusted::Other(other.to_string()),
+        },
         other => Untrusted::Other(other.to_string()),
     }
 }

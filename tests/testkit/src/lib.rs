@@ -10,6 +10,7 @@
 //! | [`proxy`] | a TCP proxy: delay, cut, black hole, reset |
 //! | [`link`] | two hosts and the packets between them: delay, loss, black hole, closes that cross |
 //! | [`pki`] | certificates and keys, made at run time, good and bad ones |
+//! | [`outdated`] | certificates that nobody should issue any more |
 //! | [`collector`] | runs the real collector: configuration, process, log, signals |
 //! | [`traffic`] | rows for a demonstration: a backlog of all reports, then live ones |
 //! | [`records`] | what identifies a record, and the comparison of what was served with what was read |
@@ -20,6 +21,7 @@
 pub mod collector;
 pub mod disk;
 pub mod link;
+pub mod outdated;
 pub mod peer;
 pub mod pki;
 pub mod proxy;

@@ -18,7 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::pki::Pki;
+use crate::pki::{Pki, Shared};
 use crate::records::Records;
 use crate::relay::read_ledger;
 use receiver::Receiver;
@@ -45,7 +45,7 @@ pub enum Program {
     Haproxy,
     /// `HAProxy` that passes TLS on to a relay of the test's: [`Peer::start_before`].
     HaproxyPassing,
-    /// `openssl s_server`, which takes one connection at a time.
+    /// `openssl s_server`, which takes one connection at a time, and here also what is too weak by today's standards.
     Openssl,
 }
 
@@ -76,29 +76,40 @@ pub struct Peer {
 impl Peer {
     /// Starts it on a free port. It asks its clients for a certificate.
     pub fn start(program: Program, pki: &Pki) -> Result<Peer> {
+        Peer::start_as(program, &pki.shared())
+    }
+
+    /// Starts it with any certificate and any authority of its clients.
+    pub fn start_as(program: Program, shared: &Shared) -> Result<Peer> {
         let folder = tempfile::tempdir()?;
         let receiver = program
             .only_ends_tls()
             .then(|| Receiver::start(&folder.path().join("plain")))
             .transpose()?;
         let behind = receiver.as_ref().map(Receiver::port);
-        Peer::start_in(program, pki, folder, receiver, behind)
+        Peer::start_in(program, shared, folder, receiver, behind)
     }
 
     /// Starts a balancer that passes on what comes to a relay on this port of loopback.
     pub fn start_before(relay: u16, pki: &Pki) -> Result<Peer> {
         let folder = tempfile::tempdir()?;
-        Peer::start_in(Program::HaproxyPassing, pki, folder, None, Some(relay))
+        Peer::start_in(
+            Program::HaproxyPassing,
+            &pki.shared(),
+            folder,
+            None,
+            Some(relay),
+        )
     }
 
     fn start_in(
         program: Program,
-        pki: &Pki,
+        shared: &Shared,
         folder: TempDir,
         receiver: Option<Receiver>,
         behind: Option<u16>,
     ) -> Result<Peer> {
-        pki.write_server(folder.path())?;
+        shared.write(folder.path())?;
         let port = free_port()?;
         let child = spawn(program, folder.path(), port, behind, 0)?;
         Ok(Peer {

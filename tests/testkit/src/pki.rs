@@ -303,12 +303,21 @@ fn element(der: &[u8]) -> Result<(u8, &[u8], &[u8])> {
     Ok((tag, content, rest))
 }
 
-/// What a server needs of a shared folder.
+/// What a server needs.
 pub struct Shared {
     /// The authority's certificate in PEM.
     pub authority: String,
     /// The server's own.
     pub server: Identity,
+}
+
+impl Shared {
+    /// Writes `chain.crt`, `server.crt` and `server.key` into a folder.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        write(&folder.join("chain.crt"), &self.authority, 0o644)?;
+        self.server.write(folder, "server")?;
+        Ok(())
+    }
 }
 
 /// What most tests need: one authority, one server on loopback, one client.
@@ -367,11 +376,17 @@ impl Pki {
         Ok(())
     }
 
-    /// Writes what a relay or a service needs: `chain.crt`, `server.crt`, `server.key`.
+    /// What a relay or a service needs.
+    pub fn shared(&self) -> Shared {
+        Shared {
+            authority: self.authority.certificate().to_owned(),
+            server: self.server.clone(),
+        }
+    }
+
+    /// Writes it into a folder.
     pub fn write_server(&self, folder: &Path) -> Result<()> {
-        self.authority.write(folder)?;
-        self.server.write(folder, "server")?;
-        Ok(())
+        self.shared().write(folder)
     }
 }
 

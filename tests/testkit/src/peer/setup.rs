@@ -134,6 +134,7 @@ impl Program {
                     &format!("127.0.0.1:{port}"),
                 ])
                 .args(["-cert", "server.crt", "-key", "server.key"])
+                .args(["-cipher", "DEFAULT@SECLEVEL=0"])
                 .args([
                     "-CAfile",
                     "chain.crt",
