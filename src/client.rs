@@ -31,6 +31,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use tokio::task::JoinHandle;
 use url::{Host, Url};
 
 pub use self::error::{FetchError, Kind, Remedy};
@@ -110,6 +111,7 @@ impl Client {
             pages: 0,
             rows: 0,
             body_hint: 0,
+            ahead: None,
         }
     }
 
@@ -258,6 +260,17 @@ pub struct Walk {
     rows: u64,
     /// The last body's size.
     body_hint: usize,
+    /// The next page, on its way already.
+    ahead: Option<Ahead>,
+}
+
+/// A page on its way; dropped, it is given up.
+struct Ahead(JoinHandle<Result<Body, FetchError>>);
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What the next call does.
@@ -271,6 +284,16 @@ enum Next {
 }
 
 impl Walk {
+    /// Begins to fetch the next page, which [`Walk::next`] then waits for.
+    pub fn begin(&mut self) {
+        if let (Next::Page(url), None) = (&self.next, &self.ahead) {
+            let (client, url) = (self.client.clone(), url.clone());
+            let (followed, hint) = (self.pages > 0, self.body_hint);
+            let fetch = async move { client.fetch(&url, followed, hint).await };
+            self.ahead = Some(Ahead(tokio::spawn(fetch)));
+        }
+    }
+
     /// The next page; `None` after the last. Cancel safe: if the future is dropped, the next call asks for the same page.
     ///
     /// A page whose link to the next one cannot be followed is an error, and asked for again. One that links back into the
@@ -285,8 +308,15 @@ impl Walk {
             }
             Next::End => return Ok(None),
         };
-        let answer = self.client.fetch(url, self.pages > 0, self.body_hint);
-        let Body { json, request_id } = answer.await?;
+        let answer = if let Some(ahead) = &mut self.ahead {
+            let answer = (&mut ahead.0).await;
+            self.ahead = None;
+            answer.unwrap_or_else(|lost| Err(FetchError::new(Kind::CutShort, lost.to_string())))
+        } else {
+            let fetch = self.client.fetch(url, self.pages > 0, self.body_hint);
+            fetch.await
+        };
+        let Body { json, request_id } = answer?;
         // From here on nothing waits, so that page and position change together.
         let size = json.len();
         let parsed = Page::parse(json, &self.fingerprinter).and_then(|(page, link)| match link {

@@ -16,7 +16,7 @@ mod outlet;
 mod tally;
 mod walking;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,7 @@ use self::outlet::Outlet;
 use self::tally::Tally;
 use self::walking::{Pull, Walked};
 use crate::backoff::Backoff;
-use crate::client::Client;
+use crate::client::{Client, Walk};
 use crate::config::{Input, Output, ServiceConfig};
 use crate::ledger::{Carried, Cursor, Ledger, LedgerError, Owner, StateDirectory};
 use crate::memory;
@@ -48,12 +48,29 @@ const NAP: Duration = Duration::from_secs(30);
 /// Rows appear up to a day late: the result of a younger window may shift while it is walked.
 const YOUNG: TimeDelta = TimeDelta::hours(24);
 
+/// A page that was asked for ahead is not used if it has waited for so long: rows may have come meanwhile.
+const AHEAD_MAX: TimeDelta = TimeDelta::seconds(10);
+
 /// Waits between attempts to write state, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// The collector is to stop: what is not confirmed is left for the next start.
 #[derive(Debug)]
 pub(crate) struct Stopped;
+
+/// The window that comes next, and a walk of it whose first page is on its way.
+struct Ahead {
+    window: Window,
+    walk: Walk,
+    asked: Instant,
+}
+
+impl Ahead {
+    fn is_for(&self, window: Window) -> bool {
+        let age = TimeDelta::from_std(self.asked.elapsed());
+        self.window == window && age.is_ok_and(|age| age <= AHEAD_MAX)
+    }
+}
 
 /// One report of one tenant, collected until the collector stops.
 pub struct Service {
@@ -71,6 +88,7 @@ pub struct Service {
     clock: Clock,
     /// The service has answered, and its clock is known if it tells it.
     heard: bool,
+    ahead: Option<Ahead>,
     /// Something was collected since there was last nothing to do.
     collected: bool,
     stop: CancellationToken,
@@ -121,6 +139,7 @@ impl Service {
             ledger: OnDisk::new(ledger),
             clock,
             heard: false,
+            ahead: None,
             collected: false,
             config: config.clone(),
             schedule,
@@ -153,8 +172,11 @@ impl Service {
                 self.collect(self.schedule.shortest(oldest)).await?;
                 continue;
             }
-            let span = self.span.current();
-            match self.accounts.next(&self.schedule, cursor, now, span) {
+            let next = match &self.ahead {
+                Some(ahead) if ahead.window.start == cursor => Next::Collect(ahead.window),
+                _ => self.plan(cursor, now),
+            };
+            match next {
                 Next::Wait(until) => {
                     if std::mem::take(&mut self.collected) {
                         memory::give_back();
@@ -176,7 +198,7 @@ impl Service {
         self.accounts.begin(window);
         let tally = loop {
             // By its beginning: a walk may take hours where the service or a relay is away.
-            let young = window.end > self.clock.now() - YOUNG;
+            let young = window.end > self.clock.now() - YOUNG - AHEAD_MAX;
             let tally = match self.walk(window, agreement.certainty(), &mut pull).await? {
                 Walked::Aged => return Ok(()),
                 Walked::Again => {
@@ -210,6 +232,7 @@ impl Service {
         };
         self.asking.walked();
         self.span.walked(window, tally.rows());
+        self.look_ahead(window);
         self.confirm().await?;
         self.clock.compare();
         let settled = window.end <= self.schedule.settled(self.clock.now());
@@ -222,6 +245,29 @@ impl Service {
             .await?;
         pull.log(window);
         Ok(())
+    }
+
+    /// The next step from `cursor` at the time `now`.
+    fn plan(&mut self, cursor: DateTime<Utc>, now: DateTime<Utc>) -> Next {
+        let span = self.span.current();
+        self.accounts.next(&self.schedule, cursor, now, span)
+    }
+
+    /// Asks for the first page of what comes behind `window`, if that is due: it comes while the window is confirmed and committed.
+    fn look_ahead(&mut self, window: Window) {
+        let within_reach = self.schedule.deleted(window.end) >= self.clock.theirs();
+        if let Next::Collect(next) = self.plan(window.end, self.clock.now())
+            && within_reach
+            && window.start <= self.cursor()
+        {
+            let mut walk = self.ask(next);
+            walk.begin();
+            self.ahead = Some(Ahead {
+                window: next,
+                walk,
+                asked: Instant::now(),
+            });
+        }
     }
 
     /// Waits until every output has confirmed all that it was given.

@@ -60,6 +60,11 @@ impl Accounts {
         }
     }
 
+    /// How many kinds of records are claimed: about those of the last window.
+    pub(super) fn kinds(&self) -> usize {
+        self.claims.iter().map(Claims::kinds).max().unwrap_or(0)
+    }
+
     /// Whether nothing is claimed.
     pub(super) fn are_empty(&self) -> bool {
         self.claims.iter().all(Claims::is_empty)

@@ -3,6 +3,8 @@
 //! One answer of the service is one look at its result, so rows that are equal within a page are as many records. Rows that
 //! are equal across pages may be one row that the result's shifting has shown twice: only walks that agree tell.
 
+use std::hash::BuildHasherDefault;
+
 use crate::record::{Fingerprint, FingerprintMap};
 
 /// The rows of one walk, counted.
@@ -39,6 +41,14 @@ struct Count {
 }
 
 impl Tally {
+    /// An empty one, with room for so many kinds of rows: a map that grows is slow.
+    pub(super) fn with_room(kinds: usize) -> Self {
+        Tally {
+            counts: FingerprintMap::with_capacity_and_hasher(kinds, BuildHasherDefault::default()),
+            ..Tally::default()
+        }
+    }
+
     /// All rows.
     pub(super) fn rows(&self) -> u64 {
         self.rows
@@ -134,7 +144,8 @@ impl Claims {
     pub(super) fn keep_those_of(&mut self, tally: &Tally) {
         self.counts
             .retain(|fingerprint, _| tally.counts.contains_key(fingerprint));
-        self.counts.shrink_to_fit();
+        // Room for as many again is kept: the next window brings them.
+        self.counts.shrink_to(3 * self.counts.len());
     }
 
     /// Takes out what was `seen` by the window before the one just committed, and not by that one: it cannot come again.
@@ -144,6 +155,11 @@ impl Claims {
                 self.counts.remove(fingerprint);
             }
         }
+    }
+
+    /// How many kinds of records are claimed.
+    pub(super) fn kinds(&self) -> usize {
+        self.counts.len()
     }
 
     /// Whether nothing is claimed.

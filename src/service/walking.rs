@@ -76,8 +76,11 @@ impl Service {
         certainty: Certainty<'_>,
         pull: &mut Pull,
     ) -> Result<Walked, Stopped> {
-        let mut walk = self.ask(window);
-        let mut tally = Tally::default();
+        let mut walk = match self.ahead.take() {
+            Some(ahead) if ahead.is_for(window) => ahead.walk,
+            _ => self.ask(window),
+        };
+        let mut tally = Tally::with_room(self.accounts.kinds());
         let may_halve = self.schedule.halve(window).is_some();
         let mut answer = self
             .asking

@@ -1,11 +1,14 @@
 //! Results that lie: totals that end on a page, caps, and rows that come and go between any two pages of a walk.
 
+use std::time::{Duration, Instant};
+
 use chrono::{DurationRound, TimeDelta};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use testkit::records::compare;
+use testkit::relay::Behaviour;
 use testkit::report::Report;
-use testkit::service::{Fault, Options, When};
+use testkit::service::{Fault, Options, Request, Row, When};
 
 use crate::setting::{PATIENCE, Setting, log, stop};
 
@@ -19,7 +22,7 @@ async fn full_pages(pages: u32, age: i64, delay: &str) {
     let mut collector = setting.start();
     setting.finish(&mut collector, from, to).await;
     let requests = setting.service.requests_for(Report::MessageTrace);
-    let beyond = |request: &&testkit::service::Request| {
+    let beyond = |request: &&Request| {
         request.page == u64::from(pages) + 1 && request.rows == 0 && request.status == 200
     };
     assert!(
@@ -139,4 +142,38 @@ async fn rows_that_come_and_go_at_any_place_of_a_walk_hide_no_other() {
     for _ in 0..4 {
         restless(rand::random()).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_was_asked_for_ahead_and_had_to_wait_is_asked_for_anew() {
+    let setting = Setting::new().await;
+    let (from, middle, to) = (setting.ago(30), setting.ago(29), setting.ago(28));
+    setting.rows(Report::MessageTrace, from, to, 20);
+    setting.relay.always(Behaviour::ResetOnEnd);
+    setting.configure_one(Report::MessageTrace, from, &[]);
+    let mut collector = setting.start();
+    let of_the_second_hour = || {
+        let requests = setting.service.requests_for(Report::MessageTrace);
+        let second = |request: &&Request| request.range.is_some_and(|range| range.0 >= middle);
+        requests.iter().filter(second).count()
+    };
+    let begun = Instant::now();
+    while of_the_second_hour() == 0 {
+        assert!(begun.elapsed() < PATIENCE, "{}", log(&collector));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let late = Row::sample(Report::MessageTrace, middle + TimeDelta::minutes(30), 1_000);
+    setting.service.insert(Report::MessageTrace, late);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert_eq!(
+        of_the_second_hour(),
+        1,
+        "it is asked for once while the relay is away"
+    );
+    setting.relay.always(Behaviour::Normal);
+    setting.stop_at(&mut collector, to).await;
+    let expected = setting.existing(Report::MessageTrace, from, to);
+    assert_eq!(expected.total(), 21);
+    let verdict = setting.verdict(&expected);
+    assert_eq!(verdict.missing, 0, "{verdict}\n{}", log(&collector));
 }

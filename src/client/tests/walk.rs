@@ -47,6 +47,30 @@ async fn walks_to_the_last_page_and_asks_properly() {
     assert!(requests[1].contains("MessageTrace?$filter=a%20b&$skiptoken=1999 "));
 }
 
+#[tokio::test]
+async fn a_page_asked_for_ahead_is_asked_for_once_and_again_if_it_failed() {
+    let server = Server::start(|_, n| match n {
+        0 => page(r#"{"Index":0}"#, Some("MessageTrace?$skiptoken=1")),
+        1 => b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        _ => page(r#"{"Index":1}"#, None),
+    })
+    .await;
+    let mut walk = server.client(basic()).walk(query(), &fingerprinter());
+    for _ in 0..2 {
+        walk.begin();
+        while server.requests().len() != 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    assert_eq!(row(&mut walk).await, r#"{"Index":0}"#);
+    walk.begin();
+    assert_eq!(error(&mut walk).await.kind(), Kind::Busy);
+    assert_eq!(row(&mut walk).await, r#"{"Index":1}"#);
+    walk.begin();
+    assert!(walk.next().await.unwrap().is_none());
+    assert_eq!((walk.pages(), server.requests().len()), (2, 3));
+}
+
 /// The first answer fails with `kind`, and the next call gets the same page.
 async fn check_asked_again(name: &str, broken: Vec<u8>, kind: Kind) {
     let server = Server::start(move |_, n| match n {
