@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use testkit::collector::{Collector, Output};
 use testkit::records::Verdict;
 use testkit::relay::{Behaviour, End};
 use testkit::report::Report;
+use testkit::service::{Fault, When};
 
 use crate::setting::{PATIENCE, Setting, log, stop};
 
@@ -162,7 +164,7 @@ async fn a_relay_that_never_answers_is_warned_of_once_and_gets_everything_once()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_true_receipt_ends_the_stand_in_for_good() {
     let setting = Setting::new().await;
-    let (from, middle, to) = (setting.ago(30), setting.ago(28), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(26));
     setting.rows(Report::MessageTrace, from, to, 4_000);
     setting.relay.next(Behaviour::NeverAnswer);
     setting.configure_one(Report::MessageTrace, from, &[]);
@@ -171,9 +173,15 @@ async fn the_first_true_receipt_ends_the_stand_in_for_good() {
         .wait_for("has given a receipt", PATIENCE)
         .await
         .unwrap();
-    setting.stop_at(&mut collector, middle).await;
+    setting.stop_at(&mut collector, to).await;
+    // A shorter delay: there is more to collect.
+    let delay = [("override_time_delay_in_seconds", "82800")];
+    setting.configure_one(Report::MessageTrace, from, &delay);
+    let (behind, to) = (setting.ago(25) + TimeDelta::minutes(20), setting.ago(24));
+    setting.rows(Report::MessageTrace, behind, to, 500);
     let mut collector = setting.start();
     setting.stop_at(&mut collector, to).await;
+    assert_eq!(setting.relay.count(), 4_500);
     assert!(
         collector.log_with("half-close").is_empty(),
         "{}",
@@ -211,12 +219,10 @@ async fn an_idle_delivery_is_ended_before_the_relay_does_it() {
     let setting = Setting::new().await;
     let (from, to) = (setting.ago(30), setting.ago(29));
     setting.rows(Report::MessageTrace, from, to, 3_000);
-    let slow = testkit::service::Fault::Delay(Duration::from_secs(15));
-    setting.service.fault(
-        Report::MessageTrace,
-        testkit::service::When::Page { page: 2, times: 1 },
-        slow,
-    );
+    let slow = Fault::Delay(Duration::from_secs(15));
+    setting
+        .service
+        .fault(Report::MessageTrace, When::Page { page: 2, times: 1 }, slow);
     setting
         .relay
         .always(Behaviour::CloseIdle(Duration::from_secs(13)));
