@@ -200,12 +200,18 @@ impl Courier {
                 break;
             };
             chunk.render(&mut self.rendered);
-            open.delivery.write(&self.rendered).await?;
+            let bytes = open.bytes + self.rendered.len();
+            let records = open.records + chunk.records();
+            let full = bytes >= self.delivery_most || records >= RECORDS_MAX;
+            if full || self.waiting.get(written + 1).is_none() {
+                open.delivery.write_last(&self.rendered).await?;
+            } else {
+                open.delivery.write(&self.rendered).await?;
+            }
+            (open.bytes, open.records) = (bytes, records);
             open.chunks += 1;
-            open.bytes += self.rendered.len();
-            open.records += chunk.records();
             open.written = Instant::now();
-            if open.bytes >= self.delivery_most || open.records >= RECORDS_MAX {
+            if full {
                 self.confirm().await?;
             }
         }
