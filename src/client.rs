@@ -14,6 +14,7 @@ mod clock;
 mod error;
 mod fault;
 mod link;
+mod meter;
 mod page;
 mod pem;
 mod refusal;
@@ -25,7 +26,7 @@ use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
@@ -35,6 +36,7 @@ use tokio::task::JoinHandle;
 use url::{Host, Url};
 
 pub use self::error::{FetchError, Kind, Remedy};
+pub use self::meter::Meter;
 pub use self::page::Page;
 pub use self::route::Route;
 
@@ -104,6 +106,7 @@ impl Client {
         Walk {
             client: self.clone(),
             fingerprinter: fingerprinter.clone(),
+            meter: None,
             asked: HashSet::from([hasher.hash_one(&first)]),
             hasher,
             next: Next::Page(first),
@@ -138,32 +141,75 @@ impl Client {
         self.0.clock.age()
     }
 
+    /// When the token at hand ends; `None` where there is none.
+    pub fn token_expiry(&self) -> Option<DateTime<Utc>> {
+        self.0.sign_in.token_expiry()
+    }
+
+    /// When the certificate ends that the application signs in with; `None` where there is none, or where it cannot be read. Blocks on
+    /// the disk.
+    pub fn certificate_expiry(&self) -> Option<DateTime<Utc>> {
+        self.0.sign_in.certificate_expiry()
+    }
+
     /// Asks for the page at `url`, with a new token if the service rejects the one at hand.
-    async fn fetch(&self, url: &Url, followed: bool, hint: usize) -> Result<Body, FetchError> {
+    async fn fetch(
+        &self,
+        url: &Url,
+        followed: bool,
+        hint: usize,
+        meter: Option<&dyn Meter>,
+    ) -> Result<Body, FetchError> {
         let sign_in = &self.0.sign_in;
         // Before the turn: who waited for a token with a turn in hand would use it late, and others with it at once.
         sign_in.authorization().await?;
-        self.0.limiter.turn().await;
+        self.turn(meter).await;
         // And after it, since a turn may be an hour away.
         let authorization = sign_in.authorization().await?;
-        let error = match self.ask(url, &authorization, followed, hint).await {
+        let error = match self.ask(url, &authorization, followed, hint, meter).await {
             Err(error) if error.kind() == Kind::Unauthorized => error,
             answered => return answered,
         };
         let Some(other) = sign_in.instead_of(&authorization).await? else {
             return Err(error);
         };
-        self.0.limiter.turn().await;
-        self.ask(url, &other, followed, hint).await
+        self.turn(meter).await;
+        self.ask(url, &other, followed, hint, meter).await
     }
 
-    /// Makes one request.
+    async fn turn(&self, meter: Option<&dyn Meter>) {
+        let waited = self.0.limiter.turn().await;
+        if let Some(meter) = meter {
+            meter.waited(waited);
+        }
+    }
+
+    /// Makes one request, and notes what came of it.
     async fn ask(
         &self,
         url: &Url,
         authorization: &Authorization,
         followed: bool,
         hint: usize,
+        meter: Option<&dyn Meter>,
+    ) -> Result<Body, FetchError> {
+        let begun = Instant::now();
+        let mut status = None;
+        let answer = self.answer(url, authorization, followed, hint, &mut status);
+        let answer = answer.await;
+        if let Some(meter) = meter {
+            meter.answered(status, begun.elapsed());
+        }
+        answer
+    }
+
+    async fn answer(
+        &self,
+        url: &Url,
+        authorization: &Authorization,
+        followed: bool,
+        hint: usize,
+        answered: &mut Option<StatusCode>,
     ) -> Result<Body, FetchError> {
         let request = self.0.http.get(url.clone());
         let response = request
@@ -173,6 +219,7 @@ impl Client {
             .map_err(|error| answer::unanswered(error, url))?;
         self.0.clock.note(response.headers());
         let status = response.status();
+        *answered = Some(status);
         if let Some(pause) = answer::pause(status, response.headers()) {
             self.0.limiter.pause(pause);
         }
@@ -251,6 +298,7 @@ fn is_loopback(url: &Url) -> bool {
 pub struct Walk {
     client: Client,
     fingerprinter: Fingerprinter,
+    meter: Option<Arc<dyn Meter>>,
     next: Next,
     /// Hashes of all addresses of this walk; a false match would cost a walk, and one in 10^13 walks.
     asked: HashSet<u64>,
@@ -284,12 +332,21 @@ enum Next {
 }
 
 impl Walk {
+    /// The same walk, whose requests `meter` takes note of.
+    #[must_use]
+    pub fn metered(self, meter: Arc<dyn Meter>) -> Self {
+        Self {
+            meter: Some(meter),
+            ..self
+        }
+    }
+
     /// Begins to fetch the next page, which [`Walk::next`] then waits for.
     pub fn begin(&mut self) {
         if let (Next::Page(url), None) = (&self.next, &self.ahead) {
-            let (client, url) = (self.client.clone(), url.clone());
+            let (client, url, meter) = (self.client.clone(), url.clone(), self.meter.clone());
             let (followed, hint) = (self.pages > 0, self.body_hint);
-            let fetch = async move { client.fetch(&url, followed, hint).await };
+            let fetch = async move { client.fetch(&url, followed, hint, meter.as_deref()).await };
             self.ahead = Some(Ahead(tokio::spawn(fetch)));
         }
     }
@@ -308,15 +365,21 @@ impl Walk {
             }
             Next::End => return Ok(None),
         };
+        let meter = self.meter.as_deref();
         let answer = if let Some(ahead) = &mut self.ahead {
             let answer = (&mut ahead.0).await;
             self.ahead = None;
             answer.unwrap_or_else(|lost| Err(FetchError::new(Kind::CutShort, lost.to_string())))
         } else {
-            let fetch = self.client.fetch(url, self.pages > 0, self.body_hint);
+            let fetch = self
+                .client
+                .fetch(url, self.pages > 0, self.body_hint, meter);
             fetch.await
         };
         let Body { json, request_id } = answer?;
+        if let Some(meter) = meter {
+            meter.received(json.len());
+        }
         // From here on nothing waits, so that page and position change together.
         let size = json.len();
         let parsed = Page::parse(json, &self.fingerprinter).and_then(|(page, link)| match link {

@@ -30,7 +30,23 @@ pub struct Limiter {
     /// Held by the one that is next, so that turns come in order.
     queue: tokio::sync::Mutex<()>,
     turns: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Moment>>,
-    paused_until: Mutex<Option<Instant>>,
+    pause: Mutex<Option<Pause>>,
+}
+
+/// A pause that the service asked for, over or not.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    begun: Instant,
+    end: Instant,
+}
+
+/// How long a turn was waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waited {
+    /// Because of the budget, and of those who came before.
+    pub budget: Duration,
+    /// Because the service had asked for a pause.
+    pub pause: Duration,
 }
 
 impl Limiter {
@@ -46,21 +62,22 @@ impl Limiter {
         Self {
             queue: tokio::sync::Mutex::default(),
             turns: RateLimiter::direct_with_clock(quota, TokioClock),
-            paused_until: Mutex::default(),
+            pause: Mutex::default(),
         }
     }
 
     /// Waits for a turn: one request may be sent now. Cancel safe; who stops waiting loses the place in the queue.
-    pub async fn turn(&self) {
+    pub async fn turn(&self) -> Waited {
+        let begun = Instant::now();
         let _place = self.queue.lock().await;
         loop {
-            let paused_until = *self.paused_until();
-            if let Some(end) = paused_until.filter(|end| *end > Instant::now()) {
-                sleep_until(end).await; // and look again: the pause may have grown
+            let pause = *self.pause_asked();
+            if let Some(pause) = pause.filter(|pause| pause.end > Instant::now()) {
+                sleep_until(pause.end).await; // and look again: the pause may have grown
                 continue;
             }
             match self.turns.check() {
-                Ok(()) => return,
+                Ok(()) => return self.waited_since(begun),
                 Err(not_until) => sleep(not_until.wait_time_from(TokioClock.now())).await,
             }
         }
@@ -68,22 +85,39 @@ impl Limiter {
 
     /// Gives no turn for `duration` from now (at most [`LONGEST_PAUSE`]); a longer pause that is under way stays as it is.
     pub fn pause(&self, duration: Duration) {
-        let end = Instant::now() + duration.min(LONGEST_PAUSE);
-        let mut paused_until = self.paused_until();
-        *paused_until = (*paused_until).max(Some(end));
+        let now = Instant::now();
+        let end = now + duration.min(LONGEST_PAUSE);
+        let mut pause = self.pause_asked();
+        *pause = Some(match *pause {
+            Some(pause) if pause.end > now => Pause {
+                end: pause.end.max(end),
+                ..pause
+            },
+            _ => Pause { begun: now, end },
+        });
     }
 
     /// What is left of the pause; `None` when there is none.
     pub fn paused(&self) -> Option<Duration> {
-        let end = *self.paused_until();
-        let left = end?.duration_since(Instant::now());
+        let pause = *self.pause_asked();
+        let left = pause?.end.duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
     }
 
-    fn paused_until(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.paused_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Of the pauses there were since `begun`, the last is known; an earlier one counts as the budget's.
+    fn waited_since(&self, begun: Instant) -> Waited {
+        let now = Instant::now();
+        let pause = self.pause_asked().map_or(Duration::ZERO, |pause| {
+            pause.end.min(now).duration_since(pause.begun.max(begun))
+        });
+        Waited {
+            budget: (now - begun).saturating_sub(pause),
+            pause,
+        }
+    }
+
+    fn pause_asked(&self) -> std::sync::MutexGuard<'_, Option<Pause>> {
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -198,8 +232,10 @@ mod tests {
         assert_eq!(limiter.paused(), Some(Duration::from_secs(30)));
         sleep(Duration::from_secs(20)).await;
         limiter.pause(Duration::from_secs(20));
-        waiting.await.unwrap();
+        let waited = waiting.await.unwrap();
         assert!(start.elapsed() >= Duration::from_secs(40));
+        assert_eq!(waited.pause, Duration::from_secs(40));
+        assert!(waited.budget < Duration::from_secs(1), "{waited:?}");
         assert_eq!(limiter.paused(), None);
     }
 

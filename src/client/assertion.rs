@@ -48,6 +48,13 @@ impl Certificate {
         self.load().map(drop)
     }
 
+    /// When the certificate ends; `None` if the files cannot be used.
+    pub(super) fn expiry(&self) -> Option<DateTime<Utc>> {
+        let (certificate, _) = self.load().ok()?;
+        let (_, parsed) = X509Certificate::from_der(&certificate).ok()?;
+        DateTime::from_timestamp(parsed.validity().not_after.timestamp(), 0)
+    }
+
     /// A proof, made out to `audience` (the token's address), that `client_id` asks, at the time `now`.
     pub(super) fn assertion(
         &self,

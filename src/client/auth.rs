@@ -3,13 +3,14 @@
 //! A token is asked for by one service at a time while the others wait for it; it is renewed ahead of its end, and once when
 //! the service has rejected it. Nothing is tried twice here: a failure goes to whoever asked.
 
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::anyhow;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use reqwest::header::{CONTENT_TYPE, HeaderValue, InvalidHeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
@@ -127,12 +128,32 @@ impl SignIn {
             proof,
             clock: RemoteClock::default(),
             tokens: Mutex::default(),
+            token_end: std::sync::Mutex::default(),
         })))
     }
 
     /// Whether the credentials are username and password.
     pub(super) fn is_basic(&self) -> bool {
         matches!(self, Self::Basic(_))
+    }
+
+    /// When the token at hand ends.
+    pub(super) fn token_expiry(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Basic(_) => None,
+            Self::OAuth(directory) => *directory.token_end(),
+        }
+    }
+
+    /// When the application's certificate ends, as its file says now.
+    pub(super) fn certificate_expiry(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::OAuth(directory) => match &directory.proof {
+                Proof::Certificate(certificate) => certificate.expiry(),
+                Proof::Secret(_) => None,
+            },
+            Self::Basic(_) => None,
+        }
     }
 
     /// What signs the next request.
@@ -166,6 +187,8 @@ pub(super) struct Directory {
     clock: RemoteClock,
     /// Held while a token is asked for.
     tokens: Mutex<Tokens>,
+    /// By our clock, for those who only look.
+    token_end: std::sync::Mutex<Option<DateTime<Utc>>>,
 }
 
 /// What the application shows to get a token.
@@ -215,6 +238,7 @@ impl Directory {
                 Ok(token.authorization.clone())
             }
             _ => {
+                *self.token_end() = None;
                 tokens.current = None; // whatever comes of this, it is of no use any more
                 self.renew(&mut tokens).await
             }
@@ -241,8 +265,15 @@ impl Directory {
             renew_at: asked + renewed_after(life),
             end: asked + life,
         });
+        *self.token_end() = Some(Utc::now() + life);
         debug!(life_s = life.as_secs(), "token received");
         Ok(authorization)
+    }
+
+    fn token_end(&self) -> MutexGuard<'_, Option<DateTime<Utc>>> {
+        self.token_end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask(&self) -> Result<Grant, FetchError> {
