@@ -10,6 +10,7 @@ use clap::Subcommand;
 use exchange_reports_collector::check::check;
 use exchange_reports_collector::config::{self, Config, Loaded, Mistakes, Persistence, Source};
 use exchange_reports_collector::ledger::MEMORY;
+use exchange_reports_collector::monitoring::healthcheck::healthcheck;
 use exchange_reports_collector::{privileges, state};
 use serde_json::Value;
 
@@ -22,6 +23,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Asks the running collector whether it makes progress; status 0 if it does, else 1
+    Healthcheck,
     /// Shows or changes what is kept of the services
     State {
         /// The state folder [default: the one that the configuration names]
@@ -69,6 +72,7 @@ impl Command {
     ) -> Result<ExitCode> {
         match self {
             Self::Check { json } => inspect(json, source, loaded),
+            Self::Healthcheck => ask_how_it_is(source),
             Self::State { directory, action } => {
                 let config = loaded.ok().map(|loaded| loaded.config);
                 let kept = || {
@@ -143,6 +147,19 @@ fn on_state(action: Action, directory: &Path, config: Option<&Config>) -> Result
             print(&format!("{told}\n"))?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ask_how_it_is(source: &Source) -> Result<ExitCode> {
+    let Some(monitoring) = config::monitoring(source) else {
+        bail!("{source} cannot be read, so it does not tell where the collector can be asked");
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(healthcheck(monitoring.listen))?;
+    print("ok\n")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -15,6 +15,7 @@ mod globals;
 mod hosted;
 mod inputs;
 mod json;
+mod monitoring;
 mod names;
 mod outputs;
 mod reader;
@@ -25,6 +26,7 @@ mod tree;
 mod words;
 mod yaml;
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -71,10 +73,20 @@ pub fn read(path: &Path, text: &str, now: DateTime<Utc>) -> Result<Loaded, Mista
 /// Where the configuration keeps state, though the rest of it may be of no use: a credential may be missing where the state is only
 /// looked at. `None` if that cannot be told.
 pub fn persistence(source: &Source) -> Option<Persistence> {
+    globals(source).map(|globals| globals.state)
+}
+
+/// Where the configuration has the collector served to those who watch it, though the rest of it may be of no use. `None` if that cannot
+/// be told.
+pub fn monitoring(source: &Source) -> Option<Monitoring> {
+    globals(source).map(|globals| globals.monitoring)
+}
+
+fn globals(source: &Source) -> Option<Globals> {
     let findings = Findings::new(&source.files());
     let tree = tree(source, &findings)?;
     let file = Section::root(&tree, &findings)?;
-    globals::read(&file.field("globals")).map(|globals| globals.state)
+    globals::read(&file.field("globals"))
 }
 
 fn tree(source: &Source, findings: &Findings) -> Option<Rc<Node>> {
@@ -169,6 +181,26 @@ pub struct Globals {
     pub state: Persistence,
     /// Whether lines are gzipped on their way to relays behind mutual TLS.
     pub compression: Compression,
+    /// What an operator can see, and where.
+    pub monitoring: Monitoring,
+}
+
+/// What an operator can see, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Monitoring {
+    /// Where metrics, health and status are served.
+    pub listen: Listen,
+    /// A service is stalled that has not advanced for so long while a window was due.
+    pub stalled_after: Duration,
+}
+
+/// Where metrics, health and status are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// At this address. With the port 0 the system chooses one, which the log tells.
+    At(SocketAddr),
 }
 
 /// Where cursors and journals are kept.

@@ -19,6 +19,7 @@
 //! - [`client`]: Microsoft's side: sign-in, walks, pages, errors with their remedy · [`limiter`]: the tenant's budget of requests
 //! - [`relay`]: Devo's side: deliveries and receipts
 //! - [`ledger`]: what is confirmed, on disk
+//! - [`monitoring`]: what each service and output is doing, as metrics, health and status
 //! - [`check`]: whether all will work, told before the first record · [`state`]: the state by hand
 //! - [`privileges`]: giving up root · [`signal`]: what stops the collector · [`memory`]: what a backlog has taken, kept and given back
 //!
@@ -39,6 +40,7 @@ pub mod config;
 pub mod ledger;
 pub mod limiter;
 pub mod memory;
+pub mod monitoring;
 pub mod privileges;
 pub mod record;
 pub mod relay;
@@ -61,6 +63,7 @@ use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::config::Config;
 use crate::ledger::{LedgerError, StateDirectory};
+use crate::monitoring::{Monitor, ServiceMonitor};
 use crate::relay::{Host, Relay};
 use crate::service::Service;
 
@@ -120,13 +123,18 @@ pub async fn run(
     let host = Host::of_this_machine().context("cannot read this machine's host name")?;
     let config = Arc::new(config);
     let token = CancellationToken::new();
+    let monitor = Arc::new(Monitor::new(&config, &clients)?);
+    let listen = config.globals.monitoring.listen;
+    let _watching = Arc::clone(&monitor).start(listen, token.clone()).await;
     let mut services = JoinSet::new();
     for (at, (input, client)) in config.inputs.iter().zip(clients).enumerate() {
-        for (nth, service) in input.services.iter().enumerate() {
+        let monitors = monitor.services_of(&input.name);
+        for (nth, (service, monitor)) in input.services.iter().zip(monitors).enumerate() {
             let name = service.report.service;
             let (client, host) = (client.clone(), host.clone());
             let open = {
                 let (state, config, token) = (state.clone(), config.clone(), token.clone());
+                let monitor = monitor.clone();
                 move || {
                     let (input, outputs) = (&config.inputs[at], &config.outputs);
                     let service = &input.services[nth];
@@ -138,6 +146,7 @@ pub async fn run(
                         client,
                         outputs,
                         &host,
+                        monitor.clone(),
                         token.clone(),
                     )
                 }
@@ -148,10 +157,11 @@ pub async fn run(
                     services.spawn(opened.run().instrument(span));
                 }
                 Err(failure) if failure.may_pass() => {
-                    let stop = token.clone();
-                    services.spawn(run_later(open, failure, stop).instrument(span));
+                    let (monitor, stop) = (monitor.clone(), token.clone());
+                    services.spawn(run_later(open, failure, monitor, stop).instrument(span));
                 }
                 Err(failure) => {
+                    monitor.not_opened(&service::chain(&failure), true);
                     error!(
                         input = input.name,
                         service = name,
@@ -194,11 +204,13 @@ pub async fn run(
 async fn run_later(
     open: impl Fn() -> Result<Service, LedgerError>,
     mut failure: LedgerError,
+    monitor: Arc<ServiceMonitor>,
     stop: CancellationToken,
 ) {
     let mut backoff = Backoff::new(REOPEN.0, REOPEN.1);
     loop {
         let wait = backoff.next(rand::random());
+        monitor.not_opened(&service::chain(&failure), false);
         error!(error = service::chain(&failure), retry_in = ?wait, "this service waits for its state");
         if stop
             .run_until_cancelled(tokio::time::sleep(wait))

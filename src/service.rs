@@ -16,6 +16,7 @@ mod outlet;
 mod tally;
 mod walking;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -38,6 +39,7 @@ use crate::client::{Client, Walk};
 use crate::config::{Input, Output, ServiceConfig};
 use crate::ledger::{Carried, Cursor, Ledger, LedgerError, Owner, StateDirectory};
 use crate::memory;
+use crate::monitoring::ServiceMonitor;
 use crate::record::Fingerprinter;
 use crate::relay::Host;
 use crate::window::{Next, Schedule, Span, Window};
@@ -91,6 +93,7 @@ pub struct Service {
     ahead: Option<Ahead>,
     /// Something was collected since there was last nothing to do.
     collected: bool,
+    monitor: Arc<ServiceMonitor>,
     stop: CancellationToken,
 }
 
@@ -100,6 +103,10 @@ impl Service {
     /// # Errors
     ///
     /// If its state cannot be read or begun: the service does not run then, and nothing of it is changed.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is of another origin, and there is one caller"
+    )]
     pub fn open(
         state: &StateDirectory,
         input: &Input,
@@ -107,6 +114,7 @@ impl Service {
         client: Client,
         outputs: &[Output],
         host: &Host,
+        monitor: Arc<ServiceMonitor>,
         stop: CancellationToken,
     ) -> Result<Self, LedgerError> {
         let report = config.report;
@@ -120,11 +128,14 @@ impl Service {
         let schedule = Schedule::new(report, config.aggregate_by, config.period, config.delay);
         let tenant = tenant_of(&input.credentials);
         let cursor = begin(&mut ledger, &schedule, config, &tenant, Utc::now())?;
+        monitor.opened(cursor);
         let outlets = outputs
             .iter()
             .zip(ledger.take_journals())
-            .map(|(output, journal)| {
-                Outlet::start(output, report.tag, host, journal, stop.clone())
+            .zip(monitor.outlets())
+            .map(|((output, journal), monitor)| {
+                let monitor = Arc::clone(monitor);
+                Outlet::start(output, report.tag, host, journal, monitor, stop.clone())
             });
         let unfinished = ledger.unfinished();
         let clock = Clock::new(client.clone());
@@ -132,7 +143,7 @@ impl Service {
             environment: input.environment.clone(),
             tenant,
             span: schedule.first_span(report),
-            asking: Asking::new(clock.clone(), stop.clone()),
+            asking: Asking::new(clock.clone(), Arc::clone(&monitor), stop.clone()),
             fingerprinter: ledger.fingerprinter(),
             outlets: outlets.collect(),
             accounts: Accounts::open(ledger.take_confirmed(), unfinished, cursor),
@@ -144,6 +155,7 @@ impl Service {
             config: config.clone(),
             schedule,
             client,
+            monitor,
             stop,
         })
     }
@@ -178,6 +190,7 @@ impl Service {
             };
             match next {
                 Next::Wait(until) => {
+                    self.monitor.waits();
                     if std::mem::take(&mut self.collected) {
                         memory::give_back();
                     }
@@ -196,9 +209,11 @@ impl Service {
         let mut pull = Pull::begin(self.environment.as_deref(), Utc::now());
         let mut agreement = Agreement::default();
         self.accounts.begin(window);
+        self.monitor.collects(window);
         let tally = loop {
             // By its beginning: a walk may take hours where the service or a relay is away.
             let young = window.end > self.clock.now() - YOUNG - AHEAD_MAX;
+            pull.again = agreement.is_begun();
             let tally = match self.walk(window, agreement.certainty(), &mut pull).await? {
                 Walked::Aged => return Ok(()),
                 Walked::Again => {
@@ -213,6 +228,7 @@ impl Service {
                     continue;
                 }
                 Walked::Capped(tally) => {
+                    self.monitor.capped();
                     error!(%window, rows = tally.rows(),
                         "the service cut the result off at a cap and the window cannot be shorter: what is beyond the cap cannot be had \
                          from this report");
@@ -243,6 +259,7 @@ impl Service {
         }
         self.commit(window.end, pull.delivered, Some(&tally))
             .await?;
+        self.monitor.committed();
         pull.log(window);
         Ok(())
     }
@@ -312,8 +329,10 @@ impl Service {
         loop {
             let next = cursor.clone();
             let Err(failure) = self.ledger.run(move |ledger| ledger.commit(next)).await else {
+                self.monitor.moved(cursor.at);
                 return Ok(());
             };
+            self.monitor.not_written(&chain(&failure));
             let wait = backoff.next(rand::random());
             error!(error = chain(&failure), retry_in = ?wait, "the cursor cannot be written; nothing is collected until it is");
             self.sleep(wait).await?;
@@ -331,7 +350,9 @@ impl Service {
         );
         // What is claimed is committed as confirmed, also if the window was given up half-way.
         self.confirm().await?;
-        self.commit(oldest, 0, None).await
+        self.commit(oldest, 0, None).await?;
+        self.monitor.gave_up(oldest - cursor);
+        Ok(())
     }
 
     /// Where the service began at its own clock's word, the first answer tells whether that clock was ahead.

@@ -16,6 +16,9 @@ const SECOND: TimeDelta = TimeDelta::seconds(1);
 /// How far from the end of what Microsoft keeps a range still starts, so that it is not refused while it is asked for.
 const MARGIN: TimeDelta = TimeDelta::minutes(10);
 
+/// A service that is behind by this more than it has to be is still in step: a window takes its time.
+const IN_STEP: TimeDelta = TimeDelta::minutes(5);
+
 /// A walk of at most this many rows is aimed at: about ten pages of the service.
 const AIM: u64 = 20_000;
 
@@ -173,6 +176,12 @@ impl Schedule {
     /// How much there is between the cursor and what has settled.
     pub fn lag(&self, cursor: DateTime<Utc>, now: DateTime<Utc>) -> TimeDelta {
         (now - self.delay - cursor).max(TimeDelta::zero())
+    }
+
+    /// What has settled and is not collected, where that is more than comes together in step; `None` in step.
+    pub fn backlog(&self, cursor: DateTime<Utc>, now: DateTime<Utc>) -> Option<TimeDelta> {
+        let behind = self.settled(now) - cursor;
+        (behind > self.period.max(self.bucket) + IN_STEP).then_some(behind)
     }
 
     /// The first span of a report under this schedule; it adapts to what comes.
@@ -391,6 +400,26 @@ mod tests {
             schedule.start(Some(at("10:20:30")), at("12:00:00")),
             at("10:20:30")
         );
+    }
+
+    #[test]
+    fn a_backlog_is_what_a_service_in_step_does_not_have() {
+        let check = |service, cursor, expected: Option<i64>| {
+            let backlog = schedule(service, 60, 600).backlog(at(cursor), at("13:20:30"));
+            assert_eq!(
+                backlog.map(|backlog| backlog.num_minutes()),
+                expected,
+                "{service} {cursor}"
+            );
+        };
+        check("MessageTrace", "13:10:00", None);
+        check("MessageTrace", "13:04:31", None);
+        check("MessageTrace", "13:04:00", Some(6));
+        check("MessageTrace", "14:00:00", None);
+        check("DlpDetail", "12:00:00", None);
+        check("DlpDetail", "11:00:00", Some(120));
+        check("SafelinksDetail", "2026-03-09T00:00:00", None);
+        check("SafelinksDetail", "2026-03-08T00:00:00", Some(2 * 24 * 60));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::monitoring;
 use super::names::id;
 use super::reader::{Field, Section};
 use super::words::quoted;
@@ -42,6 +43,7 @@ pub(super) fn read(field: &Field<'_>) -> Option<Globals> {
     let multiprocessing = section.field("multiprocessing").boolean().unwrap_or(false);
     let state = persistence(&section.field("persistence"));
     let compression = compression(&section);
+    let monitoring = monitoring::read(&section.field("monitoring"));
     section.note_foreign(&FOREIGN);
     section.warn_of_unknown();
     Some(Globals {
@@ -51,6 +53,7 @@ pub(super) fn read(field: &Field<'_>) -> Option<Globals> {
         multiprocessing,
         state,
         compression,
+        monitoring,
     })
 }
 

@@ -29,6 +29,11 @@ pub(super) enum Verdict {
 }
 
 impl Agreement {
+    /// Whether the window has been walked to its end before.
+    pub(super) fn is_begun(&self) -> bool {
+        self.walks > 0
+    }
+
     /// What is to be believed of equal rows while the next walk goes on.
     pub(super) fn certainty(&self) -> Certainty<'_> {
         match &self.earlier {

@@ -1,5 +1,6 @@
 //! Asking for the next page until there is one, whatever the service answers: the only place that waits on its errors.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -9,6 +10,7 @@ use super::clock::Clock;
 use super::{Stopped, chain};
 use crate::backoff::Backoff;
 use crate::client::{FetchError, Page, Remedy, Walk};
+use crate::monitoring::ServiceMonitor;
 use crate::window::{Schedule, Window};
 
 /// Waits after an error that may pass, at first and at most.
@@ -47,11 +49,12 @@ pub(super) struct Asking {
     /// The refusal that an operator has been told of.
     told: Option<String>,
     clock: Clock,
+    monitor: Arc<ServiceMonitor>,
     stop: CancellationToken,
 }
 
 impl Asking {
-    pub(super) fn new(clock: Clock, stop: CancellationToken) -> Self {
+    pub(super) fn new(clock: Clock, monitor: Arc<ServiceMonitor>, stop: CancellationToken) -> Self {
         Asking {
             transient: Backoff::new(TRANSIENT.0, TRANSIENT.1),
             again: Backoff::new(TRANSIENT.0, TRANSIENT.1),
@@ -60,6 +63,7 @@ impl Asking {
             failures: 0,
             told: None,
             clock,
+            monitor,
             stop,
         }
     }
@@ -133,6 +137,14 @@ impl Asking {
     ) -> Result<Option<Answer>, Stopped> {
         let request_id = failure.request_id();
         let error = chain(failure);
+        let refused = match failure.remedy() {
+            Remedy::AskOperator => true,
+            Remedy::Narrow => !may_halve,
+            Remedy::BackOff | Remedy::Throttled | Remedy::WalkAgain => false,
+        };
+        let action = failure.action();
+        self.monitor
+            .failed(failure.kind(), refused, &error, action.as_deref());
         match failure.remedy() {
             Remedy::Throttled => {
                 let pause = tracing::field::debug(paused.unwrap_or_default());
@@ -185,6 +197,7 @@ impl Asking {
         if self.told.take().is_some() || self.failures >= FAILURES_BEFORE_ERROR {
             info!("the reporting service answers again");
         }
+        self.monitor.answered();
         self.failures = 0;
         self.transient.reset();
         self.refused.reset();

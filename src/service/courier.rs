@@ -20,6 +20,7 @@ use super::outlet::{Batch, Order};
 use crate::backoff::Backoff;
 use crate::config::{Output, ReceiptPolicy};
 use crate::ledger::{Journal, LedgerError, Mark};
+use crate::monitoring::{Cause, OutletMonitor};
 use crate::record::Fingerprint;
 use crate::relay::{Answer, Delivery, DeliveryError, Host, Receipt, Relay, Trust};
 
@@ -46,6 +47,7 @@ struct OnTheWay {
     bytes: usize,
     records: usize,
     written: Instant,
+    opened: Instant,
 }
 
 /// What the last batch told.
@@ -72,6 +74,7 @@ pub(super) struct Courier {
     backoff: Backoff,
     failing: bool,
     last: Option<Last>,
+    monitor: Arc<OutletMonitor>,
     stop: CancellationToken,
 }
 
@@ -91,6 +94,7 @@ impl Courier {
         tag: &'static str,
         host: &Host,
         journal: Journal,
+        monitor: Arc<OutletMonitor>,
         stop: CancellationToken,
     ) -> Self {
         let requires_receipts = output.kind.receipt() == ReceiptPolicy::Required;
@@ -108,6 +112,7 @@ impl Courier {
             backoff: Backoff::new(RETRY.0, RETRY.1),
             failing: false,
             last: None,
+            monitor,
             stop,
         }
     }
@@ -155,6 +160,7 @@ impl Courier {
         self.last = Some(Last { mark, deleted });
         let envelope = self.relay.envelope(batch.pulled, &self.host, self.tag);
         self.waiting.add(batch, envelope);
+        self.note_what_waits();
         self.send(false).await
     }
 
@@ -211,6 +217,7 @@ impl Courier {
             (open.bytes, open.records) = (bytes, records);
             open.chunks += 1;
             open.written = Instant::now();
+            self.monitor.delivered(chunk.records(), self.rendered.len());
             if full {
                 self.confirm().await?;
             }
@@ -238,13 +245,16 @@ impl Courier {
 
     async fn open(&mut self) -> Result<OnTheWay, Failure> {
         self.meet().await?;
+        let opened = Instant::now();
         let delivery = self.relay.open_for(self.fullness()).await?;
+        self.monitor.opened();
         Ok(OnTheWay {
             delivery,
             chunks: 0,
             bytes: 0,
             records: 0,
             written: Instant::now(),
+            opened,
         })
     }
 
@@ -307,13 +317,19 @@ impl Courier {
             return Ok(());
         };
         let (chunks, bytes, count) = (open.chunks, open.bytes, open.records);
+        let asked = Instant::now();
         let receipt = open
             .delivery
             .finish(self.trust.unwrap_or(Trust::ReceiptOnly))
             .await;
-        let receipt = receipt.inspect_err(|_| self.halve(bytes))?;
+        self.monitor.closed();
+        let receipt = receipt.inspect_err(|_| self.halve(bytes, count))?;
+        let took = (open.opened.elapsed(), asked.elapsed());
         let records = self.waiting.confirm(chunks);
         self.journal_for_certain(records).await;
+        let stood_in = receipt == Receipt::StoodIn;
+        self.monitor.confirmed((count, bytes), stood_in, took);
+        self.note_what_waits();
         self.backoff.reset();
         self.delivery_most = (self.delivery_most * 2).min(DELIVERY_MAX);
         debug!(records = count, bytes, ?receipt, "delivery confirmed");
@@ -344,6 +360,7 @@ impl Courier {
                 return;
             };
             let wait = backoff.next(rand::random());
+            self.monitor.not_journalled(&super::chain(&failure));
             error!(
                 error = super::chain(&failure),
                 records = records.len(),
@@ -361,7 +378,8 @@ impl Courier {
     /// Gives up the open delivery, says so, and tells how long to wait.
     fn failed(&mut self, failure: &Failure) -> Duration {
         if let Some(open) = self.on_the_way.take() {
-            self.halve(open.bytes);
+            self.monitor.closed();
+            self.halve(open.bytes, open.records);
         }
         self.failing = true;
         let wait = self.backoff.next(rand::random());
@@ -370,11 +388,14 @@ impl Courier {
             .last
             .as_ref()
             .map(|last| (last.deleted - Utc::now()).num_hours());
-        let (needs_operator, action) = match failure {
-            Failure::Delivery(error) => (error.is_setup(), error.action()),
-            Failure::Ledger(_) => (true, None),
+        let (cause, action) = match failure {
+            Failure::Delivery(error) if error.is_setup() => (Cause::Setup, error.action()),
+            Failure::Delivery(error) => (Cause::Connection, error.action()),
+            Failure::Ledger(_) => (Cause::State, None),
         };
+        let needs_operator = cause != Cause::Connection;
         let (relay, error) = (self.relay.address(), super::chain(failure));
+        self.monitor.failed(cause, &error, action.as_deref());
         if needs_operator {
             error!(relay, error, unconfirmed = waiting, retry_in = ?wait, action, hours_until_microsoft_deletes = hours, "delivery waits");
         } else {
@@ -384,11 +405,18 @@ impl Courier {
         wait
     }
 
-    /// A relay that never holds a connection for long still gets everything, in smaller deliveries.
-    fn halve(&mut self, bytes: usize) {
+    /// So much was written on a connection that gave no receipt. A relay that never holds one for long still gets everything, in smaller
+    /// deliveries.
+    fn halve(&mut self, bytes: usize, records: usize) {
+        self.monitor.broken_off(records);
         if bytes > 0 {
             self.delivery_most = (bytes.min(self.delivery_most) / 2).max(DELIVERY_MIN);
         }
+    }
+
+    fn note_what_waits(&self) {
+        let (records, oldest) = (self.waiting.records(), self.waiting.oldest());
+        self.monitor.waits(records, oldest);
     }
 
     /// What is written is confirmed and journalled; what is not will be fetched again.

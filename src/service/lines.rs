@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use super::outlet::Batch;
 use crate::record::Fingerprint;
 use crate::relay::Envelope;
@@ -51,6 +53,11 @@ impl Lines {
     /// The chunk behind `written` others.
     pub(super) fn get(&self, written: usize) -> Option<&Chunk> {
         self.chunks.get(written)
+    }
+
+    /// When the oldest of them was fetched.
+    pub(super) fn oldest(&self) -> Option<DateTime<Utc>> {
+        self.chunks.front().map(|chunk| chunk.batch.pulled)
     }
 
     /// Takes out the first chunks, which are confirmed, and tells whose they were.

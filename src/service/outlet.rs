@@ -13,6 +13,7 @@ use super::courier::Courier;
 use crate::client::Page;
 use crate::config::Output;
 use crate::ledger::{Journal, Mark};
+use crate::monitoring::OutletMonitor;
 use crate::record::{Fingerprint, Splice};
 use crate::relay::Host;
 
@@ -71,11 +72,12 @@ impl Outlet {
         tag: &'static str,
         host: &Host,
         journal: Journal,
+        monitor: Arc<OutletMonitor>,
         stop: CancellationToken,
     ) -> Self {
         // One batch waits while another one is delivered and a third one is fetched.
         let (orders, queue) = mpsc::channel(1);
-        let courier = Courier::new(output, tag, host, journal, stop);
+        let courier = Courier::new(output, tag, host, journal, monitor, stop);
         let span = tracing::info_span!("output", name = output.name);
         let task = tokio::spawn(courier.run(queue).instrument(span));
         Outlet {

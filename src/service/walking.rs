@@ -11,7 +11,7 @@ use super::asking::Answer;
 use super::outlet::{Batch, Outlet};
 use super::tally::{Certainty, Tally};
 use super::{Service, Stopped};
-use crate::client::{Page, Query, Walk};
+use crate::client::{Meter, Page, Query, Walk};
 use crate::record::Splice;
 use crate::window::Window;
 
@@ -38,6 +38,8 @@ pub(super) struct Pull {
     pulled: DateTime<Utc>,
     splice: Arc<Splice>,
     requests: u32,
+    /// The window has been walked to its end before.
+    pub(super) again: bool,
     received: u64,
     pub(super) delivered: u64,
 }
@@ -50,6 +52,7 @@ impl Pull {
             pulled,
             splice,
             requests: 0,
+            again: false,
             received: 0,
             delivered: 0,
         }
@@ -81,6 +84,7 @@ impl Service {
             _ => self.ask(window),
         };
         let mut tally = Tally::with_room(self.accounts.kinds());
+        self.monitor.walks();
         let may_halve = self.schedule.halve(window).is_some();
         let mut answer = self
             .asking
@@ -127,7 +131,8 @@ impl Service {
             last,
             aggregate_by: self.config.aggregate_by,
         };
-        self.client.walk(query, &self.fingerprinter)
+        let walk = self.client.walk(query, &self.fingerprinter);
+        walk.metered(Arc::clone(&self.monitor) as Arc<dyn Meter>)
     }
 
     /// Picks the rows of a page that are new to each output.
@@ -164,11 +169,13 @@ impl Service {
         }
         pull.received += page.len() as u64;
         // Outputs differ only in what they had confirmed before a restart.
-        pull.delivered += batches
+        let new = batches
             .iter()
             .map(|batch| batch.rows.len() as u64)
             .max()
             .unwrap_or(0);
+        pull.delivered += new;
+        self.monitor.sorted(page.len() as u64, new, pull.again);
         batches.iter_mut().for_each(Batch::release_page);
         batches
     }

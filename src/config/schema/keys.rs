@@ -105,6 +105,11 @@ const GLOBALS: &[Key] = &[
         Kind::Number(1, 1 << 30),
         "About how many bytes of lines a gzip member holds. Default: 51200",
     ),
+    may(
+        "monitoring",
+        Kind::Section(MONITORING),
+        "Metrics, health and status: what an operator can see",
+    ),
     may("queue_max_size_in_mb", Kind::Text, FOREIGN),
     may("queue_max_size_in_messages", Kind::Text, FOREIGN),
     may("queue_max_elapsed_time_in_sec", Kind::Text, FOREIGN),
@@ -124,6 +129,19 @@ const PERSISTENCE: &[Key] = &[
         "config",
         Kind::Section(DIRECTORY),
         "Settings of `filesystem`",
+    ),
+];
+
+const MONITORING: &[Key] = &[
+    may(
+        "listen",
+        Kind::Text,
+        "The address and port to serve them at over HTTP, or `off`. Default: `127.0.0.1:18514`",
+    ),
+    may(
+        "stalled_after_in_seconds",
+        Kind::Number(1, 30 * 86_400),
+        "A service counts as stalled that has not advanced for so long while a window was due. Default: 1800",
     ),
 ];
 

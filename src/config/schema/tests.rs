@@ -24,6 +24,9 @@ globals:
     type: filesystem
     config:
       directory_name: state
+  monitoring:
+    listen: 127.0.0.1:18514
+    stalled_after_in_seconds: 1800
   queue_max_size_in_mb: 5
 outputs:
   a:

@@ -271,10 +271,19 @@ impl Config {
     /// One input, one output.
     pub fn new(input: Input, output: Output) -> Config {
         Config {
-            globals: owned(&[("debug", "true")]),
+            // Collectors that run side by side would be after the same port.
+            globals: owned(&[("debug", "true"), ("monitoring", "{listen: off}")]),
             outputs: vec![output],
             inputs: vec![input],
         }
+    }
+
+    /// The same with a key of `globals` set, the value as YAML.
+    #[must_use]
+    pub fn global(mut self, key: &str, value: &str) -> Config {
+        self.globals.retain(|(known, _)| known != key);
+        self.globals.push((key.to_owned(), value.to_owned()));
+        self
     }
 
     /// The same with a further output.
@@ -369,6 +378,7 @@ mod tests {
     config:
       directory_name: state
   debug: true
+  monitoring: {listen: off}
 outputs:
   devo_1:
     type: "devo_platform"

@@ -1,0 +1,190 @@
+//! Every metric that there is, as data: name, kind, labels, help. The README's table is made of this.
+//!
+//! Labels are inputs, services and outputs of the configuration, and words from lists that are fixed here: how many series there are is
+//! known at the start.
+
+use prometheus::core::Collector;
+use prometheus::{
+    GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, Result,
+};
+
+/// What all names begin with.
+pub(super) const PREFIX: &str = "exchange_collector";
+
+const INPUT: &[&str] = &["input"];
+const SERVICE: &[&str] = &["input", "service"];
+const OUTLET: &[&str] = &["input", "service", "output"];
+
+/// Requests to the reporting service take up to ten minutes, receipts up to fifteen.
+const SECONDS: &[f64] = &[
+    0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+];
+
+/// What kind of metric it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts what took how long.
+    Histogram,
+}
+
+impl Kind {
+    /// What Prometheus calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+/// A metric, with a series for each combination of its labels.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Without the prefix.
+    name: &'static str,
+    /// What kind of metric it is.
+    pub kind: Kind,
+    /// What tells its series apart.
+    pub labels: &'static [&'static str],
+    /// What it tells.
+    pub help: &'static str,
+}
+
+impl Family {
+    /// The metric's name as it is exposed.
+    pub fn name(&self) -> String {
+        format!("{PREFIX}_{}", self.name)
+    }
+}
+
+/// Declares the families and what holds them, so that none is forgotten in either.
+macro_rules! families {
+    ($($field:ident: $holder:ty = $kind:ident $name:literal $labels:expr, $help:literal;)*) => {
+        /// Every metric.
+        pub static FAMILIES: &[Family] = &[$(Family { name: $name, kind: Kind::$kind, labels: $labels, help: $help }),*];
+
+        /// The metrics themselves.
+        pub(super) struct Families {
+            $(pub(super) $field: $holder,)*
+        }
+
+        impl Families {
+            /// All metrics, without a series yet.
+            pub(super) fn register(registry: &Registry) -> Result<Self> {
+                Ok(Families {
+                    $($field: {
+                        let family = <$holder as Holder>::new($name, $help, $labels)?;
+                        registry.register(Box::new(family.clone()))?;
+                        family
+                    },)*
+                })
+            }
+        }
+    };
+}
+
+families! {
+    build_info: IntGaugeVec = Gauge "build_info" &["version"], "Always 1; the label is the collector's version.";
+    start_time: GaugeVec = Gauge "start_time_seconds" &[], "When the collector was started, in seconds since 1970.";
+
+    state: IntGaugeVec = Gauge "service_state" &["input", "service", "state"], "1 for the state that the service is in, 0 for the others.";
+    stalled: IntGaugeVec = Gauge "service_stalled" SERVICE, "1 where the service has not advanced for long though a window was due, whatever its state.";
+    lag: GaugeVec = Gauge "lag_seconds" SERVICE, "How far the cursor is behind the present less the delay.";
+    cursor: GaugeVec = Gauge "cursor_timestamp_seconds" SERVICE, "The cursor, in seconds since 1970: everything before it is delivered and confirmed.";
+    deletion: GaugeVec = Gauge "deletion_seconds" SERVICE, "How long until Microsoft deletes the first of what is not confirmed yet.";
+    unreachable: IntCounterVec = Counter "unreachable_seconds_total" SERVICE, "Length of the time whose records Microsoft had deleted before they were collected.";
+    windows: IntCounterVec = Counter "windows_total" SERVICE, "Windows committed.";
+    walks: IntCounterVec = Counter "walks_total" SERVICE, "Walks of windows, ended or broken off.";
+    capped: IntCounterVec = Counter "capped_windows_total" SERVICE, "Windows that could not be shorter and were cut off at one of the service's caps.";
+    fetched_records: IntCounterVec = Counter "fetched_records_total" SERVICE, "Rows that the reporting service has returned.";
+    fetched_bytes: IntCounterVec = Counter "fetched_bytes_total" SERVICE, "Bytes of pages that the reporting service has returned, decompressed.";
+    duplicates: IntCounterVec = Counter "duplicate_records_total" SERVICE, "Rows filtered out because they were delivered before.";
+    late: IntCounterVec = Counter "late_records_total" SERVICE, "Records that only a later walk of the same window brought.";
+    requests: IntCounterVec = Counter "requests_total" &["input", "service", "status"], "Requests to the reporting service by class of status; `none` where there was no answer.";
+    retries: IntCounterVec = Counter "retries_total" &["input", "service", "cause"], "Requests that had to be made again, or walks that had to begin again.";
+    fetch_duration: HistogramVec = Histogram "fetch_duration_seconds" SERVICE, "How long requests to the reporting service took, body included.";
+    turn_wait: SecondsVec = Counter "turn_wait_seconds_total" SERVICE, "Time spent waiting for a turn within the budget of requests.";
+    throttled: SecondsVec = Counter "throttled_seconds_total" SERVICE, "Time spent waiting because the reporting service had asked for a pause.";
+    state_failures: IntCounterVec = Counter "state_write_failures_total" SERVICE, "Writes to the state folder that failed and were tried again.";
+
+    delivered_records: IntCounterVec = Counter "delivered_records_total" OUTLET, "Records written to the output, those that are sent again included.";
+    delivered_bytes: IntCounterVec = Counter "delivered_bytes_total" OUTLET, "Bytes of lines written to the output, before TLS and gzip.";
+    confirmed_records: IntCounterVec = Counter "confirmed_records_total" OUTLET, "Records that the output has confirmed.";
+    confirmed_bytes: IntCounterVec = Counter "confirmed_bytes_total" OUTLET, "Bytes of lines that the output has confirmed.";
+    resent: IntCounterVec = Counter "resent_records_total" OUTLET, "Records written on a connection that gave no receipt: they are sent again.";
+    receipts: IntCounterVec = Counter "receipts_total" &["input", "service", "output", "kind"], "Deliveries confirmed: by a true receipt (`read`), or by TCP's word in its stead (`stood_in`).";
+    delivery_failures: IntCounterVec = Counter "delivery_failures_total" &["input", "service", "output", "cause"], "Tries to deliver that failed: the `connection`, a matter of `setup` that a person has to mend, or the `state` folder.";
+    delivery_duration: HistogramVec = Histogram "delivery_duration_seconds" OUTLET, "How long deliveries took, from opening the connection to the receipt.";
+    receipt_duration: HistogramVec = Histogram "receipt_duration_seconds" OUTLET, "How long receipts took, from our end of the connection to the peer's.";
+    connections: IntGaugeVec = Gauge "relay_connections" OUTLET, "Connections to the relay that are open: one or none.";
+    opened: IntCounterVec = Counter "relay_connections_total" OUTLET, "Connections to the relay that were opened to deliver.";
+    unconfirmed: IntGaugeVec = Gauge "unconfirmed_records" OUTLET, "Records handed to the output and not confirmed.";
+    oldest: GaugeVec = Gauge "oldest_unconfirmed_seconds" OUTLET, "How long ago the oldest record was fetched that is not confirmed; 0 where there is none.";
+    certificate: GaugeVec = Gauge "certificate_expiry_timestamp_seconds" &["output"], "When our certificate for the output's relay ends, in seconds since 1970; absent where there is none.";
+
+    client_certificate: GaugeVec = Gauge "client_certificate_expiry_timestamp_seconds" INPUT, "When the certificate ends that the input signs in with, in seconds since 1970; absent where there is none.";
+    token: GaugeVec = Gauge "token_expiry_timestamp_seconds" INPUT, "When the input's token ends, in seconds since 1970; absent where there is none.";
+    clock: GaugeVec = Gauge "clock_difference_seconds" INPUT, "This machine's clock less the reporting service's; absent before the first answer.";
+    pause: GaugeVec = Gauge "throttle_pause_seconds" INPUT, "What is left of the pause that the reporting service has asked for.";
+}
+
+/// Seconds that only grow, in fractions.
+pub(super) type SecondsVec = prometheus::CounterVec;
+
+/// What holds the series of a family.
+trait Holder: Collector + Clone + Sized + 'static {
+    fn new(name: &str, help: &str, labels: &[&str]) -> Result<Self>;
+}
+
+macro_rules! holder {
+    ($($holder:ty),*) => {$(
+        impl Holder for $holder {
+            fn new(name: &str, help: &str, labels: &[&str]) -> Result<Self> {
+                <$holder>::new(Opts::new(name, help), labels)
+            }
+        }
+    )*};
+}
+
+holder!(IntCounterVec, SecondsVec, IntGaugeVec, GaugeVec);
+
+impl Holder for HistogramVec {
+    fn new(name: &str, help: &str, labels: &[&str]) -> Result<Self> {
+        let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+        HistogramVec::new(options, labels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const README: &str = include_str!("../../README.md");
+
+    /// The metrics as the README lists them.
+    fn table() -> String {
+        let rows = FAMILIES.iter().map(|family| {
+            let labels = family.labels.join(", ");
+            let (name, kind, help) = (family.name, family.kind.name(), family.help);
+            format!(
+                "| `{name}` | {kind} | {labels} | {} |\n",
+                help.trim_end_matches('.')
+            )
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn the_readme_lists_every_metric() {
+        let table = table();
+        assert!(
+            README.contains(&table),
+            "put this into the README:\n{table}"
+        );
+    }
+}

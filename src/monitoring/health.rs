@@ -1,0 +1,64 @@
+//! Whether the collector is as it should be, by its progress.
+
+use serde::Serialize;
+
+use super::Monitor;
+use super::service::{Seen, ServiceMonitor};
+use super::state::State;
+
+/// What is not as it should be, a line each; nothing where all is.
+#[derive(Debug, Default, Serialize)]
+pub struct Health {
+    /// Loops that do not turn: a restart may help.
+    pub live: Vec<String>,
+    /// Services that have not signed in, cannot reach a relay, or cannot write their state.
+    pub ready: Vec<String>,
+    /// Services that have not advanced for long though a window was due, or that are not run; and what is not live.
+    pub healthy: Vec<String>,
+}
+
+impl Monitor {
+    /// What is not as it should be now.
+    pub fn health(&self) -> Health {
+        Health::of(&self.seen())
+    }
+}
+
+impl Health {
+    pub(super) fn of(services: &[(&ServiceMonitor, Seen)]) -> Self {
+        let mut health = Health::default();
+        for (service, seen) in services {
+            let line = |what: &str| format!("{} {}: {what}", service.input.name, service.name);
+            if seen.hangs {
+                health.live.push(line("its loop has not turned for hours"));
+            }
+            if let Some(obstacle) = obstacle(seen) {
+                health.ready.push(line(obstacle));
+            }
+            if seen.state == State::NotRunning {
+                health.healthy.push(line("not running"));
+            } else if seen.stalled {
+                let minutes = seen.due.unwrap_or_default().as_secs() / 60;
+                let state = seen.state.text();
+                health.healthy.push(line(&format!(
+                    "no progress for {minutes} min though a window is due ({state})"
+                )));
+            }
+        }
+        health.healthy.extend(health.live.iter().cloned());
+        health
+    }
+}
+
+/// What keeps a service from working at this instant.
+fn obstacle(seen: &Seen) -> Option<&'static str> {
+    match seen.state {
+        State::NotRunning => Some("not running"),
+        State::RelayDown => Some("a relay is not reached"),
+        State::Refused => Some("refused by the reporting service or the tenant's directory"),
+        _ if seen.unwritable => Some("its state cannot be read or written"),
+        State::Starting => Some("starting"),
+        _ if seen.unheard => Some("not signed in, or not answered yet"),
+        _ => None,
+    }
+}

@@ -1,0 +1,239 @@
+//! What is known of one output of one service, told by the task that delivers to it.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
+
+use super::families::Families;
+use super::lock;
+use super::trouble::Trouble;
+
+/// A relay that breaks one connection is not down.
+const FAILURES_WHEN_DOWN: u32 = 2;
+
+/// Why a try to deliver failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The connection: it may work the next time.
+    Connection,
+    /// A file, an address, or the relay's own set-up: a person has to mend it.
+    Setup,
+    /// The state folder: what would be confirmed could not be journalled.
+    State,
+}
+
+impl Cause {
+    const ALL: [Cause; 3] = [Cause::Connection, Cause::Setup, Cause::State];
+
+    fn name(self) -> &'static str {
+        match self {
+            Cause::Connection => "connection",
+            Cause::Setup => "setup",
+            Cause::State => "state",
+        }
+    }
+}
+
+/// One output of one service.
+pub struct OutletMonitor {
+    pub(super) output: String,
+    counters: Counters,
+    oldest: Gauge,
+    live: Mutex<Live>,
+}
+
+struct Counters {
+    delivered_records: IntCounter,
+    delivered_bytes: IntCounter,
+    confirmed_records: IntCounter,
+    confirmed_bytes: IntCounter,
+    resent: IntCounter,
+    read: IntCounter,
+    stood_in: IntCounter,
+    failures: [IntCounter; 3],
+    state_failures: IntCounter,
+    delivery_duration: Histogram,
+    receipt_duration: Histogram,
+    connections: IntGauge,
+    opened: IntCounter,
+    unconfirmed: IntGauge,
+}
+
+#[derive(Default)]
+struct Live {
+    /// Tries that have failed one after the other for the sake of the relay.
+    failures: u32,
+    /// The relay cannot be reached before a person has acted.
+    needs_operator: bool,
+    /// The state folder cannot be written.
+    unwritable: bool,
+    trouble: Option<Trouble>,
+    /// When the oldest record was fetched that is not confirmed.
+    oldest: Option<DateTime<Utc>>,
+    last_receipt: Option<DateTime<Utc>>,
+    turned: Option<Instant>,
+}
+
+/// What an output is doing, as others see it.
+pub(super) struct Seen {
+    /// It cannot deliver.
+    pub(super) down: bool,
+    pub(super) unwritable: bool,
+    pub(super) trouble: Option<Trouble>,
+    pub(super) oldest: Option<DateTime<Utc>>,
+    pub(super) last_receipt: Option<DateTime<Utc>>,
+    pub(super) turned: Option<Instant>,
+}
+
+impl OutletMonitor {
+    pub(super) fn new(families: &Families, input: &str, service: &str, output: &str) -> Arc<Self> {
+        let labels = [input, service, output];
+        let with = |word| [input, service, output, word];
+        let counters = Counters {
+            delivered_records: families.delivered_records.with_label_values(&labels),
+            delivered_bytes: families.delivered_bytes.with_label_values(&labels),
+            confirmed_records: families.confirmed_records.with_label_values(&labels),
+            confirmed_bytes: families.confirmed_bytes.with_label_values(&labels),
+            resent: families.resent.with_label_values(&labels),
+            read: families.receipts.with_label_values(&with("read")),
+            stood_in: families.receipts.with_label_values(&with("stood_in")),
+            failures: Cause::ALL.map(|cause| {
+                families
+                    .delivery_failures
+                    .with_label_values(&with(cause.name()))
+            }),
+            state_failures: families.state_failures.with_label_values(&[input, service]),
+            delivery_duration: families.delivery_duration.with_label_values(&labels),
+            receipt_duration: families.receipt_duration.with_label_values(&labels),
+            connections: families.connections.with_label_values(&labels),
+            opened: families.opened.with_label_values(&labels),
+            unconfirmed: families.unconfirmed.with_label_values(&labels),
+        };
+        Arc::new(OutletMonitor {
+            output: output.to_owned(),
+            counters,
+            oldest: families.oldest.with_label_values(&labels),
+            live: Mutex::default(),
+        })
+    }
+
+    /// What waits for its receipt: so many records, the oldest of which was fetched then.
+    pub fn waits(&self, records: usize, oldest: Option<DateTime<Utc>>) {
+        let records = i64::try_from(records).unwrap_or(i64::MAX);
+        self.counters.unconfirmed.set(records);
+        let mut live = self.live();
+        live.oldest = oldest;
+        live.turned = Some(Instant::now());
+    }
+
+    /// A connection has been opened.
+    pub fn opened(&self) {
+        self.counters.opened.inc();
+        self.counters.connections.set(1);
+    }
+
+    /// The connection is no more.
+    pub fn closed(&self) {
+        self.counters.connections.set(0);
+    }
+
+    /// So much has been written.
+    pub fn delivered(&self, records: usize, bytes: usize) {
+        self.counters.delivered_records.inc_by(records as u64);
+        self.counters.delivered_bytes.inc_by(bytes as u64);
+    }
+
+    /// A delivery of so much has its receipt, or TCP's word where that stands in; it took so long in all, and so long for the receipt.
+    pub fn confirmed(
+        &self,
+        (records, bytes): (usize, usize),
+        stood_in: bool,
+        (all, receipt): (Duration, Duration),
+    ) {
+        let counters = &self.counters;
+        counters.confirmed_records.inc_by(records as u64);
+        counters.confirmed_bytes.inc_by(bytes as u64);
+        let receipts = if stood_in {
+            &counters.stood_in
+        } else {
+            &counters.read
+        };
+        receipts.inc();
+        counters.delivery_duration.observe(all.as_secs_f64());
+        counters.receipt_duration.observe(receipt.as_secs_f64());
+        let mut live = self.live();
+        live.failures = 0;
+        live.needs_operator = false;
+        live.unwritable = false;
+        live.last_receipt = Some(Utc::now());
+        if let Some(trouble) = &mut live.trouble {
+            trouble.over = true;
+        }
+    }
+
+    /// A connection has ended without a receipt, with so many records on it.
+    pub fn broken_off(&self, records: usize) {
+        self.counters.resent.inc_by(records as u64);
+    }
+
+    /// A try to deliver has failed.
+    pub fn failed(&self, cause: Cause, error: &str, action: Option<&str>) {
+        self.counters.failures[cause as usize].inc();
+        let mut live = self.live();
+        if cause == Cause::State {
+            self.counters.state_failures.inc();
+            live.unwritable = true;
+        } else {
+            live.failures += 1;
+            live.needs_operator = cause == Cause::Setup;
+        }
+        live.trouble = Some(Trouble::new(error, action));
+        live.turned = Some(Instant::now());
+    }
+
+    /// What has been confirmed could not be journalled.
+    pub fn not_journalled(&self, error: &str) {
+        self.counters.state_failures.inc();
+        let mut live = self.live();
+        live.unwritable = true;
+        live.trouble = Some(Trouble::new(error, None));
+        live.turned = Some(Instant::now());
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        let live = self.live();
+        Seen {
+            down: live.needs_operator || live.failures >= FAILURES_WHEN_DOWN,
+            unwritable: live.unwritable,
+            trouble: live.trouble.clone(),
+            oldest: live.oldest,
+            last_receipt: live.last_receipt,
+            turned: live.turned,
+        }
+    }
+
+    /// Brings the metrics up to the present.
+    pub(super) fn refresh(&self) {
+        let oldest = self.live().oldest;
+        let age = oldest.map_or(0.0, |oldest| (Utc::now() - oldest).as_seconds_f64());
+        self.oldest.set(age.max(0.0));
+    }
+
+    /// Records confirmed, records sent again, true receipts, receipts stood in for, records unconfirmed.
+    pub(super) fn figures(&self) -> [u64; 5] {
+        let counters = &self.counters;
+        [
+            counters.confirmed_records.get(),
+            counters.resent.get(),
+            counters.read.get(),
+            counters.stood_in.get(),
+            counters.unconfirmed.get().try_into().unwrap_or_default(),
+        ]
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        lock(&self.live)
+    }
+}

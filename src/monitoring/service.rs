@@ -1,0 +1,454 @@
+//! What is known of one service, told by its task: counted once a page or a window, never once a record.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge};
+use reqwest::StatusCode;
+
+use super::families::Families;
+use super::input::{InputMonitor, timestamp};
+use super::lock;
+use super::outlet::OutletMonitor;
+use super::pace::Pace;
+use super::state::{Facts, State};
+use super::trouble::Trouble;
+use crate::client::{Kind, Meter};
+use crate::config::ServiceConfig;
+use crate::limiter::Waited;
+use crate::window::{Schedule, Window};
+
+/// A loop that has not turned for so long hangs: the longest single waits are an hour (a pause that the reporting service asks for) and,
+/// for what a relay has to read, a quarter of one.
+const HANGS_AFTER: Duration = Duration::from_hours(2);
+
+/// One service.
+pub struct ServiceMonitor {
+    pub(super) input: Arc<InputMonitor>,
+    /// The service's name in the configuration.
+    pub(super) name: &'static str,
+    pub(super) report: &'static str,
+    pub(super) outlets: Vec<Arc<OutletMonitor>>,
+    schedule: Schedule,
+    stalled_after: Duration,
+    counters: Counters,
+    gauges: Gauges,
+    live: Mutex<Live>,
+}
+
+struct Counters {
+    unreachable: IntCounter,
+    windows: IntCounter,
+    walks: IntCounter,
+    capped: IntCounter,
+    fetched_records: IntCounter,
+    fetched_bytes: IntCounter,
+    duplicates: IntCounter,
+    late: IntCounter,
+    /// By [`Class`].
+    requests: [IntCounter; 6],
+    /// By [`Cause`].
+    retries: [IntCounter; 6],
+    fetch_duration: Histogram,
+    turn_wait: Counter,
+    throttled: Counter,
+    state_failures: IntCounter,
+}
+
+struct Gauges {
+    states: Vec<(State, IntGauge)>,
+    stalled: IntGauge,
+    lag: Gauge,
+    cursor: Gauge,
+    deletion: Gauge,
+}
+
+/// How a request was answered, in metrics.
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Why a request had to be made again, in metrics.
+#[derive(Clone, Copy)]
+enum Cause {
+    Connection,
+    Throttled,
+    Busy,
+    Answer,
+    Refused,
+    SignIn,
+}
+
+impl Cause {
+    const NAMES: [&str; 6] = [
+        "connection",
+        "throttled",
+        "busy",
+        "answer",
+        "refused",
+        "sign_in",
+    ];
+
+    fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Unreachable | Kind::TimedOut | Kind::CutShort => Cause::Connection,
+            Kind::Throttled => Cause::Throttled,
+            Kind::Busy | Kind::ServerError => Cause::Busy,
+            Kind::TooLarge
+            | Kind::NotAPage
+            | Kind::SignInPage
+            | Kind::LinkRejected
+            | Kind::LinkRepeated => Cause::Answer,
+            Kind::LinkRefused
+            | Kind::Moved
+            | Kind::Rejected
+            | Kind::Unauthorized
+            | Kind::Forbidden
+            | Kind::NotFound => Cause::Refused,
+            Kind::SignInRefused | Kind::SignInFailed => Cause::SignIn,
+        }
+    }
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[derive(Default)]
+struct Live {
+    given_up: bool,
+    heard: bool,
+    refused: bool,
+    unwritable: bool,
+    cursor: Option<DateTime<Utc>>,
+    window: Option<Window>,
+    pace: Option<Pace>,
+    trouble: Option<Trouble>,
+    last_window: Option<DateTime<Utc>>,
+    /// Since when there is something due and the cursor has not moved.
+    due: Option<Instant>,
+    turned: Option<Instant>,
+}
+
+/// What a service is doing, at one instant.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(super) struct Seen {
+    pub(super) state: State,
+    pub(super) stalled: bool,
+    /// Its loop, and those of its outputs, have not turned for hours.
+    pub(super) hangs: bool,
+    /// Its state folder cannot be read or written.
+    pub(super) unwritable: bool,
+    /// A window was due, and the reporting service has not answered since the start.
+    pub(super) unheard: bool,
+    pub(super) trouble: Option<Trouble>,
+    pub(super) cursor: Option<DateTime<Utc>>,
+    pub(super) lag: Option<TimeDelta>,
+    /// How long it takes to catch up; `None` where it has, or where that is not in sight.
+    pub(super) left: Option<Duration>,
+    pub(super) window: Option<Window>,
+    pub(super) last_window: Option<DateTime<Utc>>,
+    /// How long a window has been due while the cursor has not moved.
+    pub(super) due: Option<Duration>,
+    /// How long until Microsoft deletes the first of what is not confirmed.
+    pub(super) deletion: Option<TimeDelta>,
+}
+
+impl ServiceMonitor {
+    pub(super) fn new(
+        families: &Families,
+        input: &Arc<InputMonitor>,
+        config: &ServiceConfig,
+        outputs: impl Iterator<Item = impl AsRef<str>>,
+        stalled_after: Duration,
+    ) -> Arc<Self> {
+        let name = config.report.service;
+        let labels = [input.name.as_str(), name];
+        let with = |word| [input.name.as_str(), name, word];
+        let counters = Counters {
+            unreachable: families.unreachable.with_label_values(&labels),
+            windows: families.windows.with_label_values(&labels),
+            walks: families.walks.with_label_values(&labels),
+            capped: families.capped.with_label_values(&labels),
+            fetched_records: families.fetched_records.with_label_values(&labels),
+            fetched_bytes: families.fetched_bytes.with_label_values(&labels),
+            duplicates: families.duplicates.with_label_values(&labels),
+            late: families.late.with_label_values(&labels),
+            requests: CLASSES.map(|class| families.requests.with_label_values(&with(class))),
+            retries: Cause::NAMES.map(|cause| families.retries.with_label_values(&with(cause))),
+            fetch_duration: families.fetch_duration.with_label_values(&labels),
+            turn_wait: families.turn_wait.with_label_values(&labels),
+            throttled: families.throttled.with_label_values(&labels),
+            state_failures: families.state_failures.with_label_values(&labels),
+        };
+        let state = |state: State| {
+            let gauge = families.state.with_label_values(&with(state.name()));
+            (state, gauge)
+        };
+        let gauges = Gauges {
+            states: State::ALL.map(state).to_vec(),
+            stalled: families.stalled.with_label_values(&labels),
+            lag: families.lag.with_label_values(&labels),
+            cursor: families.cursor.with_label_values(&labels),
+            deletion: families.deletion.with_label_values(&labels),
+        };
+        let outlets =
+            outputs.map(|output| OutletMonitor::new(families, &input.name, name, output.as_ref()));
+        Arc::new(ServiceMonitor {
+            input: Arc::clone(input),
+            name,
+            report: config.report.path,
+            outlets: outlets.collect(),
+            schedule: Schedule::new(
+                config.report,
+                config.aggregate_by,
+                config.period,
+                config.delay,
+            ),
+            stalled_after,
+            counters,
+            gauges,
+            live: Mutex::new(Live {
+                // Until its state is open it is taken for due: nobody can tell.
+                due: Some(Instant::now()),
+                ..Live::default()
+            }),
+        })
+    }
+
+    /// The monitors of its outputs, in the order of the configuration.
+    pub fn outlets(&self) -> &[Arc<OutletMonitor>] {
+        &self.outlets
+    }
+
+    /// Its state could not be opened: for good, or until the next try.
+    pub fn not_opened(&self, error: &str, for_good: bool) {
+        self.counters.state_failures.inc();
+        let mut live = self.turn();
+        live.given_up = for_good;
+        live.unwritable = true;
+        live.trouble = Some(Trouble::new(error, None));
+    }
+
+    /// Its state is open, with the cursor there.
+    pub fn opened(&self, cursor: DateTime<Utc>) {
+        let mut live = self.turn();
+        live.cursor = Some(cursor);
+        live.due = None;
+        live.unwritable = false;
+        live.ease();
+    }
+
+    /// Nothing is due.
+    pub fn waits(&self) {
+        let mut live = self.turn();
+        live.due = None;
+        live.pace = None;
+        live.window = None;
+    }
+
+    /// A window is due and begun.
+    pub fn collects(&self, window: Window) {
+        let mut live = self.turn();
+        let now = Instant::now();
+        live.due.get_or_insert(now);
+        live.window = Some(window);
+        if live.pace.is_none() {
+            live.pace = live.cursor.map(|cursor| Pace::begin(now, cursor));
+        }
+    }
+
+    /// A walk of the window has begun.
+    pub fn walks(&self) {
+        self.counters.walks.inc();
+        drop(self.turn());
+    }
+
+    /// A page has come with so many rows, so many of them new; `again` if the window has been walked before.
+    pub fn sorted(&self, rows: u64, new: u64, again: bool) {
+        self.counters.fetched_records.inc_by(rows);
+        self.counters.duplicates.inc_by(rows.saturating_sub(new));
+        if again {
+            self.counters.late.inc_by(new);
+        }
+    }
+
+    /// The reporting service has answered as it should.
+    pub fn answered(&self) {
+        let mut live = self.turn();
+        live.heard = true;
+        live.refused = false;
+        live.ease();
+    }
+
+    /// Asking has failed, and is tried again; `refused` if only a person can mend it.
+    pub fn failed(&self, kind: Kind, refused: bool, error: &str, action: Option<&str>) {
+        self.counters.retries[Cause::of(kind) as usize].inc();
+        let mut live = self.turn();
+        live.refused = refused;
+        live.trouble = Some(Trouble::new(error, action));
+    }
+
+    /// The result was cut off at a cap, of a window that cannot be shorter.
+    pub fn capped(&self) {
+        self.counters.capped.inc();
+    }
+
+    /// A window is done with, and the cursor is at its end.
+    pub fn committed(&self) {
+        self.counters.windows.inc();
+        self.turn().last_window = Some(Utc::now());
+    }
+
+    /// The records of so much time have passed out of reach, and the cursor has gone on without them.
+    pub fn gave_up(&self, time: TimeDelta) {
+        let seconds = u64::try_from(time.num_seconds()).unwrap_or_default();
+        self.counters.unreachable.inc_by(seconds);
+    }
+
+    /// The cursor has been written there.
+    pub fn moved(&self, cursor: DateTime<Utc>) {
+        let mut live = self.turn();
+        let now = Instant::now();
+        live.cursor = Some(cursor);
+        if live.unwritable {
+            live.unwritable = false;
+            live.ease();
+        }
+        live.due = live.due.map(|_| now);
+        if let Some(pace) = &mut live.pace {
+            pace.note(now, cursor);
+        }
+    }
+
+    /// The cursor could not be written.
+    pub fn not_written(&self, error: &str) {
+        self.counters.state_failures.inc();
+        let mut live = self.turn();
+        live.unwritable = true;
+        live.trouble = Some(Trouble::new(error, None));
+    }
+
+    /// What the service is doing now.
+    pub(super) fn seen(&self) -> Seen {
+        let outlets: Vec<_> = self.outlets.iter().map(|outlet| outlet.seen()).collect();
+        let (now, present) = (self.input.now(), Instant::now());
+        let live = self.live();
+        let due = live
+            .due
+            .map(|since| present.saturating_duration_since(since));
+        let stalled = !live.given_up && due.is_some_and(|due| due >= self.stalled_after);
+        let backlog = live
+            .cursor
+            .and_then(|cursor| self.schedule.backlog(cursor, now));
+        let state = State::of(Facts {
+            given_up: live.given_up,
+            opened: live.cursor.is_some(),
+            heard: live.heard,
+            due: due.is_some(),
+            refused: live.refused,
+            relay_down: outlets.iter().any(|outlet| outlet.down),
+            throttled: self.input.paused().is_some(),
+            stalled,
+            behind: backlog.is_some(),
+        });
+        let left = match (live.pace, live.cursor, backlog) {
+            (Some(pace), Some(cursor), Some(behind)) => pace.left(present, cursor, behind),
+            _ => None,
+        };
+        // Whoever waits for a relay does not turn itself.
+        let turns = outlets.iter().filter_map(|outlet| outlet.turned);
+        let turned = turns.chain(live.turned).max();
+        // What is not over comes before what is, the newest first.
+        let troubles = outlets.iter().filter_map(|outlet| outlet.trouble.clone());
+        let trouble = troubles
+            .chain(live.trouble.clone())
+            .max_by_key(|trouble| (!trouble.over, trouble.at));
+        let deletion = live
+            .cursor
+            .map(|cursor| self.schedule.deleted(cursor) - self.input.theirs());
+        Seen {
+            state,
+            stalled,
+            hangs: turned.is_some_and(|turned| turned.elapsed() > HANGS_AFTER)
+                && self.input.paused().is_none(),
+            unwritable: live.unwritable || outlets.iter().any(|outlet| outlet.unwritable),
+            unheard: due.is_some() && !live.heard,
+            trouble,
+            cursor: live.cursor,
+            lag: live.cursor.map(|cursor| self.schedule.lag(cursor, now)),
+            left,
+            window: live.window,
+            last_window: live.last_window,
+            due,
+            deletion,
+        }
+    }
+
+    /// Brings the metrics up to the present.
+    pub(super) fn refresh(&self) {
+        for outlet in &self.outlets {
+            outlet.refresh();
+        }
+        let seen = self.seen();
+        let gauges = &self.gauges;
+        for (state, gauge) in &gauges.states {
+            gauge.set(i64::from(*state == seen.state));
+        }
+        gauges.stalled.set(i64::from(seen.stalled));
+        let seconds = |time: Option<TimeDelta>| time.map_or(f64::NAN, TimeDelta::as_seconds_f64);
+        gauges.lag.set(seconds(seen.lag));
+        gauges.cursor.set(seen.cursor.map_or(f64::NAN, timestamp));
+        gauges.deletion.set(seconds(seen.deletion));
+    }
+
+    /// Rows fetched, rows filtered, late rows, windows, requests, seconds unreachable.
+    pub(super) fn figures(&self) -> [u64; 6] {
+        let counters = &self.counters;
+        [
+            counters.fetched_records.get(),
+            counters.duplicates.get(),
+            counters.late.get(),
+            counters.windows.get(),
+            counters.requests.iter().map(IntCounter::get).sum(),
+            counters.unreachable.get(),
+        ]
+    }
+
+    /// The service's loop has turned.
+    fn turn(&self) -> MutexGuard<'_, Live> {
+        let mut live = self.live();
+        live.turned = Some(Instant::now());
+        live
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        lock(&self.live)
+    }
+}
+
+impl Live {
+    /// What was the matter is over.
+    fn ease(&mut self) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.over = true;
+        }
+    }
+}
+
+impl Meter for ServiceMonitor {
+    fn waited(&self, waited: Waited) {
+        self.counters.turn_wait.inc_by(waited.budget.as_secs_f64());
+        self.counters.throttled.inc_by(waited.pause.as_secs_f64());
+        drop(self.turn());
+    }
+
+    fn answered(&self, status: Option<StatusCode>, took: Duration) {
+        let class = status.map_or(0, |status| usize::from(status.as_u16() / 100));
+        if let Some(requests) = self.counters.requests.get(class) {
+            requests.inc();
+        }
+        self.counters.fetch_duration.observe(took.as_secs_f64());
+        drop(self.turn());
+    }
+
+    fn received(&self, bytes: usize) {
+        self.counters.fetched_bytes.inc_by(bytes as u64);
+    }
+}

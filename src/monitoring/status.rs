@@ -1,0 +1,254 @@
+//! Everything at one instant, for machines and for the pages that people see. Nothing secret, and no record's content.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+
+use super::health::Health;
+use super::history::Point;
+use super::input::InputMonitor;
+use super::outlet::OutletMonitor;
+use super::service::{Seen, ServiceMonitor};
+use super::state::State;
+use super::trouble::Trouble;
+use super::{Monitor, OutputFacts};
+
+/// Everything at one instant.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// The collector's version.
+    pub version: &'static str,
+    /// When it was started.
+    pub started: DateTime<Utc>,
+    /// The instant.
+    pub now: DateTime<Utc>,
+    /// Whether all is as it should be.
+    pub health: Health,
+    /// The inputs.
+    pub inputs: Vec<InputStatus>,
+    /// The services of all inputs.
+    pub services: Vec<ServiceStatus>,
+    /// The outputs.
+    pub outputs: Vec<OutputStatus>,
+}
+
+/// An input.
+#[derive(Debug, Serialize)]
+pub struct InputStatus {
+    /// Its name.
+    pub name: String,
+    /// When its token ends.
+    pub token_expiry: Option<DateTime<Utc>>,
+    /// When the certificate ends that it signs in with.
+    pub certificate_expiry: Option<DateTime<Utc>>,
+    /// Our clock less the reporting service's.
+    pub clock_difference_seconds: Option<i64>,
+    /// What is left of the pause that the reporting service has asked for.
+    pub pause_seconds: Option<u64>,
+}
+
+/// An output.
+#[derive(Debug, Serialize)]
+pub struct OutputStatus {
+    /// Its name.
+    pub name: String,
+    /// Host and port, or `stdout`.
+    pub address: String,
+    /// When our certificate ends.
+    pub certificate_expiry: Option<DateTime<Utc>>,
+}
+
+/// A service.
+#[derive(Debug, Serialize)]
+pub struct ServiceStatus {
+    /// Its input's name.
+    pub input: String,
+    /// Its name.
+    pub service: &'static str,
+    /// The report that it collects.
+    pub report: &'static str,
+    /// What it is doing.
+    pub state: State,
+    /// The same for people.
+    pub state_text: &'static str,
+    /// Whether it has not advanced for long though a window was due, whatever its state.
+    pub stalled: bool,
+    /// How long a window has been due while the cursor has not moved.
+    pub due_seconds: Option<u64>,
+    /// Everything before it is delivered and confirmed.
+    pub cursor: Option<DateTime<Utc>>,
+    /// How far the cursor is behind the present less the delay.
+    pub lag_seconds: Option<i64>,
+    /// When it will have caught up, where it has not and that is in sight.
+    pub caught_up_at: Option<DateTime<Utc>>,
+    /// The window that is being collected.
+    pub window: Option<String>,
+    /// When a window was last committed.
+    pub last_window: Option<DateTime<Utc>>,
+    /// How long until Microsoft deletes the first of what is not confirmed.
+    pub deletion_seconds: Option<i64>,
+    /// The last thing that went wrong.
+    pub trouble: Option<Trouble>,
+    /// Rows that came.
+    pub fetched_records: u64,
+    /// Of these, those that had been delivered before.
+    pub duplicate_records: u64,
+    /// Records that only a later walk of their window brought.
+    pub late_records: u64,
+    /// Windows committed.
+    pub windows: u64,
+    /// Requests made.
+    pub requests: u64,
+    /// Length of the time whose records were deleted before they were collected.
+    pub unreachable_seconds: u64,
+    /// Its outputs.
+    pub outputs: Vec<OutletStatus>,
+    /// Its last day, a point every five minutes.
+    pub history: Vec<Point>,
+}
+
+/// An output of a service.
+#[derive(Debug, Serialize)]
+pub struct OutletStatus {
+    /// The output's name.
+    pub output: String,
+    /// Whether it cannot deliver.
+    pub down: bool,
+    /// Records confirmed.
+    pub confirmed_records: u64,
+    /// Records sent again.
+    pub resent_records: u64,
+    /// True receipts.
+    pub receipts: u64,
+    /// Deliveries for which TCP's word stood in.
+    pub stood_in: u64,
+    /// Records that wait for their receipt, or for the relay.
+    pub unconfirmed_records: u64,
+    /// When the oldest of them was fetched.
+    pub oldest_unconfirmed: Option<DateTime<Utc>>,
+    /// When the last delivery was confirmed.
+    pub last_receipt: Option<DateTime<Utc>>,
+    /// The last thing that went wrong.
+    pub trouble: Option<Trouble>,
+}
+
+impl Monitor {
+    /// Everything as it is now.
+    pub fn status(&self) -> Status {
+        let now = Utc::now();
+        let seen = self.seen();
+        let health = Health::of(&seen);
+        let histories = super::lock(&self.history);
+        let services = seen.into_iter().zip(histories.iter());
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            started: self.started,
+            now,
+            health,
+            inputs: self.inputs.iter().map(|input| of_input(input)).collect(),
+            services: services
+                .map(|((service, seen), history)| {
+                    of_service(service, seen, history.points().collect(), now)
+                })
+                .collect(),
+            outputs: self.outputs.iter().map(OutputFacts::status).collect(),
+        }
+    }
+
+    /// What each service is doing now.
+    pub(super) fn seen(&self) -> Vec<(&ServiceMonitor, Seen)> {
+        let services = self.services.iter();
+        services
+            .map(|service| (&**service, service.seen()))
+            .collect()
+    }
+}
+
+impl OutputFacts {
+    fn status(&self) -> OutputStatus {
+        OutputStatus {
+            name: self.name.clone(),
+            address: self.relay.address(),
+            certificate_expiry: self.certificate_expiry(),
+        }
+    }
+}
+
+fn of_input(input: &InputMonitor) -> InputStatus {
+    InputStatus {
+        name: input.name.clone(),
+        token_expiry: input.token_expiry(),
+        certificate_expiry: input.certificate_expiry(),
+        clock_difference_seconds: input.clock_difference().map(|time| time.num_seconds()),
+        pause_seconds: input.paused().map(|pause| pause.as_secs()),
+    }
+}
+
+fn of_service(
+    service: &ServiceMonitor,
+    seen: Seen,
+    history: Vec<Point>,
+    now: DateTime<Utc>,
+) -> ServiceStatus {
+    let [
+        fetched_records,
+        duplicate_records,
+        late_records,
+        windows,
+        requests,
+        unreachable_seconds,
+    ] = service.figures();
+    let left = seen.left.and_then(|left| TimeDelta::from_std(left).ok());
+    ServiceStatus {
+        input: service.input.name.clone(),
+        service: service.name,
+        report: service.report,
+        state: seen.state,
+        state_text: seen.state.text(),
+        stalled: seen.stalled,
+        due_seconds: seen.due.as_ref().map(Duration::as_secs),
+        cursor: seen.cursor,
+        lag_seconds: seen.lag.map(|lag| lag.num_seconds()),
+        caught_up_at: left.and_then(|left| now.checked_add_signed(left)),
+        window: seen.window.map(|window| window.to_string()),
+        last_window: seen.last_window,
+        deletion_seconds: seen.deletion.map(|time| time.num_seconds()),
+        trouble: seen.trouble,
+        fetched_records,
+        duplicate_records,
+        late_records,
+        windows,
+        requests,
+        unreachable_seconds,
+        outputs: service
+            .outlets()
+            .iter()
+            .map(|outlet| of_outlet(outlet))
+            .collect(),
+        history,
+    }
+}
+
+fn of_outlet(outlet: &OutletMonitor) -> OutletStatus {
+    let seen = outlet.seen();
+    let [
+        confirmed_records,
+        resent_records,
+        receipts,
+        stood_in,
+        unconfirmed_records,
+    ] = outlet.figures();
+    OutletStatus {
+        output: outlet.output.clone(),
+        down: seen.down,
+        confirmed_records,
+        resent_records,
+        receipts,
+        stood_in,
+        unconfirmed_records,
+        oldest_unconfirmed: seen.oldest,
+        last_receipt: seen.last_receipt,
+        trouble: seen.trouble,
+    }
+}

@@ -1,0 +1,114 @@
+//! What an operator sees while the collector runs: metrics, health and status over HTTP, and the command `healthcheck`.
+
+mod health;
+mod limits;
+mod metrics;
+mod states;
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use testkit::collector::{Collector, Config, Input, Output};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::setting::{PATIENCE, Setting, log, program};
+
+/// A collector that is watched.
+pub(super) struct Watched {
+    pub(super) collector: Collector,
+    pub(super) address: SocketAddr,
+}
+
+impl Watched {
+    /// Starts a collector with this input, and `monitoring` as YAML.
+    pub(super) async fn start(setting: &Setting, input: Input, monitoring: &str) -> Self {
+        let config = Config::new(input, Output::relay(setting.relay.port()));
+        let config = config.global("monitoring", monitoring);
+        setting.folder.configure(&config).unwrap();
+        Watched::of(setting.start()).await
+    }
+
+    /// A collector whose log tells where it listens.
+    pub(super) async fn of(collector: Collector) -> Self {
+        let line = collector.wait_for("are served", PATIENCE).await.unwrap();
+        let address = line.split("address=").nth(1).unwrap();
+        Watched {
+            address: address.split(' ').next().unwrap().parse().unwrap(),
+            collector,
+        }
+    }
+
+    /// The status and the body of what is at `path`.
+    pub(super) async fn get(&self, path: &str) -> (u16, String) {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        let answer = self.ask(request.as_bytes()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
+    }
+
+    /// What comes back until the connection's end.
+    pub(super) async fn ask(&self, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        // One that is refused may end in a reset, with the answer before it.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    pub(super) async fn status(&self) -> Value {
+        let (status, text) = self.get("/status").await;
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The first service's part of the status, once it is in this state.
+    pub(super) async fn until(&self, state: &str) -> Value {
+        self.until_it(|service| service["state"] == state, state)
+            .await
+    }
+
+    /// The first service's part of the status, once it is as wanted.
+    pub(super) async fn until_it(&self, wanted: impl Fn(&Value) -> bool, what: &str) -> Value {
+        let begun = Instant::now();
+        loop {
+            let mut status = self.status().await;
+            let service = status["services"][0].take();
+            if wanted(&service) {
+                return service;
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "never {what}: {service:#}\n{}",
+                log(&self.collector)
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// What the command `healthcheck` says in the collector's folder, and whether its status is 0.
+pub(super) fn healthcheck(setting: &Setting) -> (bool, String) {
+    let output = Command::new(program())
+        .arg("healthcheck")
+        .current_dir(setting.folder.path())
+        .env_remove("CONFIG_FILE")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
+/// A port that is free now.
+pub(super) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}

@@ -1,0 +1,75 @@
+//! Where it listens, and where it does not.
+
+use std::net::TcpListener;
+
+use testkit::collector::{Collector, Config, Output};
+use testkit::report::Report;
+
+use super::{Watched, healthcheck};
+use crate::setting::{PATIENCE, Setting};
+
+/// A collector under `monitoring` that has delivered everything.
+async fn collect(monitoring: &str) -> (Setting, Collector) {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(30), setting.ago(28));
+    setting.rows(Report::MessageTrace, from, to, 50);
+    let input = setting
+        .input()
+        .service_from(Report::MessageTrace, from, &[]);
+    let config = Config::new(input, Output::relay(setting.relay.port()));
+    let config = config.global("monitoring", monitoring);
+    setting.folder.configure(&config).unwrap();
+    let mut collector = setting.start();
+    setting.finish(&mut collector, from, to).await;
+    (setting, collector)
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_a_warning_and_collecting_goes_on() {
+    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = taken.local_addr().unwrap();
+    let (_, collector) = collect(&format!("{{listen: '{address}'}}")).await;
+    let line = collector
+        .wait_for("are not served", PATIENCE)
+        .await
+        .unwrap();
+    assert!(
+        line.contains("WARN") && line.contains(&address.to_string()),
+        "{line}"
+    );
+    assert!(line.contains("globals.monitoring.listen"), "{line}");
+}
+
+#[tokio::test]
+async fn switched_off_it_listens_nowhere_and_the_health_check_says_so() {
+    let (setting, collector) = collect("{listen: off}").await;
+    assert_eq!(collector.log_with("served"), Vec::<String>::new());
+    let (well, said) = healthcheck(&setting);
+    assert!(
+        !well && said.contains("globals.monitoring.listen"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn nothing_secret_is_served() {
+    let setting = Setting::new().await;
+    setting.rows(Report::MessageTrace, setting.ago(30), setting.ago(28), 50);
+    let from = setting.ago(30);
+    let input = setting
+        .input()
+        .service_from(Report::MessageTrace, from, &[]);
+    let watched = Watched::start(&setting, input, "{listen: 0}").await;
+    watched.until("up_to_date").await;
+    let access = setting.service.options().access;
+    let secret = access.app.secret.unwrap();
+    let record = setting.relay.lines()[0].clone();
+    let recipient = record.split("\"RecipientAddress\":\"").nth(1).unwrap();
+    let recipient = recipient.split('"').next().unwrap();
+    for path in ["/", "/metrics", "/status", "/livez", "/readyz", "/healthz"] {
+        let (_, text) = watched.get(path).await;
+        for hidden in [secret.as_str(), recipient, "Bearer"] {
+            assert!(!text.contains(hidden), "{hidden} at {path}");
+        }
+    }
+}
