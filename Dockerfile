@@ -61,4 +61,7 @@ COPY --from=build /image /
 WORKDIR /devo-collector
 VOLUME ["/devo-collector/certs", "/devo-collector/config", "/devo-collector/credentials", "/devo-collector/state"]
 # No USER: started as root the collector drops to the owner of state/, so that the mounted folders work whoever owns them.
+# By progress: a collector that is up and collects nothing is not healthy.
+HEALTHCHECK --interval=60s --timeout=10s --start-period=60s --retries=3 \
+    CMD ["/usr/local/bin/exchange-reports-collector", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/exchange-reports-collector"]
