@@ -1,16 +1,19 @@
 //! What an operator sees while the collector runs: metrics, health and status over HTTP, and the command `healthcheck`.
 
+mod cost;
 mod health;
 mod limits;
 mod metrics;
+mod prometheus;
 mod states;
 
+use std::io;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testkit::collector::{Collector, Config, Input, Output};
+use testkit::collector::{Collector, Input};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -25,9 +28,7 @@ pub(super) struct Watched {
 impl Watched {
     /// Starts a collector with this input, and `monitoring` as YAML.
     pub(super) async fn start(setting: &Setting, input: Input, monitoring: &str) -> Self {
-        let config = Config::new(input, Output::relay(setting.relay.port()));
-        let config = config.global("monitoring", monitoring);
-        setting.folder.configure(&config).unwrap();
+        setting.configure_watched(input, monitoring);
         Watched::of(setting.start()).await
     }
 
@@ -43,21 +44,12 @@ impl Watched {
 
     /// The status and the body of what is at `path`.
     pub(super) async fn get(&self, path: &str) -> (u16, String) {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
-        let answer = self.ask(request.as_bytes()).await;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, body.to_owned())
+        get(self.address, path).await.unwrap()
     }
 
     /// What comes back until the connection's end.
     pub(super) async fn ask(&self, request: &[u8]) -> String {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(request).await.unwrap();
-        let mut answer = Vec::new();
-        // One that is refused may end in a reset, with the answer before it.
-        let _ = stream.read_to_end(&mut answer).await;
-        String::from_utf8(answer).unwrap()
+        ask(self.address, request).await.unwrap()
     }
 
     pub(super) async fn status(&self) -> Value {
@@ -89,6 +81,24 @@ impl Watched {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// The status and the body of what is at `path` of this server, which says how long its answers are.
+pub(super) async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    let answer = ask(address, request.as_bytes()).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    Ok((status.parse().unwrap_or_default(), body.to_owned()))
+}
+
+async fn ask(address: SocketAddr, request: &[u8]) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(request).await?;
+    let mut answer = Vec::new();
+    // One that is refused may end in a reset, with the answer before it.
+    let _ = stream.read_to_end(&mut answer).await;
+    Ok(String::from_utf8(answer).unwrap())
 }
 
 /// What the command `healthcheck` says in the collector's folder, and whether its status is 0.

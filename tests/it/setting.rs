@@ -74,6 +74,13 @@ impl Setting {
         self.folder.configure(&Config::new(input, output)).unwrap();
     }
 
+    /// The same with `monitoring` as YAML, which is off otherwise.
+    pub(crate) fn configure_watched(&self, input: Input, monitoring: &str) {
+        let config = Config::new(input, Output::relay(self.relay.port()));
+        let config = config.global("monitoring", monitoring);
+        self.folder.configure(&config).unwrap();
+    }
+
     /// A configuration of one service that begins at `start`, with the other keys as given.
     pub(crate) fn configure_one(
         &self,

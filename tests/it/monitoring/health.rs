@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use testkit::collector::{Collector, Config, Output};
+use testkit::collector::Collector;
 use testkit::report::Report;
 
 use super::{Watched, healthcheck};
@@ -16,9 +16,7 @@ async fn collect(monitoring: &str) -> (Setting, Collector) {
     let input = setting
         .input()
         .service_from(Report::MessageTrace, from, &[]);
-    let config = Config::new(input, Output::relay(setting.relay.port()));
-    let config = config.global("monitoring", monitoring);
-    setting.folder.configure(&config).unwrap();
+    setting.configure_watched(input, monitoring);
     let mut collector = setting.start();
     setting.finish(&mut collector, from, to).await;
     (setting, collector)
