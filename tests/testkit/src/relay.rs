@@ -2,10 +2,14 @@
 //!
 //! A line counts once the relay's application has read it to its end; what the kernel or TLS still held when a connection
 //! ended does not count, nor does the beginning of a line.
+//!
+//! The collector's own messages come on connections of their own, which are told apart by their first line and kept apart: they are not
+//! among the records, lines and connections, and the behaviours that are asked for are for the others.
 
 mod behaviour;
 mod connection;
 mod line;
+mod opening;
 mod process;
 mod reading;
 mod unpacking;
@@ -28,7 +32,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 pub use behaviour::Behaviour;
-pub use line::{Format, check};
+pub use line::{Format, Line, Message, check};
 pub use process::Process;
 pub use reading::{Connection, End, Event, Listener, read_ledger};
 
@@ -131,6 +135,8 @@ pub(crate) struct Shared {
     reading: Mutex<Reading>,
     always: Mutex<Behaviour>,
     next: Mutex<VecDeque<Behaviour>>,
+    /// On the connections of the collector's own messages.
+    to_messages: Mutex<Behaviour>,
     /// Counts the calls of [`Relay::release`].
     released: watch::Sender<u64>,
     /// Cancelled and replaced by [`Relay::close_all`].
@@ -144,6 +150,16 @@ impl Shared {
         lock(&self.next)
             .pop_front()
             .unwrap_or_else(|| lock(&self.always).clone())
+    }
+
+    /// What the next connection meets before it can show what it is for.
+    fn rebuff(&self) -> Option<Behaviour> {
+        let mut next = lock(&self.next);
+        match next.front() {
+            Some(first) if first.is_rebuff() => next.pop_front(),
+            Some(_) => None,
+            None => Some(lock(&self.always).clone()).filter(Behaviour::is_rebuff),
+        }
     }
 }
 
@@ -164,6 +180,7 @@ impl Relay {
             )?),
             always: Mutex::new(Behaviour::Normal),
             next: Mutex::default(),
+            to_messages: Mutex::new(Behaviour::Normal),
             released: watch::Sender::new(0),
             close: Mutex::default(),
             close_pause: Mutex::default(),
@@ -231,6 +248,12 @@ impl Relay {
         *lock(&self.shared.always) = behaviour;
     }
 
+    /// Connections with the collector's own messages behave so from now on. Those that are refused, or fail the handshake, do so by
+    /// what the others are told: nobody can know yet what they are for.
+    pub fn always_to_messages(&self, behaviour: Behaviour) {
+        *lock(&self.shared.to_messages) = behaviour;
+    }
+
     /// Lets connections that stall go on.
     pub fn release(&self) {
         self.shared.released.send_modify(|count| *count += 1);
@@ -296,6 +319,11 @@ impl Relay {
         lock(&self.shared.reading).lines().to_vec()
     }
 
+    /// The collector's own messages, as far as they were read to their end.
+    pub fn messages(&self) -> Vec<Message> {
+        lock(&self.shared.reading).messages().to_vec()
+    }
+
     /// What was not as it should be, with the beginning of the line.
     pub fn violations(&self) -> Vec<String> {
         lock(&self.shared.reading).violations().to_vec()
@@ -303,7 +331,12 @@ impl Relay {
 
     /// The connections so far, in the order of their coming.
     pub fn connections(&self) -> Vec<Connection> {
-        lock(&self.shared.reading).connections().to_vec()
+        lock(&self.shared.reading).connections(false)
+    }
+
+    /// The connections so far with the collector's own messages, in the order of their coming.
+    pub fn message_connections(&self) -> Vec<Connection> {
+        lock(&self.shared.reading).connections(true)
     }
 
     /// Calls this for each line and each connection's end, from now on.

@@ -48,6 +48,11 @@ pub enum Behaviour {
 }
 
 impl Behaviour {
+    /// Whether it comes before anything can be read.
+    pub(super) fn is_rebuff(&self) -> bool {
+        matches!(self, Behaviour::Refuse | Behaviour::FailHandshake)
+    }
+
     /// The bytes after which something other than reading happens.
     pub(super) fn turning_point(&self) -> u64 {
         match self {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::behaviour::Behaviour;
+use super::opening::Opening;
 use super::reading::End;
 use super::unpacking::Unpacking;
 use super::wire::Wire;
@@ -27,32 +28,52 @@ const ALERT: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x28];
 
 /// Serves one connection as the relay was told.
 pub(super) async fn serve(stream: TcpStream, acceptor: Option<TlsAcceptor>, shared: Arc<Shared>) {
-    let behaviour = shared.behaviour();
+    let rebuff = shared.rebuff();
     let close = lock(&shared.close).clone();
-    let number = lock(&shared.reading).begin(behaviour.clone());
+    let begin =
+        |behaviour: &Behaviour, messages| lock(&shared.reading).begin(behaviour.clone(), messages);
     let mut tail = Vec::new();
-    let end = match Handle::of(stream) {
-        Err(error) => End::NoHandshake(error.to_string()),
-        Ok((stream, handle)) => match handshake(stream, acceptor, &behaviour, &handle).await {
-            Err(error) => End::NoHandshake(error.to_string()),
-            Ok(stream) => {
-                let (version, name) = stream.session();
-                lock(&shared.reading).handshake(number, version, name);
-                Session {
-                    stream,
-                    handle,
-                    behaviour,
-                    shared: &shared,
-                    number,
-                    close,
-                    tail: &mut tail,
-                    bytes: 0,
-                    unpacking: Unpacking::default(),
-                }
-                .run()
-                .await
-            }
-        },
+    let greeted = match Handle::of(stream) {
+        Err(error) => Err(error),
+        Ok((stream, handle)) => {
+            let meeting = rebuff.clone().unwrap_or(Behaviour::Normal);
+            let stream = handshake(stream, acceptor, &meeting, &handle).await;
+            stream.map(|stream| (stream, handle))
+        }
+    };
+    let (number, end) = match greeted {
+        Err(error) => {
+            let behaviour = rebuff.unwrap_or_else(|| shared.behaviour());
+            (
+                begin(&behaviour, false),
+                End::NoHandshake(error.to_string()),
+            )
+        }
+        Ok((mut stream, handle)) => {
+            let opening = Opening::read(&mut stream, &close).await;
+            let messages = opening.is_of_messages();
+            let behaviour = if messages {
+                lock(&shared.to_messages).clone()
+            } else {
+                shared.behaviour()
+            };
+            let number = begin(&behaviour, messages);
+            let (version, name) = stream.session();
+            lock(&shared.reading).handshake(number, version, name);
+            let session = Session {
+                stream,
+                opening,
+                handle,
+                behaviour,
+                shared: &shared,
+                number,
+                close,
+                tail: &mut tail,
+                bytes: 0,
+                unpacking: Unpacking::default(),
+            };
+            (number, session.run().await)
+        }
     };
     lock(&shared.reading).end(number, tail.len(), end);
 }
@@ -87,6 +108,7 @@ async fn handshake(
 
 struct Session<'a> {
     stream: Wire,
+    opening: Opening,
     handle: Handle,
     behaviour: Behaviour,
     shared: &'a Shared,
@@ -117,7 +139,7 @@ impl Session<'_> {
                 biased;
                 () = close.cancelled() => return self.close_unread_in_order().await,
                 () = sleep(idle) => return self.close_in_order().await,
-                length = self.stream.read(&mut buffer[..most]) => length,
+                length = self.opening.then(&mut self.stream, &mut buffer[..most]) => length,
             };
             match length {
                 Ok(0) => {
@@ -184,7 +206,9 @@ impl Session<'_> {
             }
             Behaviour::CloseUnread { .. } => {
                 // Nothing more may come; then this is an ordinary close.
-                let _ = timeout(PATIENCE, self.stream.socket().peek(&mut [0; 1])).await;
+                if self.opening.is_done() {
+                    let _ = timeout(PATIENCE, self.stream.socket().peek(&mut [0; 1])).await;
+                }
                 return Some(End::RelayClosed);
             }
             Behaviour::CloseAfter(_) => return Some(self.close_in_order().await),

@@ -1,5 +1,5 @@
 //! The format of a line: `<14>YYYY-MM-DD HH:MM:SS.mmm host tag: {json}`, or `<14>Mon DD HH:MM:SS fqdn tag: {json}` for plain syslog; the last
-//! key is `@devo_pulling_id` in both.
+//! key is `@devo_pulling_id` in both. The collector's own messages come in the same form, under a tag of their own.
 
 use chrono::NaiveDateTime;
 
@@ -26,12 +26,33 @@ impl Format {
     }
 }
 
-/// The report and the record of a line (without its end of line).
+/// What a line holds.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A record of a report.
+    Record(Report, Identity),
+    /// A message of the collector's own.
+    Message(Message),
+}
+
+/// A message of the collector's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The last part of its tag.
+    pub level: String,
+    /// Its content.
+    pub content: serde_json::Value,
+}
+
+/// What the tags of the collector's own messages begin with; a level follows.
+pub(super) const MESSAGES: &str = "devo.collectors.out.local.";
+
+/// What a line holds (without its end).
 ///
 /// # Errors
 ///
 /// Says what is not as it should be.
-pub fn check(format: Format, line: &[u8]) -> Result<(Report, Identity), String> {
+pub fn check(format: Format, line: &[u8]) -> Result<Line, String> {
     let line = std::str::from_utf8(line).map_err(|error| format!("not UTF-8: {error}"))?;
     let rest = line
         .strip_prefix("<14>")
@@ -48,7 +69,14 @@ pub fn check(format: Format, line: &[u8]) -> Result<(Report, Identity), String> 
         return Err(format!("host name `{host}`"));
     }
     let (tag, content) = rest.split_once(": ").ok_or("no tag")?;
+    if let Some(level) = tag.strip_prefix(MESSAGES) {
+        return message(level, content).map(Line::Message);
+    }
     let report = Report::by_tag(tag).ok_or_else(|| format!("unknown tag `{tag}`"))?;
+    record(content).map(|identity| Line::Record(report, identity))
+}
+
+fn record(content: &str) -> Result<Identity, String> {
     if !content.starts_with('{') || !content.ends_with('}') {
         return Err("the content is not one JSON object, or has white space around it".to_owned());
     }
@@ -65,7 +93,51 @@ pub fn check(format: Format, line: &[u8]) -> Result<(Report, Identity), String> 
     if let Some((key, _)) = known.iter().find(|(key, _)| own(key)) {
         return Err(format!("the key {key} out of place"));
     }
-    Ok((report, Identity::of_fields(&fields)))
+    Ok(Identity::of_fields(&fields))
+}
+
+/// A message of this level: all that is always known is there, and nothing that is not known of.
+fn message(level: &str, content: &str) -> Result<Message, String> {
+    const ALWAYS: [&str; 6] = [
+        "msg",
+        "time",
+        "level",
+        "collector_name",
+        "collector_version",
+        "module_name",
+    ];
+    const SOMETIMES: [&str; 4] = [
+        "collector_image",
+        "input_name",
+        "service_name",
+        "output_name",
+    ];
+    let value: serde_json::Value =
+        serde_json::from_str(content).map_err(|error| format!("a message: {error}"))?;
+    let object = value.as_object().ok_or("a message that is no object")?;
+    if let Some(key) = ALWAYS.iter().find(|key| !object.contains_key(**key)) {
+        return Err(format!("a message without `{key}`"));
+    }
+    for (key, value) in object {
+        let known = ALWAYS.iter().chain(&SOMETIMES).any(|known| known == key);
+        if !known || value.as_str().is_none_or(str::is_empty) {
+            return Err(format!("a message with {key}: {value}"));
+        }
+    }
+    if !matches!(level, "error" | "warning" | "info" | "debug")
+        || !object["level"]
+            .as_str()
+            .is_some_and(|own| own.eq_ignore_ascii_case(level))
+    {
+        return Err(format!(
+            "a message of the level {} as {level}",
+            object["level"]
+        ));
+    }
+    Ok(Message {
+        level: level.to_owned(),
+        content: value,
+    })
 }
 
 fn is_digits(value: &str) -> bool {
@@ -84,14 +156,34 @@ mod tests {
 
     #[test]
     fn a_line_in_format_is_its_report_and_record() {
-        let (report, identity) = check(Format::Devo, GOOD.as_bytes()).unwrap();
+        let Line::Record(report, identity) = check(Format::Devo, GOOD.as_bytes()).unwrap() else {
+            panic!("no record");
+        };
         assert_eq!(report, Report::DlpDetections);
         assert_eq!(identity, Identity::of(r#"{"A":1,"Index":3}"#).unwrap());
         let environment = GOOD.replace("\"@devo_p", r#""@devo_environment":"prod","@devo_p"#);
         assert_eq!(
             check(Format::Devo, environment.as_bytes()).unwrap(),
-            (report, identity)
+            Line::Record(report, identity)
         );
+    }
+
+    #[test]
+    fn a_message_is_told_from_a_record_by_its_tag_and_has_all_its_keys() {
+        const MESSAGE: &str = r#"<14>2026-11-22 14:40:52.290 h devo.collectors.out.local.info: {"msg":"m","time":"t","level":"INFO","collector_name":"c","collector_version":"1","module_name":"x"}"#;
+        let checked = check(Format::Devo, MESSAGE.as_bytes()).unwrap();
+        assert!(matches!(checked, Line::Message(message) if message.level == "info"));
+        for (from, to) in [
+            ("local.info", "local.error"),
+            ("local.info", "local.fatal"),
+            (r#""msg":"m","#, ""),
+            (r#""msg":"m","#, r#""msg":1,"#),
+            (r#""msg":"m","#, r#""msg":"m","more":"x","#),
+        ] {
+            let line = MESSAGE.replacen(from, to, 1);
+            assert_ne!(line, MESSAGE);
+            assert!(check(Format::Devo, line.as_bytes()).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::behaviour::Behaviour;
-use super::line::{Format, check};
+use super::line::{Format, Line, Message, check};
 use crate::records::Records;
 use crate::report::Report;
 
@@ -33,7 +33,9 @@ pub enum End {
 pub struct Connection {
     /// What the relay was told to do.
     pub behaviour: Behaviour,
-    /// Lines read to their end.
+    /// It is for the collector's own messages.
+    pub messages: bool,
+    /// Lines read to their end, without messages.
     pub lines: u64,
     /// Bytes read, after decryption and unpacking.
     pub bytes: u64,
@@ -75,6 +77,7 @@ pub(crate) struct Reading {
     records: Records,
     count: u64,
     lines: Vec<String>,
+    messages: Vec<Message>,
     violations: Vec<String>,
     connections: Vec<Connection>,
     ledger: Option<File>,
@@ -96,6 +99,7 @@ impl Reading {
             records: Records::default(),
             count: 0,
             lines: Vec::new(),
+            messages: Vec::new(),
             violations: Vec::new(),
             connections: Vec::new(),
             ledger: ledger.map(open).transpose()?,
@@ -104,9 +108,10 @@ impl Reading {
     }
 
     /// Notes a new connection; its number is what the rest is noted under.
-    pub(crate) fn begin(&mut self, behaviour: Behaviour) -> usize {
+    pub(crate) fn begin(&mut self, behaviour: Behaviour, messages: bool) -> usize {
         self.connections.push(Connection {
             behaviour,
+            messages,
             lines: 0,
             bytes: 0,
             gzip: false,
@@ -154,11 +159,15 @@ impl Reading {
     }
 
     fn line(&mut self, connection: usize, line: &[u8]) {
-        self.connections[connection].lines += 1;
-        self.count += 1;
         let text = String::from_utf8_lossy(line);
-        match check(self.format, line) {
-            Ok((report, identity)) => {
+        let checked = check(self.format, line);
+        if !matches!(checked, Ok(Line::Message(_))) {
+            self.connections[connection].lines += 1;
+            self.count += 1;
+        }
+        match checked {
+            Ok(Line::Message(message)) => self.messages.push(message),
+            Ok(Line::Record(report, identity)) => {
                 self.records
                     .add(report, identity, self.keep_lines.then_some(&text));
                 self.tell(&Event::Line {
@@ -181,7 +190,9 @@ impl Reading {
         self.connections[connection].partial = partial as u64;
         self.connections[connection].end = end;
         let ended = self.connections[connection].clone();
-        self.tell(&Event::Ended(&ended));
+        if !ended.messages {
+            self.tell(&Event::Ended(&ended));
+        }
     }
 
     fn tell(&mut self, event: &Event<'_>) {
@@ -210,12 +221,20 @@ impl Reading {
         &self.violations
     }
 
-    pub(crate) fn connections(&self) -> &[Connection] {
-        &self.connections
+    pub(crate) fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// Those with messages, or the others.
+    pub(crate) fn connections(&self, messages: bool) -> Vec<Connection> {
+        let all = self.connections.iter();
+        all.filter(|one| one.messages == messages)
+            .cloned()
+            .collect()
     }
 }
 
-/// Reads the ledger that a relay left behind: its records, and what violates the format. A last line without an end was
+/// Reads the ledger that a relay left behind: its records, without messages, and what violates the format. A last line without an end was
 /// being written as the relay died, and does not count.
 pub fn read_ledger(format: Format, path: &Path) -> Result<(Records, Vec<String>)> {
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -224,7 +243,8 @@ pub fn read_ledger(format: Format, path: &Path) -> Result<(Records, Vec<String>)
     while reader.read_until(b'\n', &mut line)? > 0 {
         if line.pop() == Some(b'\n') {
             match check(format, &line) {
-                Ok((report, identity)) => {
+                Ok(Line::Message(_)) => {}
+                Ok(Line::Record(report, identity)) => {
                     records.add(report, identity, Some(&String::from_utf8_lossy(&line)));
                 }
                 Err(violation) => violations.push(violation),
@@ -244,7 +264,7 @@ mod tests {
     #[test]
     fn only_lines_read_to_their_end_count() {
         let mut reading = Reading::new(Format::Devo, true, None).unwrap();
-        let connection = reading.begin(Behaviour::Normal);
+        let connection = reading.begin(Behaviour::Normal, false);
         let mut tail = Vec::new();
         let text = LINE.repeat(2);
         for bytes in text.as_bytes()[..text.len() - 1].chunks(7) {
@@ -252,7 +272,7 @@ mod tests {
         }
         assert_eq!((reading.count(), reading.records().total()), (1, 1));
         reading.end(connection, tail.len(), End::RelayClosed);
-        let connection = &reading.connections()[0];
+        let connection = &reading.connections(false)[0];
         assert_eq!(
             (connection.lines, connection.partial),
             (1, LINE.len() as u64 - 1)
@@ -265,7 +285,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger");
         let mut reading = Reading::new(Format::Devo, false, Some(&path)).unwrap();
-        let connection = reading.begin(Behaviour::Normal);
+        let connection = reading.begin(Behaviour::Normal, false);
         let mut tail = Vec::new();
         reading.read(
             connection,
