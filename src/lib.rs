@@ -21,6 +21,7 @@
 //! - [`ledger`]: what is confirmed, on disk
 //! - [`monitoring`]: what each service and output is doing, as metrics, health and status
 //! - [`check`]: whether all will work, told before the first record · [`state`]: the state by hand
+//! - [`log`]: what is said, on standard error
 //! - [`privileges`]: giving up root · [`signal`]: what stops the collector · [`memory`]: what a backlog has taken, kept and given back
 //!
 //! # The invariants
@@ -39,6 +40,7 @@ pub mod client;
 pub mod config;
 pub mod ledger;
 pub mod limiter;
+pub mod log;
 pub mod memory;
 pub mod monitoring;
 pub mod privileges;
@@ -152,7 +154,7 @@ pub async fn run(
                 }
             };
             let span = tracing::info_span!("service", input = input.name, name);
-            match open() {
+            match span.in_scope(&open) {
                 Ok(opened) => {
                     services.spawn(opened.run().instrument(span));
                 }

@@ -2,7 +2,6 @@
 
 mod command;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -12,9 +11,8 @@ use command::Command;
 use exchange_reports_collector::config::{self, Config, Named, Persistence, Source};
 use exchange_reports_collector::ledger::StateFolder;
 use exchange_reports_collector::privileges::{self, DeniedFiles};
-use exchange_reports_collector::{prepare, run, signal};
+use exchange_reports_collector::{log, prepare, run, signal};
 use tracing::{debug, error, info, warn};
-use tracing_subscriber::EnvFilter;
 
 /// The exit status for a configuration that cannot be run (`EX_CONFIG` of sysexits).
 const BAD_CONFIGURATION: u8 = 78;
@@ -64,7 +62,7 @@ fn main() -> ExitCode {
     }
     let validate = arguments.validate.then_some(Command::Check { json: false });
     if let Some(command) = arguments.command.or(validate) {
-        log_to_stderr("error");
+        log::start("error", None);
         return command.carry_out(&source, loaded).unwrap_or_else(|error| {
             error!("{error:#}");
             ExitCode::FAILURE
@@ -73,16 +71,17 @@ fn main() -> ExitCode {
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(mistakes) => {
-            log_to_stderr(INFO);
+            log::start(INFO, None);
             error!("the configuration cannot be run; nothing was started\n{mistakes}");
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
-    log_to_stderr(if loaded.config.globals.debug {
+    let default = if loaded.config.globals.debug {
         DEBUG
     } else {
         INFO
-    });
+    };
+    log::start(default, None);
     info!(version = env!("CARGO_PKG_VERSION"), configuration = %source, "starting");
     if arguments.config.is_some() && matches!(source, Source::Hosted { .. }) {
         warn!("`--config` is not used: the files of a hosted instance are there, and they win");
@@ -145,20 +144,12 @@ fn collect(config: Config) -> Result<(), Failure> {
         .context("cannot start the runtime")
         .map_err(Failure::Running)?;
     let result = runtime.block_on(async {
-        let stop = signal::stop().context("cannot catch signals")?;
-        run(prepared, state.path(), stop).await
+        let stop = signal::stop().context("cannot catch signals");
+        let stop = stop.map_err(Failure::Running)?;
+        let result = run(prepared, state.path(), stop).await;
+        result.map_err(Failure::Running)
     });
     // A disk or a name server that hangs must not hold up the end.
     runtime.shutdown_background();
-    result.map_err(Failure::Running)
-}
-
-fn log_to_stderr(default: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    log.with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    result
 }

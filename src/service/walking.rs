@@ -59,15 +59,30 @@ impl Pull {
     }
 
     pub(super) fn log(&self, window: Window) {
+        let seconds = self.begun.elapsed().as_secs_f64();
         info!(
             %window,
             requests = self.requests,
             received = self.received,
             filtered = self.received - self.delivered,
             delivered = self.delivered,
-            seconds = format_args!("{:.3}", self.begun.elapsed().as_secs_f32()),
+            seconds = format_args!("{seconds:.3}"),
+            per_second = format_args!("{:.1}", rate(self.delivered, seconds)),
             "window delivered"
         );
+    }
+}
+
+/// So many a second; 0 where there was no time.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "an average that is off by a billionth will do"
+)]
+fn rate(records: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 {
+        records as f64 / seconds
+    } else {
+        0.0
     }
 }
 

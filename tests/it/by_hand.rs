@@ -31,7 +31,10 @@ impl Told {
     /// The error, where the command had to fail.
     fn error(self) -> String {
         assert_eq!(self.code, 1, "{}", self.text);
-        let (_, error) = self.text.split_once("ERROR ").unwrap();
+        let (_, error) = self
+            .text
+            .split_once("ERROR MainProcess::MainThread -> ")
+            .unwrap();
         error.to_owned()
     }
 }

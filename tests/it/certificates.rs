@@ -45,7 +45,9 @@ async fn expect_all(setting: &Setting, mut collector: Collector) {
 /// The log's error without its time, and without the folder's place on this machine.
 fn told(setting: &Setting, line: &str) -> String {
     let folder = setting.folder.path().display().to_string();
-    let (_, message) = line.split_once("ERROR ").unwrap_or(("", line));
+    let (_, message) = line
+        .split_once("ERROR MainProcess::MainThread -> ")
+        .unwrap_or(("", line));
     message.replace(&folder, "")
 }
 

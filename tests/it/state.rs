@@ -373,7 +373,7 @@ async fn only_a_new_value_of_reset_persistence_auth_clears_the_state() {
     collector.wait_for("collecting", PATIENCE).await.unwrap();
     stop(&mut collector).await;
     let form = |instant: DateTime<Utc>| instant.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let skipped = format!("skipped=\"{}..{}\"", form(cursor), form(start));
+    let skipped = format!("skipped={}..{}", form(cursor), form(start));
     assert!(line.contains("WARN") && line.contains(&skipped), "{line}");
     assert_eq!(setting.cursor(Report::MessageTrace), Some(start));
 }
