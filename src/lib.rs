@@ -21,7 +21,7 @@
 //! - [`ledger`]: what is confirmed, on disk
 //! - [`monitoring`]: what each service and output is doing, as metrics, health and status
 //! - [`check`]: whether all will work, told before the first record · [`state`]: the state by hand
-//! - [`log`]: what is said, on standard error
+//! - [`log`]: what is said, on standard error · [`messages`]: the same, to Devo
 //! - [`privileges`]: giving up root · [`signal`]: what stops the collector · [`memory`]: what a backlog has taken, kept and given back
 //!
 //! # The invariants
@@ -42,6 +42,7 @@ pub mod ledger;
 pub mod limiter;
 pub mod log;
 pub mod memory;
+pub mod messages;
 pub mod monitoring;
 pub mod privileges;
 pub mod record;

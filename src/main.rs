@@ -10,6 +10,7 @@ use clap::Parser;
 use command::Command;
 use exchange_reports_collector::config::{self, Config, Named, Persistence, Source};
 use exchange_reports_collector::ledger::StateFolder;
+use exchange_reports_collector::messages::Messages;
 use exchange_reports_collector::privileges::{self, DeniedFiles};
 use exchange_reports_collector::{log, prepare, run, signal};
 use tracing::{debug, error, info, warn};
@@ -81,7 +82,8 @@ fn main() -> ExitCode {
     } else {
         INFO
     };
-    log::start(default, None);
+    let (messages, listener) = Messages::of(&loaded.config);
+    log::start(default, Some(listener));
     info!(version = env!("CARGO_PKG_VERSION"), configuration = %source, "starting");
     if arguments.config.is_some() && matches!(source, Source::Hosted { .. }) {
         warn!("`--config` is not used: the files of a hosted instance are there, and they win");
@@ -92,7 +94,7 @@ fn main() -> ExitCode {
     for note in &loaded.notes {
         debug!("{note}");
     }
-    match collect(loaded.config) {
+    match collect(loaded.config, messages) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(error)) => {
             error!("{error:#}");
@@ -102,6 +104,7 @@ fn main() -> ExitCode {
             error!("{error:#}");
             ExitCode::FAILURE
         }
+        Err(Failure::Told) => ExitCode::FAILURE,
     }
 }
 
@@ -111,9 +114,11 @@ enum Failure {
     Configuration(anyhow::Error),
     /// Anything else.
     Running(anyhow::Error),
+    /// Anything else, of which the log tells already, so that the outputs hear of it too.
+    Told,
 }
 
-fn collect(config: Config) -> Result<(), Failure> {
+fn collect(config: Config, messages: Messages) -> Result<(), Failure> {
     let state =
         StateFolder::of(&config.globals.state).map_err(|error| Failure::Running(error.into()))?;
     if config.globals.state == Persistence::Memory {
@@ -146,8 +151,14 @@ fn collect(config: Config) -> Result<(), Failure> {
     let result = runtime.block_on(async {
         let stop = signal::stop().context("cannot catch signals");
         let stop = stop.map_err(Failure::Running)?;
+        let messengers = messages.deliver();
         let result = run(prepared, state.path(), stop).await;
-        result.map_err(Failure::Running)
+        let result = result.map_err(|error| {
+            error!("{error:#}");
+            Failure::Told
+        });
+        messengers.close().await;
+        result
     });
     // A disk or a name server that hangs must not hold up the end.
     runtime.shutdown_background();

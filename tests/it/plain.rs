@@ -8,7 +8,7 @@ use testkit::relay::{self, Behaviour, TlsVersions};
 use testkit::report::Report;
 
 use crate::figures::compared;
-use crate::setting::{PATIENCE, Setting, log, stop};
+use crate::setting::{PATIENCE, Setting, log, printed_records, stop};
 
 /// Some 5.5 MB of lines, in three windows.
 const ROWS: u32 = 9_000;
@@ -116,7 +116,7 @@ async fn beside_a_relay_with_tls_and_the_console_each_gets_everything_once() {
     setting.expect_exactly(&expected, &collector);
     let verdict = compared(&expected, &with_tls.records(), 0);
     assert!(verdict.is_exact(), "{verdict}\n{}", log(&collector));
-    let printed = collector.output();
+    let printed = printed_records(&collector);
     assert_eq!(printed.len() as u64, expected.total());
     assert!(printed[0].contains("message_content"), "{}", printed[0]);
 }

@@ -254,6 +254,13 @@ pub(crate) fn log(collector: &Collector) -> String {
     lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
+/// What the collector has printed, without messages of its own.
+pub(crate) fn printed_records(collector: &Collector) -> Vec<String> {
+    let mut printed = collector.output();
+    printed.retain(|line| !line.contains(r#""message_tag": "devo.collectors.out.local."#));
+    printed
+}
+
 /// The program under test.
 pub(crate) fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_exchange-reports-collector"))

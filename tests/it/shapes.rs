@@ -5,7 +5,7 @@ use testkit::collector::{Config, Output};
 use testkit::report::{Aggregate, Report};
 use testkit::service::{Backlog, LinkForm, Options, Shape};
 
-use crate::setting::{Setting, stop};
+use crate::setting::{Setting, printed_records, stop};
 
 const ROWS: u32 = 4_500;
 
@@ -109,7 +109,7 @@ async fn several_threads_and_the_console_deliver_the_same() {
     let expected = setting.existing(Report::MessageTrace, from, to);
     setting.expect_exactly(&expected, &collector);
     let mut printed = testkit::records::Records::default();
-    for line in collector.output() {
+    for line in printed_records(&collector) {
         let object: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(object["message_tag"], Report::MessageTrace.tag());
         assert!(object["message_timestamp"].is_string(), "{line}");

@@ -1,0 +1,104 @@
+//! One output's queue of messages: bounded, and nobody ever waits at its inlet.
+//!
+//! It keeps the oldest: the first messages of an outage say what has happened. Its second half is kept free for warnings and errors.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::mpsc;
+use tracing::Level;
+
+use super::message::Message;
+
+/// The most messages that wait; with the bound on a message's text, some megabytes at the very most, and usually a third of one.
+pub(super) const MESSAGES_MAX: usize = 1_000;
+
+/// Where messages come in.
+pub(super) struct Inlet {
+    messages: mpsc::Sender<Arc<Message>>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// Where they go out.
+pub(super) struct Outlet {
+    messages: mpsc::Receiver<Arc<Message>>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// An empty queue.
+pub(super) fn queue() -> (Inlet, Outlet) {
+    let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
+    let dropped = Arc::new(AtomicU64::new(0));
+    let inlet = Inlet {
+        messages: sender,
+        dropped: Arc::clone(&dropped),
+    };
+    let outlet = Outlet {
+        messages: receiver,
+        dropped,
+    };
+    (inlet, outlet)
+}
+
+impl Inlet {
+    /// Adds a message if there is room for one of its level, and counts it otherwise. Returns at once.
+    pub(super) fn add(&self, message: &Arc<Message>) {
+        let grave = message.level <= Level::WARN;
+        let room = grave || self.messages.capacity() > MESSAGES_MAX / 2;
+        if !room || self.messages.try_send(Arc::clone(message)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Outlet {
+    /// The next message; waits for it. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<Arc<Message>> {
+        self.messages.recv().await
+    }
+
+    /// The next message, if there is one already.
+    pub(super) fn waiting(&mut self) -> Option<Arc<Message>> {
+        self.messages.try_recv().ok()
+    }
+
+    /// How many messages were dropped since this was last asked.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.swap(0, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(level: Level, nth: usize) -> Arc<Message> {
+        Arc::new(Message {
+            time: chrono::Utc::now(),
+            level,
+            tag: "",
+            content: nth.to_string(),
+        })
+    }
+
+    #[test]
+    fn the_oldest_stay_and_half_of_the_room_is_for_what_is_grave() {
+        let (inlet, mut outlet) = queue();
+        for nth in 0..700 {
+            inlet.add(&message(Level::INFO, nth));
+        }
+        assert_eq!(outlet.dropped(), 200);
+        for nth in 700..1_300 {
+            inlet.add(&message(Level::WARN, nth));
+        }
+        assert_eq!((outlet.dropped(), outlet.dropped()), (100, 0));
+        let mut kept: Vec<usize> = Vec::new();
+        while let Some(message) = outlet.waiting() {
+            kept.push(message.content.parse().unwrap());
+        }
+        let expected: Vec<usize> = (0..500).chain(700..1_200).collect();
+        assert_eq!(kept, expected);
+        inlet.add(&message(Level::DEBUG, 0));
+        assert!(outlet.waiting().is_some() && outlet.dropped() == 0);
+    }
+}
