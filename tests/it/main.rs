@@ -18,6 +18,7 @@ mod figures;
 mod gzip;
 mod image;
 mod in_memory;
+mod logging;
 mod messages;
 mod monitoring;
 mod network;

@@ -1,4 +1,4 @@
-//! Nothing that the collector prints holds a secret, whatever goes wrong, at the highest level of its log.
+//! Nothing that the collector prints, or tells Devo of itself, holds a secret, whatever goes wrong, at the highest level of its log.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,9 +40,12 @@ fn start(setting: &Setting) -> Collector {
     .unwrap()
 }
 
-/// Asserts that all of the collector's output is free of secrets, also of the collector's own key and of those given.
+/// Asserts that all of the collector's output, and the messages that the relay has read, are free of secrets, also of the collector's own key and of those given.
 fn check(setting: &Setting, collector: &Collector, keys: &[&str]) {
-    let output = [collector.log(), collector.output()].concat().join("\n");
+    let messages = setting.relay.messages();
+    let messages = messages.iter().map(|one| one.content.to_string());
+    let output = [collector.log(), collector.output(), messages.collect()];
+    let output = output.concat().join("\n");
     let pair = BASE64_STANDARD.encode(format!("{USER}:{SECRET}"));
     let mut secrets = vec![SECRET, TOKEN, &pair];
     for key in keys.iter().chain(&[setting.pki.client.key.as_str()]) {
@@ -71,6 +74,11 @@ async fn run(setting: &Setting, told: &[&str], keys: &[&str]) {
     collector.stop(PATIENCE).await.unwrap();
     assert!(
         !collector.log_with("TRACE").is_empty(),
+        "{}",
+        log(&collector)
+    );
+    assert!(
+        setting.relay.messages().len() > 1 || told != ["window delivered"],
         "{}",
         log(&collector)
     );
