@@ -119,7 +119,12 @@ fn config(tree: &Node, now: DateTime<Utc>, findings: &Findings) -> Option<Config
     let compression = globals
         .as_ref()
         .map_or(Compression::NEVER, |globals| globals.compression);
-    let outputs = outputs::read(&file.field("outputs"), compression);
+    let statistics_period = globals
+        .as_ref()
+        .map_or(Globals::STATISTICS_PERIOD, |globals| {
+            globals.statistics_period
+        });
+    let outputs = outputs::read(&file.field("outputs"), compression, statistics_period);
     let inputs = inputs::read(&file.field("inputs"), now);
     file.warn_of_unknown();
     Some(Config {
@@ -183,6 +188,13 @@ pub struct Globals {
     pub compression: Compression,
     /// What an operator can see, and where.
     pub monitoring: Monitoring,
+    /// How often each output tells what it has been sent.
+    pub statistics_period: Duration,
+}
+
+impl Globals {
+    /// The original's default.
+    pub const STATISTICS_PERIOD: Duration = Duration::from_mins(5);
 }
 
 /// What an operator can see, and where.
@@ -244,6 +256,8 @@ pub struct Output {
     pub name: String,
     /// What kind of peer it is.
     pub kind: OutputKind,
+    /// How often it is told what it has been sent.
+    pub statistics_period: Duration,
 }
 
 /// What kind of peer an output is.

@@ -16,6 +16,8 @@ use tracing_subscriber::{EnvFilter, Registry};
 
 pub(crate) use line::levelname;
 pub(crate) use said::CRATE;
+#[cfg(test)]
+pub(crate) use said::tests::heard;
 pub use said::{Place, Said};
 
 /// A further listener to what is logged, with a filter of its own.

@@ -13,6 +13,7 @@ mod courier;
 mod disk;
 mod lines;
 mod outlet;
+mod statistics;
 mod tally;
 mod walking;
 

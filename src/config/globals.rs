@@ -1,6 +1,7 @@
 //! `globals`: the collector as a whole.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::monitoring;
 use super::names::id;
@@ -16,14 +17,16 @@ const THRESHOLDS: std::ops::RangeInclusive<f64> = -1.0..=1.1;
 /// A delivery is smaller, so that more would mean nothing.
 const MEMBER_BYTES_MAX: u32 = 1 << 30;
 
+/// What the original's SDK takes as the period of the senders' statistics.
+const STATISTICS_PERIODS_S: std::ops::RangeInclusive<u32> = 60..=1_800;
+
 /// Settings of the original's SDK that steer parts which this collector does not have.
-const FOREIGN: [&str; 7] = [
+const FOREIGN: [&str; 6] = [
     "queue_max_size_in_mb",
     "queue_max_size_in_messages",
     "queue_max_elapsed_time_in_sec",
     "queue_wrap_max_size_in_messages",
     "queue_generate_metrics",
-    "sender_stats_period_in_sec",
     "generate_collector_details",
 ];
 
@@ -44,6 +47,12 @@ pub(super) fn read(field: &Field<'_>) -> Option<Globals> {
     let state = persistence(&section.field("persistence"));
     let compression = compression(&section);
     let monitoring = monitoring::read(&section.field("monitoring"));
+    let statistics_period = section
+        .field("sender_stats_period_in_sec")
+        .number(STATISTICS_PERIODS_S, " of seconds")
+        .map_or(Globals::STATISTICS_PERIOD, |seconds| {
+            Duration::from_secs(seconds.into())
+        });
     section.note_foreign(&FOREIGN);
     section.warn_of_unknown();
     Some(Globals {
@@ -54,6 +63,7 @@ pub(super) fn read(field: &Field<'_>) -> Option<Globals> {
         state,
         compression,
         monitoring,
+        statistics_period,
     })
 }
 

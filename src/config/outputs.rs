@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::reader::{Field, Section};
 use super::words::quoted;
@@ -27,8 +28,12 @@ enum Type {
     Console,
 }
 
-/// `compression` is what `globals` ask of those outputs that the original's Devo sender serves.
-pub(super) fn read(field: &Field<'_>, compression: Compression) -> Vec<Output> {
+/// `compression` is what `globals` ask of those outputs that the original's Devo sender serves; `statistics_period` is for all.
+pub(super) fn read(
+    field: &Field<'_>,
+    compression: Compression,
+    statistics_period: Duration,
+) -> Vec<Output> {
     let Some(section) = field.section_or_empty() else {
         return Vec::new();
     };
@@ -38,7 +43,7 @@ pub(super) fn read(field: &Field<'_>, compression: Compression) -> Vec<Output> {
     let mut names = HashSet::new();
     let mut outputs = Vec::new();
     for field in section.fields() {
-        let Some(output) = output(&field, compression) else {
+        let Some(output) = output(&field, compression, statistics_period) else {
             continue;
         };
         if !names.insert(output.name.clone()) {
@@ -52,7 +57,11 @@ pub(super) fn read(field: &Field<'_>, compression: Compression) -> Vec<Output> {
     outputs
 }
 
-fn output(field: &Field<'_>, compression: Compression) -> Option<Output> {
+fn output(
+    field: &Field<'_>,
+    compression: Compression,
+    statistics_period: Duration,
+) -> Option<Output> {
     let name = names::of_key(field);
     let section = field.section_or_empty()?;
     let kind = section.field("type").required(TYPES).parse(kind_of);
@@ -64,7 +73,11 @@ fn output(field: &Field<'_>, compression: Compression) -> Option<Output> {
         Type::Platform => OutputKind::Relay(relay(config, true, compression)?),
         Type::Syslog => OutputKind::Syslog(syslog(config)?),
     };
-    Some(Output { name: name?, kind })
+    Some(Output {
+        name: name?,
+        kind,
+        statistics_period,
+    })
 }
 
 fn kind_of(text: &str) -> Result<Type, String> {

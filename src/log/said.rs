@@ -195,7 +195,7 @@ impl Visit for Facts {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::sync::{Arc, Mutex};
 
     use tracing::{error, info, info_span};
@@ -219,7 +219,7 @@ pub(super) mod tests {
     }
 
     /// What is said meanwhile, all at the same instant.
-    pub(in super::super) fn heard(say: impl FnOnce()) -> Vec<Said> {
+    pub(crate) fn heard(say: impl FnOnce()) -> Vec<Said> {
         let listening = Listening::default();
         let log = tracing_subscriber::registry().with(listening.clone());
         tracing::subscriber::with_default(log, say);

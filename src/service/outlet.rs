@@ -10,6 +10,7 @@ use tracing::Instrument;
 
 use super::Stopped;
 use super::courier::Courier;
+use super::statistics::Statistics;
 use crate::client::Page;
 use crate::config::Output;
 use crate::ledger::{Journal, Mark};
@@ -77,9 +78,18 @@ impl Outlet {
     ) -> Self {
         // One batch waits while another one is delivered and a third one is fetched.
         let (orders, queue) = mpsc::channel(1);
-        let courier = Courier::new(output, tag, host, journal, monitor, stop);
+        let statistics = Arc::new(Statistics::default());
+        let told = Arc::clone(&statistics);
+        let period = output.statistics_period;
+        let courier = Courier::new(output, tag, host, journal, monitor, statistics, stop);
         let span = tracing::info_span!("output", name = output.name);
-        let task = tokio::spawn(courier.run(queue).instrument(span));
+        let deliver = async move {
+            tokio::select! {
+                () = courier.run(queue) => {}
+                never = told.tell_each(period) => match never {},
+            }
+        };
+        let task = tokio::spawn(deliver.instrument(span));
         Outlet {
             name: output.name.clone(),
             orders,

@@ -289,3 +289,23 @@ async fn a_collector_that_cannot_run_says_so_to_devo_too() {
     assert_eq!(told.level, "error");
     stop(&mut running).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_period_tells_what_an_output_has_been_sent() {
+    let setting = setting(500).await;
+    let input = setting
+        .input()
+        .service_from(Report::MessageTrace, setting.ago(30), &[]);
+    let mut config = Config::new(input, Output::relay(setting.relay.port()));
+    // The shortest period that there is.
+    config.globals = vec![("sender_stats_period_in_sec".to_owned(), "60".to_owned())];
+    setting.folder.configure(&config).unwrap();
+    let mut collector = start(&setting, "");
+    until_told(&setting.relay, "sender statistics", &collector).await;
+    let messages = setting.relay.messages();
+    let told = first(&messages, "sender statistics");
+    assert!(text(told).contains("records=500 "), "{told:?}");
+    assert_eq!(told.content["output_name"], "devo_1");
+    assert_eq!(told.content["service_name"], Report::MessageTrace.service());
+    stop(&mut collector).await;
+}

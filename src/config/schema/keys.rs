@@ -110,12 +110,16 @@ const GLOBALS: &[Key] = &[
         Kind::Section(MONITORING),
         "Metrics, health and status: what an operator can see",
     ),
+    may(
+        "sender_stats_period_in_sec",
+        Kind::Number(60, 1_800),
+        "How often the log tells what each output has been sent, in seconds. Default: 300",
+    ),
     may("queue_max_size_in_mb", Kind::Text, FOREIGN),
     may("queue_max_size_in_messages", Kind::Text, FOREIGN),
     may("queue_max_elapsed_time_in_sec", Kind::Text, FOREIGN),
     may("queue_wrap_max_size_in_messages", Kind::Text, FOREIGN),
     may("queue_generate_metrics", Kind::Text, FOREIGN),
-    may("sender_stats_period_in_sec", Kind::Text, FOREIGN),
     may("generate_collector_details", Kind::Text, FOREIGN),
 ];
 

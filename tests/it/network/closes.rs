@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use exchange_reports_collector::config::{
-    Compression, Output, OutputKind, ReceiptPolicy, RelayOutput,
+    Compression, Globals, Output, OutputKind, ReceiptPolicy, RelayOutput,
 };
 use exchange_reports_collector::relay::{DeliveryError, Receipt, Relay as Peer, Trust};
 use testkit::collector::Folder;
@@ -160,6 +160,7 @@ fn output(folder: &Folder, address: IpAddr, port: u16) -> Output {
     };
     Output {
         name: "relay".to_owned(),
+        statistics_period: Globals::STATISTICS_PERIOD,
         kind: OutputKind::Relay(relay),
     }
 }
