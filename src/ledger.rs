@@ -9,6 +9,7 @@
 //! state/fingerprint.key               the secret that fingerprints are made with
 //! state/INPUT.ID.SERVICE/cursor       the cursor and what the last committed window saw
 //! state/INPUT.ID.SERVICE/journal.OUT  what OUT has confirmed of the unfinished window
+//! state/32 hexadecimal digits         the original collector's, which are left alone
 //! ```
 
 mod amending;
@@ -18,6 +19,7 @@ mod file;
 mod folder;
 mod journal;
 mod key;
+mod original;
 mod reading;
 
 use std::fs::{self, File, TryLockError};
@@ -30,6 +32,7 @@ pub use self::error::LedgerError;
 pub use self::folder::{MEMORY, StateFolder};
 pub use self::journal::{Journal, Mark};
 use self::key::Key;
+pub use self::original::Original;
 pub use self::reading::{Reading, ServiceFolder, probe, probe_service, services};
 use crate::record::{Fingerprint, Fingerprinter};
 use crate::window::Window;
@@ -101,6 +104,15 @@ impl StateDirectory {
             key,
             _lock: lock,
         })
+    }
+
+    /// What the original collector has left in the folder.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub fn original(&self) -> Result<Option<Original>, LedgerError> {
+        Original::find(&self.path)
     }
 
     /// The ledger of one service, with a journal for each of `outputs`.

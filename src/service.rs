@@ -125,10 +125,18 @@ impl Service {
             service: report.service,
         };
         let names: Vec<_> = outputs.iter().map(|output| output.name.as_str()).collect();
+        let original = state.original()?;
         let mut ledger = state.ledger(owner, &names)?;
         let schedule = Schedule::new(report, config.aggregate_by, config.period, config.delay);
         let tenant = tenant_of(&input.credentials);
-        let cursor = begin(&mut ledger, &schedule, config, &tenant, Utc::now())?;
+        let cursor = begin(
+            &mut ledger,
+            &schedule,
+            config,
+            &tenant,
+            original,
+            Utc::now(),
+        )?;
         monitor.opened(cursor);
         let outlets = outputs
             .iter()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Line, Verdict};
 use crate::config::{Config, Input, Persistence, ServiceConfig};
-use crate::ledger::{self, LedgerError, Owner, Reading, StateFolder};
+use crate::ledger::{self, LedgerError, Original, Owner, Reading, StateFolder};
 use crate::service::{chain, is_another_tenant, tenant_of};
 
 pub(super) fn lines(config: &Config) -> Vec<Line> {
@@ -31,12 +31,12 @@ pub(super) fn lines(config: &Config) -> Vec<Line> {
         Ok(true) => {}
     }
     let mut damaged = vec![];
-    let mut known = 0;
+    let (mut known, mut without_start) = (0, 0);
     for input in &config.inputs {
         for service in &input.services {
             match of_service(path, input, service) {
                 Ok(true) => known += 1,
-                Ok(false) => {}
+                Ok(false) => without_start += usize::from(service.start_time.is_none()),
                 Err(error) => {
                     let part = format!("state of {}: {}", input.name, service.report.service);
                     damaged.push(Line::new(part, failed(&error)));
@@ -48,8 +48,26 @@ pub(super) fn lines(config: &Config) -> Vec<Line> {
         "{shown} can be written, and no collector holds it; services that go on from it: {known}"
     );
     let mut lines = vec![Line::new(part, Verdict::Fine(text))];
+    if without_start > 0 {
+        lines.extend(taken_over(path, without_start).map(|verdict| Line::new(part, verdict)));
+    }
     lines.append(&mut damaged);
     lines
+}
+
+/// What so many services go by that have neither state nor a start, if the original has left its files.
+fn taken_over(path: &Path, services: usize) -> Option<Verdict> {
+    let original = match Original::find(path) {
+        Ok(original) => original?,
+        Err(error) => return Some(failed(&error)),
+    };
+    let format = "%Y-%m-%dT%H:%M:%SZ";
+    Some(Verdict::Doubtful(format!(
+        "the original collector's files lie there, written from {} to {}; services that begin at the first of these times, less the delay \
+         and ten minutes: {services}; what it has delivered after that comes twice",
+        original.oldest.format(format),
+        original.newest.format(format),
+    )))
 }
 
 /// Whether the service has state, which is sound and its own.

@@ -1,10 +1,10 @@
-//! Where a service begins: at its cursor, at the start that is configured, or anew after a reset.
+//! Where a service begins: at its cursor, at the start that is configured, where the original collector stopped, or anew after a reset.
 
 use chrono::{DateTime, Utc};
 use tracing::warn;
 
 use crate::config::{Credentials, ServiceConfig};
-use crate::ledger::{Cursor, Ledger, LedgerError};
+use crate::ledger::{Cursor, Ledger, LedgerError, Original};
 use crate::window::{Schedule, Window};
 
 /// Makes the first cursor, or the one after a reset, and checks that the state is this tenant's.
@@ -13,10 +13,11 @@ pub(super) fn begin(
     schedule: &Schedule,
     config: &ServiceConfig,
     tenant: &str,
+    original: Option<Original>,
     now: DateTime<Utc>,
 ) -> Result<DateTime<Utc>, LedgerError> {
     let reset = config.reset_persistence_auth.clone();
-    let start = schedule.start(config.start_time, now);
+    let mut start = schedule.start(config.start_time, now);
     if let Some(known) = ledger.cursor().cloned() {
         if reset.is_none() || reset == known.reset_persistence_auth {
             if is_another_tenant(&known.tenant, tenant) {
@@ -46,6 +47,14 @@ pub(super) fn begin(
         warn!(
             reset_persistence_auth = reset, cursor = %known.at, %start, skipped, again,
             "the state is cleared, since reset_persistence_auth has changed"
+        );
+    } else if let (Some(original), None) = (original, config.start_time) {
+        start = schedule.start(Some(original.collected(config.delay, now)), now);
+        warn!(
+            files = original.files, oldest = %original.oldest, newest = %original.newest, %start,
+            "the original collector's files lie in the state folder, so this service begins where any of its services may have stopped: when \
+             the oldest file was written, less the delay and ten minutes; what the original has delivered after that comes twice; to \
+             begin elsewhere, give `start_time`, or remove the files of services that it no longer ran"
         );
     }
     let mut cursor = Cursor::begin(start, tenant.to_owned(), reset);

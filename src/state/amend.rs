@@ -61,6 +61,7 @@ pub fn reset(
 ) -> Result<String> {
     let service = find(path, name)?;
     let state = hold(path)?;
+    let original = state.original()?;
     // State that cannot be read is what a reset is for.
     let reading = Reading::of(path, service.owner()).ok();
     let before = reading.and_then(|reading| Some(reading.cursor?.at));
@@ -74,10 +75,12 @@ pub fn reset(
             "{whole}{was} begins anew with its next start: at `start_time`, or at that moment less the delay"
         ));
     };
-    let begin = schedule(config, &service).start(configured.start_time, now);
-    let why = match configured.start_time {
-        Some(_) => "as `start_time` says",
-        None => "the present less the delay",
+    let original = original.map(|original| original.collected(configured.delay, now));
+    let begin = schedule(config, &service).start(configured.start_time.or(original), now);
+    let why = match (configured.start_time, original) {
+        (Some(_), _) => "as `start_time` says",
+        (None, Some(_)) => "as the original collector's files in the state folder say",
+        (None, None) => "the present less the delay",
     };
     let meaning = before.map_or_else(String::new, |before| meaning(before, begin));
     let begin = instant(begin);

@@ -32,3 +32,4 @@ mod setting;
 mod shapes;
 mod signing_in;
 mod state;
+mod taking_over;
