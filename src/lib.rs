@@ -76,6 +76,18 @@ const GRACE: Duration = Duration::from_secs(7);
 /// Waits before a service's state is opened again, at first and at most.
 const REOPEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
+/// When a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// When it is told to.
+    AtTheStop,
+    /// When everything is collected that was due at its start; a service that has not got on for so long is given up.
+    WhenDone {
+        /// How long a service may take over a page, a receipt, or a write to its state. A request may take ten minutes.
+        patience: Duration,
+    },
+}
+
 /// A configuration that can be run as far as that can be known before anything is started.
 pub struct Prepared {
     config: Config,
@@ -110,14 +122,16 @@ pub fn prepare(config: Config) -> anyhow::Result<Prepared> {
     Ok(Prepared { config, clients })
 }
 
-/// Collects until `stop` resolves, then confirms what is written. What is confirmed is kept in the folder `state`.
+/// Collects until `stop` resolves or the run ends by itself, then confirms what is written. What is confirmed is kept in the folder `state`.
 ///
 /// # Errors
 ///
-/// If the state folder cannot be used, no service can be started, or a service ends uninvited.
+/// If the state folder cannot be used, no service can be started, or a service ends uninvited; where the run ends when it is done, also
+/// if anything that was due is not collected.
 pub async fn run(
     prepared: Prepared,
     state: &Path,
+    ends: Ends,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     memory::keep();
@@ -130,13 +144,15 @@ pub async fn run(
     let listen = config.globals.monitoring.listen;
     let _watching = Arc::clone(&monitor).start(listen, token.clone()).await;
     let mut services = JoinSet::new();
+    let mut left_out = 0;
     for (at, (input, client)) in config.inputs.iter().zip(clients).enumerate() {
         let monitors = monitor.services_of(&input.name);
         for (nth, (service, monitor)) in input.services.iter().zip(monitors).enumerate() {
             let name = service.report.service;
             let (client, host) = (client.clone(), host.clone());
             let open = {
-                let (state, config, token) = (state.clone(), config.clone(), token.clone());
+                // Its own, since one that is given up stops alone.
+                let (state, config, token) = (state.clone(), config.clone(), token.child_token());
                 let monitor = monitor.clone();
                 move || {
                     let (input, outputs) = (&config.inputs[at], &config.outputs);
@@ -157,13 +173,14 @@ pub async fn run(
             let span = tracing::info_span!("service", input = input.name, name);
             match span.in_scope(&open) {
                 Ok(opened) => {
-                    services.spawn(opened.run().instrument(span));
+                    services.spawn(run_service(opened, ends).instrument(span));
                 }
-                Err(failure) if failure.may_pass() => {
+                Err(failure) if failure.may_pass() && ends == Ends::AtTheStop => {
                     let (monitor, stop) = (monitor.clone(), token.clone());
                     services.spawn(run_later(open, failure, monitor, stop).instrument(span));
                 }
                 Err(failure) => {
+                    left_out += 1;
                     monitor.not_opened(&service::chain(&failure), true);
                     error!(
                         input = input.name,
@@ -185,9 +202,9 @@ pub async fn run(
     );
     tokio::select! {
         () = stop => {}
-        ended = services.join_next() => {
+        ended = end_of(&mut services, ends) => {
             token.cancel();
-            bail!("a service has ended uninvited: {ended:?}");
+            return conclude(ended? + left_out);
         }
     }
     info!("stopping: what is written is confirmed");
@@ -200,6 +217,44 @@ pub async fn run(
             "stopped without the last receipts: what they would have confirmed is delivered again after the next start"
         );
     }
+    if ends != Ends::AtTheStop {
+        bail!(
+            "stopped before everything that was due was collected; the next run goes on from there"
+        );
+    }
+    Ok(())
+}
+
+/// Runs a service to the end; `false` if it has left something that was due.
+async fn run_service(service: Service, ends: Ends) -> bool {
+    match ends {
+        Ends::AtTheStop => {
+            service.run().await;
+            true
+        }
+        Ends::WhenDone { patience } => service.run_once(patience).await,
+    }
+}
+
+/// Waits until all services have ended, as they do by themselves only where the run does; returns how many have left something that was due.
+async fn end_of(services: &mut JoinSet<bool>, ends: Ends) -> anyhow::Result<usize> {
+    let mut behind = 0;
+    while let Some(ended) = services.join_next().await {
+        if ends == Ends::AtTheStop {
+            bail!("a service has ended uninvited: {ended:?}");
+        }
+        behind += usize::from(!ended.unwrap_or(false));
+    }
+    Ok(behind)
+}
+
+fn conclude(behind: usize) -> anyhow::Result<()> {
+    if behind > 0 {
+        bail!(
+            "not everything that was due is collected; services that the log tells why: {behind}"
+        );
+    }
+    info!("everything that was due is collected and confirmed");
     Ok(())
 }
 
@@ -209,7 +264,7 @@ async fn run_later(
     mut failure: LedgerError,
     monitor: Arc<ServiceMonitor>,
     stop: CancellationToken,
-) {
+) -> bool {
     let mut backoff = Backoff::new(REOPEN.0, REOPEN.1);
     loop {
         let wait = backoff.next(rand::random());
@@ -220,10 +275,10 @@ async fn run_later(
             .await
             .is_none()
         {
-            return;
+            return true;
         }
         match open() {
-            Ok(service) => return service.run().await,
+            Ok(service) => return run_service(service, Ends::AtTheStop).await,
             Err(again) => failure = again,
         }
     }

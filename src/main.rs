@@ -3,6 +3,7 @@
 mod command;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use chrono::Utc;
@@ -12,7 +13,7 @@ use exchange_reports_collector::config::{self, Config, Named, Persistence, Sourc
 use exchange_reports_collector::ledger::StateFolder;
 use exchange_reports_collector::messages::Messages;
 use exchange_reports_collector::privileges::{self, DeniedFiles};
-use exchange_reports_collector::{log, prepare, run, signal};
+use exchange_reports_collector::{Ends, log, prepare, run, signal};
 use tracing::{debug, error, info, warn};
 
 /// The exit status for a configuration that cannot be run (`EX_CONFIG` of sysexits).
@@ -40,6 +41,15 @@ struct Arguments {
     /// Keep state in memory, whatever the configuration says: the next start knows nothing of what was delivered
     #[arg(long)]
     no_save_state: bool,
+    /// Collect what is due now, confirm it, and end: with status 0 if all of it is delivered, else 1
+    ///
+    /// For cron and the like. A service that only a person can help (refused credentials, a missing right) is given up at once, and one that
+    /// gets no page and no receipt for the time of `--give-up-after` is too; what is due of it is left for the next run. The others go on.
+    #[arg(long)]
+    once: bool,
+    /// How long a run that ends by itself waits for a service that does not get on; a single request may take 600
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..))]
+    give_up_after: u64,
     /// The same as the command `check`
     #[arg(long)]
     validate: bool,
@@ -94,7 +104,13 @@ fn main() -> ExitCode {
     for note in &loaded.notes {
         debug!("{note}");
     }
-    match collect(loaded.config, messages) {
+    let ends = if arguments.once {
+        let patience = Duration::from_secs(arguments.give_up_after);
+        Ends::WhenDone { patience }
+    } else {
+        Ends::AtTheStop
+    };
+    match collect(loaded.config, ends, messages) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(error)) => {
             error!("{error:#}");
@@ -118,7 +134,7 @@ enum Failure {
     Told,
 }
 
-fn collect(config: Config, messages: Messages) -> Result<(), Failure> {
+fn collect(config: Config, ends: Ends, messages: Messages) -> Result<(), Failure> {
     let state =
         StateFolder::of(&config.globals.state).map_err(|error| Failure::Running(error.into()))?;
     if config.globals.state == Persistence::Memory {
@@ -152,7 +168,7 @@ fn collect(config: Config, messages: Messages) -> Result<(), Failure> {
         let stop = signal::stop().context("cannot catch signals");
         let stop = stop.map_err(Failure::Running)?;
         let messengers = messages.deliver();
-        let result = run(prepared, state.path(), stop).await;
+        let result = run(prepared, state.path(), ends, stop).await;
         let result = result.map_err(|error| {
             error!("{error:#}");
             Failure::Told

@@ -12,6 +12,7 @@ mod clock;
 mod courier;
 mod disk;
 mod lines;
+mod once;
 mod outlet;
 mod statistics;
 mod tally;
@@ -171,16 +172,27 @@ impl Service {
 
     /// Collects until the collector stops, and then confirms what is written.
     pub async fn run(mut self) {
+        self.say_where_it_starts();
+        // It returns at the stop only.
+        self.collect_what_comes().await.ok();
+        self.close().await;
+    }
+
+    fn say_where_it_starts(&self) {
         let cursor = self.cursor();
         let lag = self.schedule.lag(cursor, Utc::now());
         info!(%cursor, lag_hours = lag.num_hours(), "started");
-        let Err(Stopped) = self.collect_for_ever().await;
+    }
+
+    /// What is written is confirmed.
+    async fn close(self) {
         for outlet in self.outlets {
             outlet.close().await;
         }
     }
 
-    async fn collect_for_ever(&mut self) -> Result<std::convert::Infallible, Stopped> {
+    /// Collects until the collector stops; where the clock is held, until everything that is due by it is committed.
+    async fn collect_what_comes(&mut self) -> Result<(), Stopped> {
         loop {
             let (cursor, now) = (self.cursor(), self.clock.now());
             let oldest = self.schedule.oldest(self.clock.theirs());
@@ -198,6 +210,7 @@ impl Service {
                 _ => self.plan(cursor, now),
             };
             match next {
+                Next::Wait(_) if self.clock.is_held() => return Ok(()),
                 Next::Wait(until) => {
                     self.monitor.waits();
                     if std::mem::take(&mut self.collected) {

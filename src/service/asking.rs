@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::clock::Clock;
+use super::once::Progress;
 use super::{Stopped, chain};
 use crate::backoff::Backoff;
 use crate::client::{FetchError, Page, Remedy, Walk};
@@ -48,6 +49,9 @@ pub(super) struct Asking {
     failures: u32,
     /// The refusal that an operator has been told of.
     told: Option<String>,
+    /// What only a person can mend ends the service, since the next run will try again.
+    gives_up: bool,
+    progress: Progress,
     clock: Clock,
     monitor: Arc<ServiceMonitor>,
     stop: CancellationToken,
@@ -62,10 +66,19 @@ impl Asking {
             walks_again: 0,
             failures: 0,
             told: None,
+            gives_up: false,
+            progress: Progress::default(),
             clock,
             monitor,
             stop,
         }
+    }
+
+    /// From now on gives up what only a person can mend. Returns the progress that is made.
+    pub(super) fn give_up_what_is_refused(&mut self) -> Progress {
+        self.gives_up = true;
+        self.progress.made();
+        self.progress.clone()
     }
 
     /// The walk's next page, asked for until there is one or the walk cannot go on.
@@ -76,6 +89,8 @@ impl Asking {
         window: Window,
         may_halve: bool,
     ) -> Result<Answer, Stopped> {
+        // The page before this one has been handed over.
+        self.progress.made();
         loop {
             if schedule.deleted(window.start) < self.clock.theirs() {
                 return Ok(Answer::Aged);
@@ -110,9 +125,19 @@ impl Asking {
                 "no walk of this window comes to its end, it is tried again and nothing is lost; if it lasts, raise it with \
                  Microsoft's support, with the request-id of the warnings before"
             );
+            if self.gives_up {
+                return self.give_up();
+            }
         }
         let wait = self.again.next(rand::random());
         self.sleep(wait).await
+    }
+
+    /// Ends the service before its time.
+    fn give_up(&self) -> Result<(), Stopped> {
+        error!("given up: what is due of this service is left for the next run, the others go on");
+        self.stop.cancel();
+        Err(Stopped)
     }
 
     /// A walk has come to its end.
@@ -122,7 +147,10 @@ impl Asking {
     }
 
     /// Waits before something is tried again that only a person can mend.
-    pub(super) async fn pause_for_an_operator(&mut self) -> Result<(), Stopped> {
+    async fn pause_for_an_operator(&mut self) -> Result<(), Stopped> {
+        if self.gives_up {
+            return self.give_up();
+        }
         let wait = self.refused.next(rand::random());
         self.sleep(wait).await
     }
@@ -194,6 +222,7 @@ impl Asking {
     }
 
     fn succeeded(&mut self) {
+        self.progress.made();
         if self.told.take().is_some() || self.failures >= FAILURES_BEFORE_ERROR {
             info!("the reporting service answers again");
         }

@@ -15,6 +15,8 @@ pub(crate) const DIFFERENCE_MAX: TimeDelta = TimeDelta::minutes(5);
 pub(super) struct Clock {
     client: Client,
     differs: bool,
+    /// The instant that it does not go past.
+    held: Option<DateTime<Utc>>,
 }
 
 impl Clock {
@@ -22,12 +24,24 @@ impl Clock {
         Clock {
             client,
             differs: false,
+            held: None,
         }
     }
 
-    /// The earlier of the two: a clock that is ahead must not commit empty windows of the future.
+    /// From now on stays at this instant: what becomes due later is not.
+    pub(super) fn hold(&mut self) {
+        self.held = Some(Utc::now());
+    }
+
+    /// Whether it is held.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// The earlier of the two, but no later than where it is held: a clock that is ahead must not commit empty windows of the future.
     pub(super) fn now(&self) -> DateTime<Utc> {
         let ours = Utc::now();
+        let ours = self.held.map_or(ours, |held| held.min(ours));
         self.client
             .service_time()
             .map_or(ours, |theirs| theirs.min(ours))

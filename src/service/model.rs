@@ -286,7 +286,7 @@ impl Run {
         self.ledger.cursor().unwrap().at
     }
 
-    /// As `Service::collect_for_ever`, until everything is collected.
+    /// As `Service::collect_what_comes`, until everything is collected.
     fn collect_all(&mut self, world: &mut World) -> Result<(), Killed> {
         let end = begin() + world.units(UNITS);
         while self.cursor() <= end || world.at < world.case.events.len() {

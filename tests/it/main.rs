@@ -22,6 +22,7 @@ mod logging;
 mod messages;
 mod monitoring;
 mod network;
+mod once;
 mod peers;
 mod plain;
 mod relays;
