@@ -152,7 +152,7 @@ impl Config {
             OutputKind::Relay(relay) => {
                 vec![relay.chain.clone(), relay.cert.clone(), relay.key.clone()]
             }
-            OutputKind::Syslog(_) | OutputKind::Console => vec![],
+            OutputKind::Syslog(_) | OutputKind::Console | OutputKind::Printed(_) => vec![],
         });
         let tenants = self.inputs.iter().flat_map(|input| {
             let own = match &input.credentials {
@@ -168,6 +168,16 @@ impl Config {
             own.into_iter().chain(input.ca_bundle.clone())
         });
         relays.chain(tenants).collect()
+    }
+
+    /// The same with nothing delivered: the lines of the first output are printed.
+    #[must_use]
+    pub fn dry(mut self) -> Self {
+        self.outputs.truncate(1);
+        for output in &mut self.outputs {
+            output.kind = OutputKind::Printed(Box::new(output.kind.clone()));
+        }
+        self
     }
 }
 
@@ -269,6 +279,8 @@ pub enum OutputKind {
     Syslog(SyslogOutput),
     /// One JSON object a line on standard output.
     Console,
+    /// The lines that the other kind of peer would get, on standard output.
+    Printed(Box<OutputKind>),
 }
 
 /// A relay behind mutual TLS.
@@ -318,7 +330,7 @@ impl OutputKind {
         match self {
             Self::Relay(relay) => relay.receipt,
             Self::Syslog(relay) => relay.receipt,
-            Self::Console => ReceiptPolicy::StandIn,
+            Self::Console | Self::Printed(_) => ReceiptPolicy::StandIn,
         }
     }
 }

@@ -9,8 +9,8 @@ use anyhow::Context;
 use chrono::Utc;
 use clap::Parser;
 use command::Command;
-use exchange_reports_collector::config::{self, Config, Named, Persistence, Source};
-use exchange_reports_collector::ledger::StateFolder;
+use exchange_reports_collector::config::{self, Config, Listen, Named, Persistence, Source};
+use exchange_reports_collector::ledger::{LedgerError, StateFolder};
 use exchange_reports_collector::messages::Messages;
 use exchange_reports_collector::privileges::{self, DeniedFiles};
 use exchange_reports_collector::{Ends, log, prepare, run, signal};
@@ -28,6 +28,10 @@ const DEBUG: &str = "info,exchange_reports_collector=debug";
 /// Works in the current folder, with config/, certs/, credentials/ and state/ beside each other.
 #[derive(Parser)]
 #[command(version, about, long_about)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 struct Arguments {
     /// The configuration; a relative name is looked up under config/ [default: the variable `CONFIG_FILE`, else config.yaml]
     #[arg(long, value_name = "FILE", global = true)]
@@ -47,6 +51,12 @@ struct Arguments {
     /// gets no page and no receipt for the time of `--give-up-after` is too; what is due of it is left for the next run. The others go on.
     #[arg(long)]
     once: bool,
+    /// Print what is due now, in the form in which the first output would get it, and end as `--once` does
+    ///
+    /// Nothing is delivered and nothing is kept. It goes on from the state as it is, and neither locks nor changes it, so that a collector may
+    /// run on it meanwhile; where it cannot be read, from where a first start would begin. The reports are asked for as always.
+    #[arg(long)]
+    dry_run: bool,
     /// How long a run that ends by itself waits for a service that does not get on; a single request may take 600
     #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..))]
     give_up_after: u64,
@@ -71,6 +81,13 @@ fn main() -> ExitCode {
     {
         loaded.config.globals.state = Persistence::Memory;
     }
+    let ends_by_itself = arguments.once || arguments.dry_run;
+    if let Ok(loaded) = &mut loaded
+        && ends_by_itself
+    {
+        // Nobody watches a run that ends, and a collector may run beside it.
+        loaded.config.globals.monitoring.listen = Listen::Off;
+    }
     let validate = arguments.validate.then_some(Command::Check { json: false });
     if let Some(command) = arguments.command.or(validate) {
         log::start("error", None);
@@ -92,7 +109,12 @@ fn main() -> ExitCode {
     } else {
         INFO
     };
-    let (messages, listener) = Messages::of(&loaded.config);
+    let config = if arguments.dry_run {
+        loaded.config.dry()
+    } else {
+        loaded.config
+    };
+    let (messages, listener) = Messages::of(&config);
     log::start(default, Some(listener));
     info!(version = env!("CARGO_PKG_VERSION"), configuration = %source, "starting");
     if arguments.config.is_some() && matches!(source, Source::Hosted { .. }) {
@@ -104,13 +126,13 @@ fn main() -> ExitCode {
     for note in &loaded.notes {
         debug!("{note}");
     }
-    let ends = if arguments.once {
+    let ends = if ends_by_itself {
         let patience = Duration::from_secs(arguments.give_up_after);
         Ends::WhenDone { patience }
     } else {
         Ends::AtTheStop
     };
-    match collect(loaded.config, ends, messages) {
+    match collect(config, ends, arguments.dry_run, messages) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(error)) => {
             error!("{error:#}");
@@ -134,14 +156,12 @@ enum Failure {
     Told,
 }
 
-fn collect(config: Config, ends: Ends, messages: Messages) -> Result<(), Failure> {
-    let state =
-        StateFolder::of(&config.globals.state).map_err(|error| Failure::Running(error.into()))?;
-    if config.globals.state == Persistence::Memory {
-        warn!(
-            "state is kept in memory: the next start knows nothing of what was delivered until then"
-        );
+fn collect(config: Config, ends: Ends, dry: bool, messages: Messages) -> Result<(), Failure> {
+    if dry {
+        info!("dry run: what is due is printed, nothing is delivered, and nothing is kept");
     }
+    let state = state_folder(&config.globals.state, dry);
+    let state = state.map_err(|error| Failure::Running(error.into()))?;
     // Before any thread starts: they take over what the first one has given up.
     let outcome = privileges::drop_root(state.path(), &config.files());
     let outcome = outcome.map_err(|error| {
@@ -165,8 +185,14 @@ fn collect(config: Config, ends: Ends, messages: Messages) -> Result<(), Failure
         .context("cannot start the runtime")
         .map_err(Failure::Running)?;
     let result = runtime.block_on(async {
-        let stop = signal::stop().context("cannot catch signals");
-        let stop = stop.map_err(Failure::Running)?;
+        let signal = signal::stop().context("cannot catch signals");
+        let signal = signal.map_err(Failure::Running)?;
+        let stop = async {
+            tokio::select! {
+                () = signal => {}
+                () = signal::nobody_reads(), if dry => {}
+            }
+        };
         let messengers = messages.deliver();
         let result = run(prepared, state.path(), ends, stop).await;
         let result = result.map_err(|error| {
@@ -179,4 +205,22 @@ fn collect(config: Config, ends: Ends, messages: Messages) -> Result<(), Failure
     // A disk or a name server that hangs must not hold up the end.
     runtime.shutdown_background();
     result
+}
+
+/// Where state is kept: for a dry run in memory, on a copy of what there is.
+fn state_folder(kept: &Persistence, dry: bool) -> Result<StateFolder, LedgerError> {
+    match kept {
+        Persistence::Directory(path) if dry => StateFolder::copy_of(path).or_else(|error| {
+            let error = anyhow::Error::new(error);
+            warn!("the state cannot be read, so this run begins as a first start would: {error:#}");
+            StateFolder::of(&Persistence::Memory)
+        }),
+        Persistence::Memory if !dry => {
+            warn!(
+                "state is kept in memory: the next start knows nothing of what was delivered until then"
+            );
+            StateFolder::of(kept)
+        }
+        kept => StateFolder::of(kept),
+    }
 }

@@ -25,7 +25,7 @@ use tracing_subscriber::registry::LookupSpan;
 use self::message::Collector;
 use self::messenger::Messenger;
 use self::queue::{Inlet, queue};
-use crate::config::{Config, Output};
+use crate::config::{Config, Output, OutputKind};
 use crate::log::{CRATE, Listener, Place, Said};
 use crate::relay::Host;
 
@@ -49,7 +49,9 @@ impl Messages {
             image: image.filter(|image| !image.is_empty()),
         });
         let (mut inlets, mut waiting) = (vec![], vec![]);
-        for output in &config.outputs {
+        // Where lines are only printed to be looked at, nothing is to stand between them.
+        let printed = |output: &&Output| matches!(output.kind, OutputKind::Printed(_));
+        for output in config.outputs.iter().filter(|output| !printed(output)) {
             let (inlet, outlet) = queue();
             inlets.push(inlet);
             waiting.push((output.clone(), outlet));

@@ -55,6 +55,8 @@ enum Peer {
     Tls(Arc<RelayOutput>),
     Plain(Arc<SyslogOutput>),
     Console,
+    /// Standard output in the place of another one.
+    Printed(Box<Peer>),
 }
 
 /// What makes a record a line: prefix, record and suffix together are one line with its newline.
@@ -96,13 +98,8 @@ pub enum Receipt {
 impl Relay {
     /// The peer that the configuration describes. Opens nothing, reads no file.
     pub fn new(output: &Output) -> Self {
-        let peer = match &output.kind {
-            OutputKind::Relay(relay) => Peer::Tls(Arc::new(relay.clone())),
-            OutputKind::Syslog(relay) => Peer::Plain(Arc::new(relay.clone())),
-            OutputKind::Console => Peer::Console,
-        };
         Self {
-            peer,
+            peer: Peer::of(&output.kind),
             farewell: Arc::default(),
             limits: Limits::STANDARD,
         }
@@ -113,17 +110,13 @@ impl Relay {
         match &self.peer {
             Peer::Tls(relay) => label(&relay.address, relay.port),
             Peer::Plain(relay) => label(&relay.address, relay.port),
-            Peer::Console => "stdout".to_owned(),
+            Peer::Console | Peer::Printed(_) => "stdout".to_owned(),
         }
     }
 
     /// How a record that was pulled at `pulled`, by the machine `host`, is wrapped for this peer. `tag` is the Devo table.
     pub fn envelope(&self, pulled: DateTime<Utc>, host: &Host, tag: &str) -> Envelope {
-        match &self.peer {
-            Peer::Tls(_) => syslog::devo_envelope(pulled, host, tag),
-            Peer::Plain(_) => syslog::envelope(pulled, host, tag),
-            Peer::Console => console::envelope(pulled, tag),
-        }
+        self.peer.envelope(pulled, host, tag)
     }
 
     /// Checks all that can be checked without a connection: that the certificate files are there, can be read, belong together, and
@@ -131,7 +124,7 @@ impl Relay {
     pub fn check(&self) -> Result<(), DeliveryError> {
         match &self.peer {
             Peer::Tls(relay) => tls::check(relay),
-            Peer::Plain(_) | Peer::Console => Ok(()),
+            Peer::Plain(_) | Peer::Console | Peer::Printed(_) => Ok(()),
         }
     }
 
@@ -142,7 +135,7 @@ impl Relay {
     pub fn certificate_expiry(&self) -> Result<Option<DateTime<Utc>>, DeliveryError> {
         match &self.peer {
             Peer::Tls(relay) => tls::expiry(relay).map(Some),
-            Peer::Plain(_) | Peer::Console => Ok(None),
+            Peer::Plain(_) | Peer::Console | Peer::Printed(_) => Ok(None),
         }
     }
 
@@ -196,11 +189,31 @@ impl Relay {
                 (session, (relay.address.as_str(), relay.port))
             }
             Peer::Plain(relay) => (Session::plain(), (relay.address.as_str(), relay.port)),
-            Peer::Console => return Ok(None),
+            Peer::Console | Peer::Printed(_) => return Ok(None),
         };
         let (label, farewell) = (self.address(), Arc::clone(&self.farewell));
         let connection = Connection::open(session, place, &label, farewell, self.limits);
         connection.await.map(Some)
+    }
+}
+
+impl Peer {
+    fn of(kind: &OutputKind) -> Self {
+        match kind {
+            OutputKind::Relay(relay) => Self::Tls(Arc::new(relay.clone())),
+            OutputKind::Syslog(relay) => Self::Plain(Arc::new(relay.clone())),
+            OutputKind::Console => Self::Console,
+            OutputKind::Printed(other) => Self::Printed(Box::new(Self::of(other))),
+        }
+    }
+
+    fn envelope(&self, pulled: DateTime<Utc>, host: &Host, tag: &str) -> Envelope {
+        match self {
+            Self::Tls(_) => syslog::devo_envelope(pulled, host, tag),
+            Self::Plain(_) => syslog::envelope(pulled, host, tag),
+            Self::Console => console::envelope(pulled, tag),
+            Self::Printed(other) => other.envelope(pulled, host, tag),
+        }
     }
 }
 

@@ -4,12 +4,14 @@
 //! one and the same whether its state outlives the process or not, and confirms nothing on other terms.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{self, TMPFS_MAGIC};
 use tempfile::TempDir;
 
-use super::{LOCK, LedgerError};
+use super::reading::{outputs, services};
+use super::{LOCK, LedgerError, Original, cursor, key::Key};
 use crate::config::Persistence;
 
 /// Where Linux keeps files in memory.
@@ -58,9 +60,45 @@ impl StateFolder {
         })
     }
 
+    /// As [`StateFolder::of`] in memory, with a copy of what is kept at `path`, as it stands and unchecked; nothing if that is missing. It
+    /// is neither locked nor changed there, and a collector may be running on it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no memory that holds files, or something cannot be read.
+    pub fn copy_of(path: &Path) -> Result<Self, LedgerError> {
+        let copy = Self::of(&Persistence::Memory)?;
+        if !path.exists() {
+            return Ok(copy);
+        }
+        copy_file(&Key::path(path), &Key::path(&copy.path))?;
+        for service in services(path)? {
+            let folder = service.owner().folder(&copy.path);
+            fs::create_dir(&folder).map_err(|cause| LedgerError::io("make", &folder, cause))?;
+            // The cursor last: what a journal of before it holds does not count, and what one of after it holds would be damage.
+            let journals = outputs(&service.folder)?;
+            let journals = journals.iter().map(|output| format!("journal.{output}"));
+            for name in journals.chain([cursor::FILE.to_owned()]) {
+                copy_file(&service.folder.join(&name), &folder.join(&name))?;
+            }
+        }
+        Original::copy(path, &copy.path)?;
+        Ok(copy)
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Copies a file that may be missing.
+fn copy_file(from: &Path, to: &Path) -> Result<(), LedgerError> {
+    match fs::copy(from, to) {
+        Err(cause) if cause.kind() != ErrorKind::NotFound => {
+            Err(LedgerError::io("copy", from, cause))
+        }
+        _ => Ok(()),
     }
 }
 

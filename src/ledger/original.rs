@@ -1,7 +1,8 @@
 //! What the original collector has left in the state folder: files that it wrote at each pull, so that their time of change tells when
 //! it last collected. They are looked at and never read, written or removed, so that the way back to the original stays open.
 
-use std::fs;
+use std::ffi::OsString;
+use std::fs::{self, File};
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,35 +31,34 @@ impl Original {
     ///
     /// If the folder is there and cannot be read.
     pub fn find(path: &Path) -> Result<Option<Self>, LedgerError> {
-        let read = |cause| LedgerError::io("read", path, cause);
-        if !path.exists() {
-            return Ok(None);
+        let written = files(path)?.into_iter().map(|(_, written)| written);
+        Ok(written.fold(None, |found: Option<Self>, written| {
+            let first = Self {
+                files: 0,
+                oldest: written,
+                newest: written,
+            };
+            let found = found.unwrap_or(first);
+            Some(Self {
+                files: found.files + 1,
+                oldest: found.oldest.min(written),
+                newest: found.newest.max(written),
+            })
+        }))
+    }
+
+    /// Puts empty files of the same names and times into the folder `to`, where they tell the same.
+    ///
+    /// # Errors
+    ///
+    /// If a folder cannot be read or written.
+    pub(super) fn copy(from: &Path, to: &Path) -> Result<(), LedgerError> {
+        for (name, written) in files(from)? {
+            let path = to.join(name);
+            let copy = || File::create(&path)?.set_modified(written.into());
+            copy().map_err(|cause| LedgerError::io("write", &path, cause))?;
         }
-        let mut found: Option<Self> = None;
-        for entry in fs::read_dir(path).map_err(read)? {
-            let entry = entry.map_err(read)?;
-            if !is_its_name(&entry.file_name().to_string_lossy()) {
-                continue;
-            }
-            let metadata = entry.metadata().map_err(read)?;
-            if !metadata.is_file() {
-                continue;
-            }
-            let written = DateTime::from(metadata.modified().map_err(read)?);
-            found = Some(found.map_or(
-                Self {
-                    files: 1,
-                    oldest: written,
-                    newest: written,
-                },
-                |found| Self {
-                    files: found.files + 1,
-                    oldest: found.oldest.min(written),
-                    newest: found.newest.max(written),
-                },
-            ));
-        }
-        Ok(found)
+        Ok(())
     }
 
     /// What any of its services has collected for certain, if they stayed `delay` behind the present: everything before this instant.
@@ -70,6 +70,27 @@ impl Original {
     }
 }
 
+/// The files that have its names, and when they were written.
+fn files(path: &Path) -> Result<Vec<(OsString, DateTime<Utc>)>, LedgerError> {
+    let read = |cause| LedgerError::io("read", path, cause);
+    let mut files = vec![];
+    if !path.exists() {
+        return Ok(files);
+    }
+    for entry in fs::read_dir(path).map_err(read)? {
+        let entry = entry.map_err(read)?;
+        if !is_its_name(&entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        let metadata = entry.metadata().map_err(read)?;
+        if metadata.is_file() {
+            let written = metadata.modified().map_err(read)?;
+            files.push((entry.file_name(), written.into()));
+        }
+    }
+    Ok(files)
+}
+
 /// 32 hexadecimal digits, and no extension.
 fn is_its_name(name: &str) -> bool {
     name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -77,8 +98,6 @@ fn is_its_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-
     use super::*;
 
     const NAME: &str = "0123456789abcdef0123456789abcdef";

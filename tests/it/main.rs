@@ -14,6 +14,7 @@ mod clock;
 mod collecting;
 mod configuration;
 mod crash;
+mod dry;
 mod figures;
 mod gzip;
 mod image;
