@@ -35,3 +35,4 @@ mod shapes;
 mod signing_in;
 mod state;
 mod taking_over;
+mod unit;
