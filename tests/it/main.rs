@@ -26,6 +26,7 @@ mod network;
 mod once;
 mod peers;
 mod plain;
+mod proxies;
 mod relays;
 mod results;
 mod rows;

@@ -8,6 +8,7 @@
 //! | [`disk`] | a small disk under a folder, to be filled or made read-only |
 //! | [`peer`] | real relays: rsyslog, stunnel, `HAProxy`, OpenSSL |
 //! | [`proxy`] | a TCP proxy: delay, cut, black hole, reset |
+//! | [`tunnels`] | a web proxy: tunnels, with or without credentials |
 //! | [`link`] | two hosts and the packets between them: delay, loss, black hole, closes that cross |
 //! | [`pki`] | certificates and keys, made at run time, good and bad ones |
 //! | [`outdated`] | certificates that nobody should issue any more |
@@ -30,6 +31,7 @@ pub mod relay;
 pub mod report;
 pub mod service;
 pub mod traffic;
+pub mod tunnels;
 
 mod json;
 mod socket;
