@@ -9,6 +9,7 @@
 )]
 
 mod compose;
+mod hosted;
 mod site;
 
 use std::fs::{self, Permissions};

@@ -17,15 +17,19 @@ use testkit::service::{Backlog, Options, Service};
 /// The tag of the images under test.
 pub(super) const VERSION: &str = "test";
 const ROWS: u32 = 50;
+/// How far behind the present the services stay, in seconds: less than the rows are old.
+pub(super) const DELAY: &str = "1800";
 /// What the whole of Docker's own share in starting a container may take on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 const STOP_MAX: Duration = Duration::from_secs(8);
 
 /// A work folder on the host, and both peers of the collector that runs on it.
 pub(super) struct Site {
-    service: Service,
-    relay: Relay,
+    pub(super) service: Service,
+    pub(super) relay: Relay,
     pub(super) folder: Folder,
+    /// Where the services begin, as `start_time` is written.
+    pub(super) since: String,
     pub(super) container: String,
 }
 
@@ -49,7 +53,7 @@ impl Site {
         let folder = Folder::new(&pki).unwrap();
         let since = start.format("%Y-%m-%dT%H:%M:%S").to_string();
         let options = [
-            ("override_time_delay_in_seconds", "1800"),
+            ("override_time_delay_in_seconds", DELAY),
             ("start_time", since.as_str()),
         ];
         let input = Input::for_service(&service).service(Report::MessageTrace, &options);
@@ -64,21 +68,26 @@ impl Site {
             service,
             relay,
             folder,
+            since,
             container,
         }
     }
 
     /// The documentation's command, on the host's network; at a terminal only if `options` say so.
     pub(super) fn command(&self, options: &[&str]) -> String {
+        let documented = [
+            "--volume $PWD/certs:/devo-collector/certs",
+            "--volume $PWD/config:/devo-collector/config",
+            "--volume $PWD/state:/devo-collector/state",
+            "--env CONFIG_FILE=config.yaml",
+        ];
+        self.bare_command(&[&documented, options].concat())
+    }
+
+    /// `docker run` with nothing mounted but what `options` mount.
+    pub(super) fn bare_command(&self, options: &[&str]) -> String {
         format!(
-            "docker run \
-             --name {} \
-             --volume $PWD/certs:/devo-collector/certs \
-             --volume $PWD/config:/devo-collector/config \
-             --volume $PWD/state:/devo-collector/state \
-             --env CONFIG_FILE=config.yaml \
-             --rm \
-             --network host {} {}",
+            "docker run --name {} --rm --network host {} {}",
             self.container,
             options.join(" "),
             image()
