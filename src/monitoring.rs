@@ -39,7 +39,7 @@ use crate::relay::Relay;
 use families::{Families, PREFIX};
 use history::History;
 use input::{InputMonitor, timestamp};
-pub use outlet::{Cause, OutletMonitor};
+pub use outlet::{Cause, Confirmed, OutletMonitor};
 pub use service::ServiceMonitor;
 pub use status::Status;
 pub use trouble::Trouble;

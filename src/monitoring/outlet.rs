@@ -36,6 +36,17 @@ impl Cause {
     }
 }
 
+/// What has been confirmed since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Records.
+    pub records: u64,
+    /// Bytes of their lines.
+    pub bytes: u64,
+    /// Deliveries.
+    pub deliveries: u64,
+}
+
 /// One output of one service.
 pub struct OutletMonitor {
     pub(super) output: String,
@@ -173,6 +184,16 @@ impl OutletMonitor {
         }
     }
 
+    /// What has been confirmed until now.
+    pub fn confirmed_so_far(&self) -> Confirmed {
+        let counters = &self.counters;
+        Confirmed {
+            records: counters.confirmed_records.get(),
+            bytes: counters.confirmed_bytes.get(),
+            deliveries: counters.read.get() + counters.stood_in.get(),
+        }
+    }
+
     /// A connection has ended without a receipt, with so many records on it.
     pub fn broken_off(&self, records: usize) {
         self.counters.resent.inc_by(records as u64);
@@ -200,6 +221,13 @@ impl OutletMonitor {
         live.unwritable = true;
         live.trouble = Some(Trouble::new(error, None));
         live.turned = Some(Instant::now());
+    }
+
+    /// One that nobody looks at.
+    #[cfg(test)]
+    pub(crate) fn alone() -> Arc<Self> {
+        let families = Families::register(&prometheus::Registry::new()).unwrap();
+        Self::new(&families, "input", "service", "output")
     }
 
     pub(super) fn seen(&self) -> Seen {

@@ -17,7 +17,6 @@ use super::Stopped;
 use super::disk::OnDisk;
 use super::lines::{Chunk, Lines};
 use super::outlet::{Batch, Order};
-use super::statistics::Statistics;
 use crate::backoff::Backoff;
 use crate::config::{Output, ReceiptPolicy};
 use crate::ledger::{Journal, LedgerError, Mark};
@@ -76,7 +75,6 @@ pub(super) struct Courier {
     failing: bool,
     last: Option<Last>,
     monitor: Arc<OutletMonitor>,
-    statistics: Arc<Statistics>,
     stop: CancellationToken,
 }
 
@@ -97,7 +95,6 @@ impl Courier {
         host: &Host,
         journal: Journal,
         monitor: Arc<OutletMonitor>,
-        statistics: Arc<Statistics>,
         stop: CancellationToken,
     ) -> Self {
         let requires_receipts = output.kind.receipt() == ReceiptPolicy::Required;
@@ -116,7 +113,6 @@ impl Courier {
             failing: false,
             last: None,
             monitor,
-            statistics,
             stop,
         }
     }
@@ -328,7 +324,6 @@ impl Courier {
             .await;
         self.monitor.closed();
         let receipt = receipt.inspect_err(|_| self.halve(bytes, count))?;
-        self.statistics.confirmed(count, bytes);
         let took = (open.opened.elapsed(), asked.elapsed());
         let records = self.waiting.confirm(chunks);
         self.journal_for_certain(records).await;

@@ -8,9 +8,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::Stopped;
 use super::courier::Courier;
-use super::statistics::Statistics;
+use super::{Stopped, statistics};
 use crate::client::Page;
 use crate::config::Output;
 use crate::ledger::{Journal, Mark};
@@ -78,15 +77,13 @@ impl Outlet {
     ) -> Self {
         // One batch waits while another one is delivered and a third one is fetched.
         let (orders, queue) = mpsc::channel(1);
-        let statistics = Arc::new(Statistics::default());
-        let told = Arc::clone(&statistics);
         let period = output.statistics_period;
-        let courier = Courier::new(output, tag, host, journal, monitor, statistics, stop);
+        let courier = Courier::new(output, tag, host, journal, Arc::clone(&monitor), stop);
         let span = tracing::info_span!("output", name = output.name);
         let deliver = async move {
             tokio::select! {
                 () = courier.run(queue) => {}
-                never = told.tell_each(period) => match never {},
+                never = statistics::tell_each(period, &monitor) => match never {},
             }
         };
         let task = tokio::spawn(deliver.instrument(span));
