@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memmem};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::rows::{id, mix};
@@ -46,6 +46,7 @@ impl Tally {
     fn line(&mut self, line: &[u8]) {
         match number(line) {
             Some(id) => self.add(id),
+            None if is_message(line) => {}
             None => self.odd += 1,
         }
     }
@@ -56,6 +57,12 @@ impl Tally {
         self.sum = self.sum.wrapping_add(other.sum);
         self.mixed = self.mixed.wrapping_add(other.mixed);
     }
+}
+
+/// Whether the line is none of a row but a message of the collector's own.
+fn is_message(line: &[u8]) -> bool {
+    let content = memchr(b'{', line).unwrap_or(line.len());
+    memmem::find(&line[..content], b" devo.collectors.out.").is_some()
 }
 
 /// The number in a row's `MessageId`, however its JSON is laid out: the 16 digits behind the first `<` of the row.
@@ -207,5 +214,12 @@ mod tests {
         );
         assert_ne!(read(&all.concat().replace('}', ""), 99), expected);
         assert_eq!(read("<14>no row\n", 99).odd, 1);
+        let message = "<14>2026 h devo.collectors.out.local.info: {\"msg\": \"hello\"}\n";
+        assert_eq!(
+            read(&[message, &all.concat(), message].concat(), 99),
+            expected
+        );
+        let row = "<14>2026 h t: {\"A\": \" devo.collectors.out.\"}\n";
+        assert_eq!(read(row, 99).odd, 1);
     }
 }
