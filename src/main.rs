@@ -126,6 +126,15 @@ fn main() -> ExitCode {
     for note in &loaded.notes {
         debug!("{note}");
     }
+    if ends_by_itself && config.globals.state == Persistence::Memory {
+        let mut services = config.inputs.iter().flat_map(|input| &input.services);
+        if services.any(|service| service.start_time.is_none()) {
+            warn!(
+                "without state and without `start_time` a service begins where nothing is due yet, so that this run collects nothing of it: \
+                 give `start_time`"
+            );
+        }
+    }
     let ends = if ends_by_itself {
         let patience = Duration::from_secs(arguments.give_up_after);
         Ends::WhenDone { patience }

@@ -33,6 +33,7 @@ pub(crate) use self::beginning::{is_another_tenant, tenant_of};
 use self::clock::Clock;
 pub(crate) use self::clock::DIFFERENCE_MAX;
 use self::disk::OnDisk;
+use self::once::Progress;
 use self::outlet::Outlet;
 use self::tally::Tally;
 use self::walking::{Pull, Walked};
@@ -139,13 +140,15 @@ impl Service {
             Utc::now(),
         )?;
         monitor.opened(cursor);
+        let progress = Progress::default();
         let outlets = outputs
             .iter()
             .zip(ledger.take_journals())
             .zip(monitor.outlets())
             .map(|((output, journal), monitor)| {
                 let monitor = Arc::clone(monitor);
-                Outlet::start(output, report.tag, host, journal, monitor, stop.clone())
+                let (stop, progress) = (stop.clone(), progress.clone());
+                Outlet::start(output, report.tag, host, journal, monitor, stop, progress)
             });
         let unfinished = ledger.unfinished();
         let clock = Clock::new(client.clone());
@@ -153,9 +156,9 @@ impl Service {
             environment: input.environment.clone(),
             tenant,
             span: schedule.first_span(report),
-            asking: Asking::new(clock.clone(), Arc::clone(&monitor), stop.clone()),
             fingerprinter: ledger.fingerprinter(),
             outlets: outlets.collect(),
+            asking: Asking::new(clock.clone(), Arc::clone(&monitor), stop.clone(), progress),
             accounts: Accounts::open(ledger.take_confirmed(), unfinished, cursor),
             ledger: OnDisk::new(ledger),
             clock,
@@ -295,9 +298,10 @@ impl Service {
     /// Asks for the first page of what comes behind `window`, if that is due: it comes while the window is confirmed and committed.
     fn look_ahead(&mut self, window: Window) {
         let within_reach = self.schedule.deleted(window.end) >= self.clock.theirs();
-        if let Next::Collect(next) = self.plan(window.end, self.clock.now())
+        // In this order: to plan takes the window that was left unfinished out of the accounts.
+        if window.start <= self.cursor()
             && within_reach
-            && window.start <= self.cursor()
+            && let Next::Collect(next) = self.plan(window.end, self.clock.now())
         {
             let mut walk = self.ask(next);
             walk.begin();

@@ -58,7 +58,12 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    pub(super) fn new(clock: Clock, monitor: Arc<ServiceMonitor>, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        clock: Clock,
+        monitor: Arc<ServiceMonitor>,
+        stop: CancellationToken,
+        progress: Progress,
+    ) -> Self {
         Asking {
             transient: Backoff::new(TRANSIENT.0, TRANSIENT.1),
             again: Backoff::new(TRANSIENT.0, TRANSIENT.1),
@@ -67,7 +72,7 @@ impl Asking {
             failures: 0,
             told: None,
             gives_up: false,
-            progress: Progress::default(),
+            progress,
             clock,
             monitor,
             stop,

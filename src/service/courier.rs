@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 use super::Stopped;
 use super::disk::OnDisk;
 use super::lines::{Chunk, Lines};
+use super::once::Progress;
 use super::outlet::{Batch, Order};
 use crate::backoff::Backoff;
 use crate::config::{Output, ReceiptPolicy};
@@ -76,6 +77,7 @@ pub(super) struct Courier {
     last: Option<Last>,
     monitor: Arc<OutletMonitor>,
     stop: CancellationToken,
+    progress: Progress,
 }
 
 /// Why a delivery did not come to its receipt.
@@ -96,6 +98,7 @@ impl Courier {
         journal: Journal,
         monitor: Arc<OutletMonitor>,
         stop: CancellationToken,
+        progress: Progress,
     ) -> Self {
         let requires_receipts = output.kind.receipt() == ReceiptPolicy::Required;
         Courier {
@@ -114,6 +117,7 @@ impl Courier {
             last: None,
             monitor,
             stop,
+            progress,
         }
     }
 
@@ -324,6 +328,7 @@ impl Courier {
             .await;
         self.monitor.closed();
         let receipt = receipt.inspect_err(|_| self.halve(bytes, count))?;
+        self.progress.made();
         let took = (open.opened.elapsed(), asked.elapsed());
         let records = self.waiting.confirm(chunks);
         self.journal_for_certain(records).await;

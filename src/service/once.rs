@@ -10,7 +10,7 @@ use tracing::error;
 use super::Service;
 use crate::GRACE;
 
-/// When a service last got on: a page came, or all that it had handed over was confirmed. Clones share it.
+/// When a service last got on: a page came, or a delivery was confirmed. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Progress(Arc<watch::Sender<Instant>>);
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::courier::Courier;
+use super::once::Progress;
 use super::{Stopped, statistics};
 use crate::client::Page;
 use crate::config::Output;
@@ -74,11 +75,20 @@ impl Outlet {
         journal: Journal,
         monitor: Arc<OutletMonitor>,
         stop: CancellationToken,
+        progress: Progress,
     ) -> Self {
         // One batch waits while another one is delivered and a third one is fetched.
         let (orders, queue) = mpsc::channel(1);
         let period = output.statistics_period;
-        let courier = Courier::new(output, tag, host, journal, Arc::clone(&monitor), stop);
+        let courier = Courier::new(
+            output,
+            tag,
+            host,
+            journal,
+            Arc::clone(&monitor),
+            stop,
+            progress,
+        );
         let span = tracing::info_span!("output", name = output.name);
         let deliver = async move {
             tokio::select! {
