@@ -153,14 +153,26 @@ async fn not_the_applications_secret_nor_its_tokens() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn not_under_faults_of_the_service_and_the_relay() {
     for fault in [
+        Fault::BadRequest,
         Fault::Unauthorized,
         Fault::Forbidden,
+        Fault::NotFound,
         Fault::ServerError,
+        Fault::Throttled(None),
         Fault::Busy(None),
         Fault::SignInPage,
         Fault::CutBody,
+        Fault::CutChunked,
+        Fault::EndsEarly,
+        Fault::CutGzip,
         Fault::ResetBeforeHeaders,
         Fault::ResetAfterHeaders,
+        Fault::RepeatedLink,
+        Fault::ForeignLink(format!("https://elsewhere.invalid/?secret={SECRET}")),
+        Fault::RefusedLink,
+        Fault::RevokeTokens,
+        Fault::Redirect(format!("https://login.invalid/?secret={SECRET}")),
+        Fault::ContentType("text/html".to_owned()),
     ] {
         let setting = setting().await;
         // A token that is rejected is asked for once more.
@@ -168,12 +180,20 @@ async fn not_under_faults_of_the_service_and_the_relay() {
             .service
             .fault(Report::MessageTrace, When::Next(2), fault);
         configure(&setting, None);
-        run(&setting, &FAILED, &[]).await;
+        // Some of these do no harm where the result has one page.
+        let told = [
+            &FAILED[..],
+            &["throttled:", "walked again", "window delivered"],
+        ]
+        .concat();
+        run(&setting, &told, &[]).await;
     }
     for behaviour in [
         Behaviour::Refuse,
         Behaviour::FailHandshake,
         Behaviour::ResetAfter(10_000),
+        Behaviour::CloseAfter(10_000),
+        Behaviour::ResetOnEnd,
     ] {
         let setting = setting().await;
         setting.relay.next_times(3, behaviour);
