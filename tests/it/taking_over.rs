@@ -54,7 +54,7 @@ async fn services_begin_where_the_original_stopped_and_say_so_once() {
     );
     let collector = run_to_the_end(&setting).await;
     let said = collector.log_with(SAID);
-    let start = begin.format("start=%Y-%m-%d %H:%M:%S UTC").to_string();
+    let start = begin.format("start=\"%Y-%m-%d %H:%M:%S UTC\"").to_string();
     assert!(
         said.len() == 1 && said[0].contains("WARN") && said[0].contains(&start),
         "no {start} in\n{}",
