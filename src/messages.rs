@@ -3,7 +3,8 @@
 //! Guarantees: each output has a queue of its own, bounded in messages and bytes, that never makes anybody wait; what does not fit is
 //! counted, and the count is told. A full queue keeps what it has, since an outage is explained by its first messages, and its second half is
 //! for warnings and errors. Messages go on connections of their own, which open when there is something to say and end soon after, so that no
-//! record waits for them. They are delivered with best effort: kept while the output is away, sent once more where their receipt did not come, then let go.
+//! record waits for them. They are delivered with best effort: kept while the output is away, sent once more where their receipt did not come, then let go
+//! and counted.
 //!
 //! What is said about the delivery of messages goes to the log on standard error only: they must not feed themselves.
 

@@ -4,6 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use tracing::Level;
 
+use super::queue::Missing;
 use crate::log::{Place, Said, levelname};
 
 /// A longer text is cut: what says so much is in the log.
@@ -29,6 +30,8 @@ pub(super) struct Message {
     pub(super) tag: &'static str,
     /// A JSON object on one line.
     pub(super) content: String,
+    /// What it tells to be missing, if that is what it tells.
+    pub(super) missing: Missing,
 }
 
 #[derive(Serialize)]
@@ -71,12 +74,13 @@ impl Collector {
             tag: tag(said.level),
             // Texts only: there is nothing in it that has no JSON.
             content: serde_json::to_string(&content).unwrap_or_default(),
+            missing: Missing::default(),
         }
     }
 
-    /// That so many messages are missing from what this output gets.
-    pub(super) fn missing(&self, output: &str, dropped: u64) -> Message {
-        self.message(&Said {
+    /// That so many messages are missing from what this output gets, or may be.
+    pub(super) fn missing(&self, output: &str, missing: Missing) -> Message {
+        let message = self.message(&Said {
             time: Utc::now(),
             level: Level::WARN,
             module: "messages".to_owned(),
@@ -84,9 +88,15 @@ impl Collector {
                 output: Some(output.to_owned()),
                 ..Place::default()
             },
-            message: "messages are missing here, since too many waited; the collector's log on standard error has them".to_owned(),
-            facts: vec![("dropped", dropped.into())],
-        })
+            message: "messages may be missing here: those that are dropped since too many waited, and those unconfirmed, which were sent \
+                      twice without a receipt; the collector's log on standard error has them"
+                .to_owned(),
+            facts: vec![
+                ("dropped", missing.dropped.into()),
+                ("unconfirmed", missing.unconfirmed.into()),
+            ],
+        });
+        Message { missing, ..message }
     }
 }
 

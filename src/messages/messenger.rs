@@ -131,16 +131,16 @@ impl Messenger {
         Ok(())
     }
 
-    /// Takes from the queue what the connection may carry; behind the last message, how many are missing.
+    /// Takes from the queue what the connection may carry; behind the last message, how many are missing or may be.
     fn take_what_waits(&mut self) {
         while self.unconfirmed.len() < MESSAGES_MAX {
             if let Some(message) = self.queue.waiting() {
                 self.unconfirmed.push(message);
                 continue;
             }
-            let dropped = self.queue.dropped();
-            if dropped > 0 {
-                let message = self.collector.missing(&self.output.name, dropped);
+            let missing = self.queue.missing();
+            if missing.total() > 0 {
+                let message = self.collector.missing(&self.output.name, missing);
                 self.unconfirmed.push(Arc::new(message));
             }
             return;
@@ -168,11 +168,13 @@ impl Messenger {
         }
     }
 
-    /// Lets go of what was on two connections, keeps the rest, and waits.
+    /// Lets go of what was on two connections and counts it, keeps the rest, and waits.
     async fn failed(&mut self, failure: &Failure) {
         let written = std::mem::take(&mut self.written);
         let twice = self.tried.min(written);
-        self.unconfirmed.drain(..twice);
+        for message in self.unconfirmed.drain(..twice) {
+            self.queue.let_go(&message);
+        }
         self.tried = self.tried.max(written) - twice;
         let (wait, error) = (self.backoff.next(rand::random()), chain(failure));
         if std::mem::replace(&mut self.failing, true) {

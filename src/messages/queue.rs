@@ -23,6 +23,23 @@ pub(super) struct Inlet {
 pub(super) struct Outlet {
     messages: mpsc::Receiver<Arc<Message>>,
     dropped: Arc<AtomicU64>,
+    let_go: u64,
+}
+
+/// How many messages an output has not been seen to get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// Those that there was no room for.
+    pub(super) dropped: u64,
+    /// Those that were written and let go without a receipt: the output may have them or not.
+    pub(super) unconfirmed: u64,
+}
+
+impl Missing {
+    /// All of them together.
+    pub(super) fn total(self) -> u64 {
+        self.dropped + self.unconfirmed
+    }
 }
 
 /// An empty queue.
@@ -36,6 +53,7 @@ pub(super) fn queue() -> (Inlet, Outlet) {
     let outlet = Outlet {
         messages: receiver,
         dropped,
+        let_go: 0,
     };
     (inlet, outlet)
 }
@@ -62,9 +80,17 @@ impl Outlet {
         self.messages.try_recv().ok()
     }
 
-    /// How many messages were dropped since this was last asked.
-    pub(super) fn dropped(&self) -> u64 {
-        self.dropped.swap(0, Ordering::Relaxed)
+    /// Counts a message that is let go without a receipt; one that tells of others that are missing stands for these.
+    pub(super) fn let_go(&mut self, message: &Message) {
+        self.let_go += message.missing.total().max(1);
+    }
+
+    /// How many messages were dropped or let go since this was last asked.
+    pub(super) fn missing(&mut self) -> Missing {
+        Missing {
+            dropped: self.dropped.swap(0, Ordering::Relaxed),
+            unconfirmed: std::mem::take(&mut self.let_go),
+        }
     }
 }
 
@@ -78,6 +104,7 @@ mod tests {
             level,
             tag: "",
             content: nth.to_string(),
+            missing: Missing::default(),
         })
     }
 
@@ -87,11 +114,12 @@ mod tests {
         for nth in 0..700 {
             inlet.add(&message(Level::INFO, nth));
         }
-        assert_eq!(outlet.dropped(), 200);
+        assert_eq!(outlet.missing().dropped, 200);
         for nth in 700..1_300 {
             inlet.add(&message(Level::WARN, nth));
         }
-        assert_eq!((outlet.dropped(), outlet.dropped()), (100, 0));
+        assert_eq!(outlet.missing().dropped, 100);
+        assert_eq!(outlet.missing(), Missing::default());
         let mut kept: Vec<usize> = Vec::new();
         while let Some(message) = outlet.waiting() {
             kept.push(message.content.parse().unwrap());
@@ -99,6 +127,21 @@ mod tests {
         let expected: Vec<usize> = (0..500).chain(700..1_200).collect();
         assert_eq!(kept, expected);
         inlet.add(&message(Level::DEBUG, 0));
-        assert!(outlet.waiting().is_some() && outlet.dropped() == 0);
+        assert!(outlet.waiting().is_some() && outlet.missing().total() == 0);
+    }
+
+    #[test]
+    fn what_is_let_go_is_counted_and_so_is_what_it_told_to_be_missing() {
+        let (_inlet, mut outlet) = queue();
+        outlet.let_go(&message(Level::INFO, 0));
+        let mut telling = Message::clone(&message(Level::WARN, 1));
+        telling.missing = Missing {
+            dropped: 3,
+            unconfirmed: 2,
+        };
+        outlet.let_go(&telling);
+        let missing = outlet.missing();
+        assert_eq!((missing.dropped, missing.unconfirmed), (0, 6));
+        assert_eq!(outlet.missing(), Missing::default());
     }
 }
