@@ -1,6 +1,6 @@
 //! Whether all will work, told before the first record: configuration, state folder, files, relays, sign-in, each report, clocks.
 //!
-//! Changes nothing and delivers nothing: the state folder is looked at and not locked, a relay gets an empty delivery, each report is asked
+//! Changes nothing and delivers nothing: the state folder is looked at (its lock is held for an instant), a relay gets an empty delivery, each report is asked
 //! once for its shortest window, and what comes is dropped. What does not depend on one another is tried at the same time, each part
 //! with a bound; what cannot be tried because something before it has failed says so.
 

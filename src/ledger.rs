@@ -23,7 +23,10 @@ mod original;
 mod reading;
 
 use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -39,6 +42,10 @@ use crate::window::Window;
 
 /// The file that a running collector holds the lock of.
 const LOCK: &str = "lock";
+
+/// How often the lock is tried for, and the time between: about a second before another collector is said to hold it.
+const LOCK_TRIES: u32 = 50;
+const LOCK_WAIT: Duration = Duration::from_millis(20);
 
 /// The state folder of a running collector, locked.
 #[derive(Debug)]
@@ -69,31 +76,13 @@ impl Owner<'_> {
 }
 
 impl StateDirectory {
-    /// Opens and locks the state folder, and makes it if it is missing.
+    /// Opens and locks the state folder, and makes it if it is missing. Blocks for about a second where somebody holds it.
     ///
     /// # Errors
     ///
     /// If it cannot be made or written, if another collector holds it, or if its key is damaged.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        file::make_folder(path)?;
-        let lock_path = path.join(LOCK);
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path);
-        let lock = lock.map_err(|cause| LedgerError::io("open", &lock_path, cause))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(LedgerError::Locked {
-                    directory: path.to_owned(),
-                });
-            }
-            Err(TryLockError::Error(cause)) => {
-                return Err(LedgerError::io("lock", &lock_path, cause));
-            }
-        }
+        let lock = lock(path)?;
         let key = Key::load(path)?;
         let key = match key {
             None if !has_ledgers(path)? => Some(Key::create(path)?),
@@ -130,6 +119,41 @@ impl StateDirectory {
         };
         Ledger::open(folder, key, outputs)
     }
+}
+
+/// Makes the folder where it is missing, and locks it. Its lock is tried for again, since [`probe`] holds it for an instant.
+fn lock(path: &Path) -> Result<File, LedgerError> {
+    let lock_path = path.join(LOCK);
+    for attempt in 0..LOCK_TRIES {
+        if attempt > 0 {
+            thread::sleep(LOCK_WAIT);
+        }
+        file::make_folder(path)?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path);
+        let lock = lock.map_err(|cause| LedgerError::io("open", &lock_path, cause))?;
+        match lock.try_lock() {
+            Ok(()) if is_at(&lock, &lock_path) => return Ok(lock),
+            Ok(()) | Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(cause)) => {
+                return Err(LedgerError::io("lock", &lock_path, cause));
+            }
+        }
+    }
+    Err(LedgerError::Locked {
+        directory: path.to_owned(),
+    })
+}
+
+/// Whether the file is still the one at `path`: whoever held it before may have removed it.
+fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(there)) = (file.metadata(), fs::metadata(path)) else {
+        return false;
+    };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
 }
 
 /// A folder of a service in the state folder tells that there has been a key.

@@ -28,7 +28,8 @@
 //!
 //! 1. `client`, `relay` and `ledger` do not know one another; only `service`, `check` and `monitoring`, which only looks, know several.
 //! 2. `window`, `backoff`, `record` and `report` do no I/O, read no clock and log nothing.
-//! 3. Nothing below `service` and `messages` sleeps on an error or looks at the stop signal.
+//! 3. Nothing below `service` and `messages` sleeps on an error or looks at the stop signal, but for `ledger`, which tries for the
+//!    state folder's lock for a second.
 //! 4. Nothing but an input's client (sign-in, limiter, connections, the clock of its service) is shared between services.
 //! 5. Only `config` knows that it is YAML or JSON; only `relay::tls` and `client` name TLS types; only `ledger` writes under `state/`.
 //! 6. A secret's type cannot be printed.

@@ -111,9 +111,11 @@ fn remove_abandoned(memory: &Path) {
         let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
         let abandoned = || {
             let lock = File::open(entry.path().join(LOCK)).ok()?;
-            lock.try_lock().ok()
+            lock.try_lock().ok()?;
+            Some(lock)
         };
-        if ours && abandoned().is_some() {
+        // Held until all is removed, so that nobody begins in it meanwhile.
+        if ours && let Some(_lock) = abandoned() {
             fs::remove_dir_all(entry.path()).ok(); // somebody else's, perhaps
         }
     }

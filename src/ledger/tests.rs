@@ -258,3 +258,33 @@ fn a_journal_that_has_grown_long_is_begun_anew_and_still_knows_the_relay() {
     assert_eq!(ledger.take_confirmed()[0], prints(0..2));
     assert_eq!(ledger.take_journals()[0].receipts_from(), Some("relay:443"));
 }
+
+#[test]
+fn a_lock_that_is_held_for_an_instant_is_waited_for_and_one_that_is_kept_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(StateDirectory::open(folder.path()).unwrap());
+    let looking = File::open(folder.path().join(LOCK)).unwrap();
+    looking.lock_shared().unwrap();
+    let opened = thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(LOCK_WAIT * 5);
+            looking.unlock().unwrap();
+        });
+        StateDirectory::open(folder.path())
+    });
+    let _held = opened.unwrap();
+    let error = StateDirectory::open(folder.path()).unwrap_err();
+    assert!(matches!(error, LedgerError::Locked { .. }), "{error}");
+}
+
+#[test]
+fn a_lock_whose_file_was_removed_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(LOCK);
+    let lock = File::create(&path).unwrap();
+    assert!(is_at(&lock, &path));
+    fs::remove_file(&path).unwrap();
+    assert!(!is_at(&lock, &path));
+    File::create(&path).unwrap();
+    assert!(!is_at(&lock, &path));
+}
