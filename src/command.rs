@@ -151,14 +151,22 @@ fn on_state(action: Action, directory: &Path, config: Option<&Config>) -> Result
 }
 
 fn ask_how_it_is(source: &Source) -> Result<ExitCode> {
-    let Some(monitoring) = config::monitoring(source) else {
-        bail!("{source} cannot be read, so it does not tell where the collector can be asked");
-    };
+    let known = config::monitoring(source);
+    let assumed = known.is_none();
+    // The collector may have been started with another configuration, by arguments that are not known here.
+    let listen = known.unwrap_or_default().listen;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(healthcheck(monitoring.listen))?;
+    let asked = runtime.block_on(healthcheck(listen));
+    if assumed {
+        asked.with_context(|| {
+            format!("{source} cannot be read, so the collector is asked at the default address; name the file by CONFIG_FILE")
+        })?;
+    } else {
+        asked?;
+    }
     print("ok\n")?;
     Ok(ExitCode::SUCCESS)
 }

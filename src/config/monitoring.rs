@@ -23,11 +23,21 @@ pub(super) fn read(field: &Field<'_>) -> Monitoring {
         (listen, stalled_after)
     });
     let (listen, stalled_after) = given.unwrap_or_default();
+    let default = Monitoring::default();
     Monitoring {
-        listen: listen.unwrap_or(Listen::At(loopback(PORT))),
-        stalled_after: stalled_after.map_or(STALLED_AFTER, |seconds| {
+        listen: listen.unwrap_or(default.listen),
+        stalled_after: stalled_after.map_or(default.stalled_after, |seconds| {
             Duration::from_secs(u64::from(seconds))
         }),
+    }
+}
+
+impl Default for Monitoring {
+    fn default() -> Self {
+        Self {
+            listen: Listen::At(loopback(PORT)),
+            stalled_after: STALLED_AFTER,
+        }
     }
 }
 

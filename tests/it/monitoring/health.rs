@@ -6,7 +6,7 @@ use testkit::collector::Collector;
 use testkit::report::Report;
 
 use super::{Watched, healthcheck};
-use crate::setting::{PATIENCE, Setting};
+use crate::setting::{PATIENCE, Setting, program, skip};
 
 /// A collector under `monitoring` that has delivered everything.
 async fn collect(monitoring: &str) -> (Setting, Collector) {
@@ -47,6 +47,38 @@ async fn switched_off_it_listens_nowhere_and_the_health_check_says_so() {
         !well && said.contains("globals.monitoring.listen"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn where_no_configuration_is_found_the_default_address_is_asked() {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(30), setting.ago(28));
+    setting.rows(Report::MessageTrace, from, to, 50);
+    let input = setting
+        .input()
+        .service_from(Report::MessageTrace, from, &[]);
+    setting.configure_watched(input, "{listen: 18514}");
+    let folder = setting.folder.path().join("config");
+    std::fs::rename(folder.join("config.yaml"), folder.join("other.yaml")).unwrap();
+    let mut collector = Collector::start_with(program(), &setting.folder, |command| {
+        command.args(["--config", "other.yaml"]);
+    })
+    .unwrap();
+    setting
+        .until_committed(&collector, &[Report::MessageTrace], to)
+        .await;
+    if collector.log_with("are not served").is_empty() {
+        assert_eq!(healthcheck(&setting), (true, "ok\n".to_owned()));
+    } else {
+        skip("somebody listens at the default address");
+    }
+    setting.finish(&mut collector, from, to).await;
+    let (well, said) = healthcheck(&setting);
+    let told =
+        "config/config.yaml cannot be read, so the collector is asked at the default address";
+    // Somebody else's collector may be there by now, and well.
+    let asked = said.contains(told) && !said.contains("listen");
+    assert!(well || asked, "{said}");
 }
 
 #[tokio::test]
