@@ -118,7 +118,7 @@ impl fmt::Display for Inspection {
             write!(f, "{part:width$}  {}: {}", verdict.name(), verdict.text())?;
             match took {
                 // What has failed ends with what to do.
-                Some(took) if matches!(verdict, Verdict::Fine(_)) => {
+                Some(took) if matches!(verdict, Verdict::Fine(_) | Verdict::Doubtful(_)) => {
                     writeln!(f, " ({} ms)", milliseconds(*took))?;
                 }
                 _ => writeln!(f)?,
@@ -126,9 +126,14 @@ impl fmt::Display for Inspection {
         }
         let [failed, not_tried, warnings] =
             ["FAILED", "not tried", "warning"].map(|name| self.count(name));
-        match (failed, warnings) {
-            (0, 0) => writeln!(f, "all of it will work"),
-            (0, _) => writeln!(f, "all of it will work; to be looked at: {warnings}"),
+        match (failed, not_tried, warnings) {
+            (0, 0, 0) => writeln!(f, "all of it will work"),
+            (0, 0, _) => writeln!(f, "all of it will work; to be looked at: {warnings}"),
+            (0, _, 0) => writeln!(f, "nothing has failed; not tried: {not_tried}"),
+            (0, _, _) => writeln!(
+                f,
+                "nothing has failed; not tried: {not_tried}, to be looked at: {warnings}"
+            ),
             _ => writeln!(f, "failed: {failed}, not tried: {not_tried}"),
         }
     }
@@ -160,5 +165,37 @@ mod tests {
         ");
         insta::assert_snapshot!(inspection.json(), @r#"{"checks":[{"milliseconds":7,"part":"a","text":"good","verdict":"ok"},{"milliseconds":8,"part":"a longer part","text":"it is bad: mend it","verdict":"failed"},{"milliseconds":null,"part":"b","text":"it is bad","verdict":"not tried"}],"ok":false}"#);
         assert!(!inspection.is_fine());
+    }
+
+    #[test]
+    fn what_is_not_tried_is_not_said_to_work() {
+        let check = |verdicts: &[Verdict], expected: &str| {
+            let lines = verdicts.iter().cloned();
+            let lines = lines.map(|verdict| Line::new("a", verdict).after(Duration::ZERO));
+            let told = Inspection {
+                lines: lines.collect(),
+            };
+            assert_eq!(told.to_string().lines().last(), Some(expected));
+        };
+        let text = || "text".to_owned();
+        let (fine, doubtful) = (Verdict::Fine(text()), Verdict::Doubtful(text()));
+        let not_tried = Verdict::NotTried(text());
+        check(std::slice::from_ref(&fine), "all of it will work");
+        check(
+            &[fine.clone(), doubtful.clone()],
+            "all of it will work; to be looked at: 1",
+        );
+        check(
+            &[fine, not_tried.clone()],
+            "nothing has failed; not tried: 1",
+        );
+        check(
+            &[doubtful.clone(), not_tried],
+            "nothing has failed; not tried: 1, to be looked at: 1",
+        );
+        let timed = Inspection {
+            lines: vec![Line::new("a", doubtful).after(Duration::from_millis(7))],
+        };
+        assert!(timed.to_string().starts_with("a  warning: text (7 ms)\n"));
     }
 }
