@@ -271,7 +271,7 @@ async fn run_later(
     loop {
         let wait = backoff.next(rand::random());
         monitor.not_opened(&service::chain(&failure), false);
-        error!(error = service::chain(&failure), retry_in = ?wait, "this service waits for its state");
+        error!(error = service::chain(&failure), retry_in = ?wait, action = failure.action(), "this service waits for its state");
         if stop
             .run_until_cancelled(tokio::time::sleep(wait))
             .await

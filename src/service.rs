@@ -360,7 +360,7 @@ impl Service {
             };
             self.monitor.not_written(&chain(&failure));
             let wait = backoff.next(rand::random());
-            error!(error = chain(&failure), retry_in = ?wait, "the cursor cannot be written; nothing is collected until it is");
+            error!(error = chain(&failure), retry_in = ?wait, action = failure.action(), "the cursor cannot be written; nothing is collected until it is");
             self.sleep(wait).await?;
         }
     }

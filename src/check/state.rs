@@ -94,23 +94,21 @@ fn of_service(path: &Path, input: &Input, service: &ServiceConfig) -> Result<boo
     Ok(true)
 }
 
-/// The ledger's errors say what to do, but for the rarer ones of the system.
+/// The ledger's errors say what to do; those of the system in their midst, which is put last here.
 fn failed(error: &LedgerError) -> Verdict {
-    let LedgerError::Io {
-        action,
-        path,
-        hint,
-        source,
-    } = error
-    else {
-        return Verdict::Failed(chain(error));
-    };
-    let hint = hint.trim_start_matches(" (");
-    let hint = hint.strip_suffix(')').unwrap_or(
-        "look into why the system refuses it, or name another folder in globals.persistence.config.directory_name",
-    );
-    Verdict::failed(
-        format!("cannot {action} {}: {source}", path.display()),
-        hint,
-    )
+    match (error, error.action()) {
+        (
+            LedgerError::Io {
+                action,
+                path,
+                source,
+                ..
+            },
+            Some(remedy),
+        ) => Verdict::failed(
+            format!("cannot {action} {}: {source}", path.display()),
+            remedy,
+        ),
+        _ => Verdict::Failed(chain(error)),
+    }
 }

@@ -103,6 +103,19 @@ impl LedgerError {
         }
     }
 
+    /// What an operator does about it, where it is something that the system refused; all other messages say so themselves.
+    pub fn action(&self) -> Option<&str> {
+        let LedgerError::Io { hint, .. } = self else {
+            return None;
+        };
+        let hint = hint
+            .strip_prefix(" (")
+            .and_then(|hint| hint.strip_suffix(')'));
+        Some(hint.unwrap_or(
+            "look into why the system refuses it, or name another folder in globals.persistence.config.directory_name",
+        ))
+    }
+
     /// Whether trying again may succeed without anybody mending a file.
     pub fn may_pass(&self) -> bool {
         matches!(self, LedgerError::Io { .. })

@@ -288,3 +288,21 @@ fn a_lock_whose_file_was_removed_is_none() {
     File::create(&path).unwrap();
     assert!(!is_at(&lock, &path));
 }
+
+#[test]
+fn what_the_system_refuses_always_has_an_action() {
+    let check = |kind: std::io::ErrorKind, expected: &str| {
+        let error = LedgerError::io("write", Path::new("state/file"), kind.into());
+        assert_eq!(error.action(), Some(expected));
+    };
+    check(
+        std::io::ErrorKind::StorageFull,
+        "make room on the disk of the state folder",
+    );
+    check(
+        std::io::ErrorKind::Other,
+        "look into why the system refuses it, or name another folder in globals.persistence.config.directory_name",
+    );
+    let directory = PathBuf::from("state");
+    assert_eq!(LedgerError::Locked { directory }.action(), None);
+}

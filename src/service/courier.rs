@@ -370,6 +370,7 @@ impl Courier {
                 error = super::chain(&failure),
                 records = records.len(),
                 retry_in = ?wait,
+                action = failure.action(),
                 "confirmed records cannot be journalled; nothing is collected until they are, and they come twice if the \
                  collector is stopped before"
             );
@@ -396,7 +397,7 @@ impl Courier {
         let (cause, action) = match failure {
             Failure::Delivery(error) if error.is_setup() => (Cause::Setup, error.action()),
             Failure::Delivery(error) => (Cause::Connection, error.action()),
-            Failure::Ledger(_) => (Cause::State, None),
+            Failure::Ledger(error) => (Cause::State, error.action().map(Into::into)),
         };
         let needs_operator = cause != Cause::Connection;
         let (relay, error) = (self.relay.address(), super::chain(failure));
