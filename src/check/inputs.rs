@@ -42,11 +42,14 @@ pub(super) async fn lines(input: &Input) -> Vec<Line> {
             return lines;
         }
     };
-    let routes = ways(client.routes(input)).await;
-    let mut lines: Vec<_> = routes
-        .iter()
-        .map(|(route, verdict)| Line::new(part(&format!("way to {}", route.host)), verdict.clone()))
+    let mut lines: Vec<_> = certificate(&client)
+        .map(|verdict| Line::new(part("certificate"), verdict))
+        .into_iter()
         .collect();
+    let routes = ways(client.routes(input)).await;
+    lines.extend(routes.iter().map(|(route, verdict)| {
+        Line::new(part(&format!("way to {}", route.host)), verdict.clone())
+    }));
     let blocked = |leads: fn(&Route) -> bool| {
         let mut ways = routes.iter();
         ways.any(|(route, verdict)| leads(route) && matches!(verdict, Verdict::Failed(_)))
@@ -63,6 +66,19 @@ pub(super) async fn lines(input: &Input) -> Vec<Line> {
     }
     lines.push(Line::new(part("clock"), clock(&client)));
     lines
+}
+
+/// On the application's certificate, where it signs in with one.
+fn certificate(client: &Client) -> Option<Verdict> {
+    let (end, now) = (client.certificate_expiry()?, Utc::now());
+    let renew = "upload a new certificate to the application in Microsoft Entra, and replace `client_certificate` and `client_key`; \
+                 no restart is needed";
+    if end <= now {
+        let what = format!("the application's certificate expired on {end}");
+        return Some(Verdict::failed(what, renew));
+    }
+    let usable = "certificate and key can be used";
+    Some(Verdict::until(end, now, usable, renew))
 }
 
 fn not_tried(why: &str) -> Verdict {

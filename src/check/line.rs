@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 /// Everything that was found.
@@ -36,7 +37,20 @@ pub enum Verdict {
     NotTried(String),
 }
 
+/// A certificate that ends within this time is to be renewed now.
+const RENEW_WITHIN: TimeDelta = TimeDelta::days(30);
+
 impl Verdict {
+    /// On a certificate that can be used until `end`: `usable` says so, `renew` what to do when that is soon.
+    pub(super) fn until(end: DateTime<Utc>, now: DateTime<Utc>, usable: &str, renew: &str) -> Self {
+        let text = format!("{usable}; valid until {}", end.format("%Y-%m-%d"));
+        if end - now < RENEW_WITHIN {
+            Self::Doubtful(format!("{text}: {renew}"))
+        } else {
+            Self::Fine(text)
+        }
+    }
+
     /// What has failed, and what to do about it.
     pub(super) fn failed(what: impl fmt::Display, action: impl fmt::Display) -> Self {
         Self::Failed(format!("{what}: {action}"))
@@ -197,5 +211,15 @@ mod tests {
             lines: vec![Line::new("a", doubtful).after(Duration::from_millis(7))],
         };
         assert!(timed.to_string().starts_with("a  warning: text (7 ms)\n"));
+    }
+
+    #[test]
+    fn a_certificate_that_ends_within_thirty_days_is_to_be_renewed() {
+        let now: DateTime<Utc> = "2026-11-23T00:00:00Z".parse().unwrap();
+        let told = |days| Verdict::until(now + TimeDelta::days(days), now, "usable", "renew it");
+        let text = "usable; valid until 2026-12-23".to_owned();
+        assert_eq!(told(30), Verdict::Fine(text));
+        let text = "usable; valid until 2026-12-22: renew it".to_owned();
+        assert_eq!(told(29), Verdict::Doubtful(text));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::Utc;
 use tokio::time::{Instant, timeout};
 
 use super::{Line, Verdict};
@@ -12,9 +12,6 @@ use crate::service::chain;
 
 /// The longest that meeting a relay may take: an unknown name, dead addresses and a silent one together.
 const TIMEOUT: Duration = Duration::from_mins(2);
-
-/// A certificate that ends within this time is to be renewed now.
-const RENEW_WITHIN: TimeDelta = TimeDelta::days(30);
 
 pub(super) async fn lines(output: &Output) -> Vec<Line> {
     let relay = Relay::new(output);
@@ -26,14 +23,9 @@ pub(super) async fn lines(output: &Output) -> Vec<Line> {
     let files = match relay.check().and_then(|()| relay.certificate_expiry()) {
         Ok(None) => None,
         Ok(Some(end)) => {
-            let end_text = end.format("%Y-%m-%d");
-            let text = format!("certificate, key and chain can be used; valid until {end_text}");
-            Some(if end - Utc::now() < RENEW_WITHIN {
-                let hint = "download a new certificate and its key in time; no restart is needed";
-                Verdict::Doubtful(format!("{text}: {hint}"))
-            } else {
-                Verdict::Fine(text)
-            })
+            let hint = "download a new certificate and its key in time; no restart is needed";
+            let usable = "certificate, key and chain can be used";
+            Some(Verdict::until(end, Utc::now(), usable, hint))
         }
         Err(error) => Some(refused(&error)),
     };

@@ -427,8 +427,19 @@ async fn an_applications_certificate_that_is_no_pair_is_told() {
         let wish = Wish::client().form(KeyForm::Pkcs1);
         setting.pki.authority.issue(&wish).unwrap()
     });
+    sign_in_with(&setting, &one.with_key_of(&other));
+    insta::assert_snapshot!(failures(&setting).await, @r"
+    input INPUT: files | FAILED: `client_certificate` and `client_key` do not belong together: the certificate in credentials/app.crt was made for another key than the one in credentials/app.key: put right the file that is named, or the parameter that names it
+    input INPUT: sign-in | not tried: a file cannot be used
+    input INPUT: MessageTrace_service | not tried: a file cannot be used
+    input INPUT: MailDetailATP_service | not tried: a file cannot be used
+    ");
+}
+
+/// Has the input sign in with a certificate.
+fn sign_in_with(setting: &Setting, identity: &Identity) {
     let folder = setting.folder.path().join("credentials");
-    one.with_key_of(&other).write(&folder, "app").unwrap();
+    identity.write(&folder, "app").unwrap();
     let access = setting.service.options().access;
     let credentials = Credentials::Certificate {
         tenant_id: access.tenant,
@@ -436,13 +447,41 @@ async fn an_applications_certificate_that_is_no_pair_is_told() {
         client_certificate: "app.crt".to_owned(),
         client_key: "app.key".to_owned(),
     };
-    configure(&setting, input(&setting).credentials(credentials));
-    insta::assert_snapshot!(failures(&setting).await, @r"
-    input INPUT: files | FAILED: `client_certificate` and `client_key` do not belong together: the certificate in credentials/app.crt was made for another key than the one in credentials/app.key: put right the file that is named, or the parameter that names it
-    input INPUT: sign-in | not tried: a file cannot be used
-    input INPUT: MessageTrace_service | not tried: a file cannot be used
-    input INPUT: MailDetailATP_service | not tried: a file cannot be used
-    ");
+    configure(setting, input(setting).credentials(credentials));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_an_applications_certificate_is_told() {
+    let setting = setting().await;
+    let wish = Wish::client().form(KeyForm::Pkcs1);
+    for (wish, expected) in [
+        (
+            wish.clone(),
+            "ok: certificate and key can be used; valid until 2049-01-01",
+        ),
+        (
+            wish.expired(),
+            "FAILED: the application's certificate expired on 2021-01-01 00:00:00 UTC: upload a new certificate to the \
+            application in Microsoft Entra, and replace `client_certificate` and `client_key`; no restart is needed",
+        ),
+    ] {
+        let identity = setting.pki.authority.issue(&wish).unwrap();
+        setting.service.adjust(|options| {
+            options.access.app.certificate = Some(identity.certificate.clone());
+        });
+        sign_in_with(&setting, &identity);
+        let told = check(&setting).await;
+        assert_eq!(
+            told.code,
+            i32::from(expected.starts_with("FAILED")),
+            "{}",
+            told.text
+        );
+        let line = format!("input {INPUT}: certificate ");
+        let line = told.text.lines().find(|one| one.starts_with(&line));
+        let (_, verdict) = line.unwrap().split_once(": certificate ").unwrap();
+        assert_eq!(verdict.trim(), expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
