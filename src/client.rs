@@ -87,11 +87,17 @@ impl Client {
     ///
     /// Fails if `ca_bundle`, the client's certificate or its key cannot be used, or there is nothing to trust for HTTPS.
     pub fn new(input: &Input) -> anyhow::Result<Self> {
-        let http = http(input).with_context(|| format!("input `{}`", input.name))?;
-        let sign_in =
-            SignIn::new(input, &http).with_context(|| format!("input `{}`", input.name))?;
+        let context = || format!("input `{}`", input.name);
+        let reports = http(input, &input.base_url).with_context(context)?;
+        let alike = is_loopback(&input.base_url) == is_loopback(&input.authority_url);
+        let tokens = if alike {
+            reports.clone()
+        } else {
+            http(input, &input.authority_url).with_context(context)?
+        };
+        let sign_in = SignIn::new(input, &tokens).with_context(context)?;
         Ok(Self(Arc::new(Shared {
-            http,
+            http: reports,
             base_url: input.base_url.clone(),
             sign_in,
             limiter: Limiter::new(input.requests_per_second, &input.requests_limits),
@@ -249,8 +255,8 @@ struct Body {
     request_id: Option<String>,
 }
 
-/// HTTP/1.1 through the system's proxies, compressed, and never redirected: requests carry credentials.
-fn http(input: &Input) -> anyhow::Result<reqwest::Client> {
+/// The way to `url`'s host: HTTP/1.1 through the system's proxies, compressed, and never redirected: requests carry credentials.
+fn http(input: &Input, url: &Url) -> anyhow::Result<reqwest::Client> {
     let signs_in_elsewhere = !matches!(input.credentials, Credentials::Basic { .. });
     let https = input.base_url.scheme() == "https"
         || (signs_in_elsewhere && input.authority_url.scheme() == "https");
@@ -276,7 +282,7 @@ fn http(input: &Input) -> anyhow::Result<reqwest::Client> {
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(REQUEST_TIMEOUT);
-    let builder = if is_loopback(&input.base_url) {
+    let builder = if is_loopback(url) {
         builder.no_proxy() // a proxy's loopback is another one
     } else {
         builder

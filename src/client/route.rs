@@ -37,16 +37,14 @@ impl Route {
 impl Client {
     /// Where requests of `input` lead: those for reports, and those for tokens where they lead elsewhere.
     pub fn routes(&self, input: &Input) -> Vec<Route> {
-        // As reqwest's own `system-proxy` finds it out.
-        let proxies = (!is_loopback(&input.base_url)).then(Matcher::from_system);
-        let mut reports = route(&input.base_url, proxies.as_ref());
+        let mut reports = route(&input.base_url);
         if self.0.sign_in.is_basic() {
             return vec![Route {
                 reports: true,
                 ..reports
             }];
         }
-        let tokens = route(&input.authority_url, proxies.as_ref());
+        let tokens = route(&input.authority_url);
         let shared = reports == tokens;
         (reports.reports, reports.tokens) = (true, shared);
         let tokens = Route {
@@ -60,13 +58,15 @@ impl Client {
     }
 }
 
-fn route(url: &Url, proxies: Option<&Matcher>) -> Route {
+fn route(url: &Url) -> Route {
+    // As reqwest's own `system-proxy` finds it out.
+    let proxies = (!is_loopback(url)).then(Matcher::from_system);
     let host = match url.host() {
         Some(Host::Ipv6(address)) => address.to_string(),
         host => host.map(|host| host.to_string()).unwrap_or_default(),
     };
     let uri = url.as_str().parse().ok();
-    let proxy = uri.and_then(|uri| proxies?.intercept(&uri));
+    let proxy = uri.and_then(|uri| proxies.as_ref()?.intercept(&uri));
     let (via, port) = match &proxy {
         Some(proxy) => {
             let uri = proxy.uri();

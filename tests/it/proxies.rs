@@ -133,6 +133,21 @@ async fn a_service_on_loopback_is_never_asked_through_a_proxy() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_come_through_the_proxy_though_the_service_is_on_loopback() {
+    let (setting, _) = setting(Ipv4Addr::LOCALHOST.into()).await;
+    let tunnels = Tunnels::start(setting.service.address(), None)
+        .await
+        .unwrap();
+    let proxy = format!("http://{}", tunnels.address());
+    let variables = [("HTTPS_PROXY", &*proxy), ("NO_PROXY", "")];
+    let input = trusting(&setting).option("authority_url", &format!("https://{}/", NAMES[1]));
+    collect(&setting, input, &variables).await;
+    let mut opened = tunnels.opened();
+    opened.dedup();
+    assert_eq!(opened, [format!("{}:443", NAMES[1])]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_systems_trust_store_is_trusted() {
     let (setting, authority) = setting(Ipv4Addr::LOCALHOST.into()).await;
     let file = authority.display().to_string();
