@@ -15,6 +15,7 @@ mod globals;
 mod hosted;
 mod inputs;
 mod json;
+mod loggers;
 mod monitoring;
 mod names;
 mod outputs;

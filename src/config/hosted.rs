@@ -6,9 +6,9 @@
 use std::rc::Rc;
 
 use super::finding::Findings;
-use super::json;
 use super::tree::{Entry, Node, Place, Value};
 use super::words::{joined, quoted};
+use super::{json, loggers};
 
 /// The positions of the two files.
 const JOB: usize = 0;
@@ -123,7 +123,7 @@ fn loggers(node: &Rc<Node>, findings: &Findings) -> Rc<Node> {
             .iter()
             .enumerate()
             .map(|(position, item)| Entry {
-                key: format!("logger_{}", position + 1),
+                key: String::new(),
                 place: item.place,
                 node: Rc::clone(item),
                 written: Some(format!("{LOGGERS}[{position}]")),
@@ -139,6 +139,12 @@ fn loggers(node: &Rc<Node>, findings: &Findings) -> Rc<Node> {
         if let Value::Map(output) = &entry.node.value {
             let output = configured(output.clone(), &path, COLLECTOR, &OF_LOGGER, findings);
             entry.node = map(entry.node.place, output);
+        }
+    }
+    if matches!(node.value, Value::List(_)) {
+        let names = loggers::names(outputs.iter().map(|output| &output.node.value));
+        for (output, name) in outputs.iter_mut().zip(names) {
+            output.key = name;
         }
     }
     map(node.place, outputs)

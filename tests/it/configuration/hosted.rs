@@ -117,7 +117,7 @@ fn the_documentations_parameters_are_understood_as_printed() {
     let [output] = config.outputs.as_slice() else {
         panic!("{:?}", config.outputs)
     };
-    assert_eq!(output.name, "logger_1");
+    assert_eq!(output.name, "devo_platform_collector-eu_devo_io_443");
     let OutputKind::Relay(relay) = &output.kind else {
         panic!("{output:?}")
     };
@@ -219,6 +219,61 @@ fn loggers_may_be_a_map_and_keys_may_be_called_as_in_the_yaml() {
         config.globals.state,
         Persistence::Directory("/var/lib/collector".into())
     );
+}
+
+/// The names of outputs in a list, in its order.
+fn names(loggers: &[&str]) -> Vec<String> {
+    let head = COLLECTOR.split_once('[').unwrap().0;
+    let collector = format!("{head}[{}]}}", loggers.join(", "));
+    let outputs = loaded(&job(), &collector).config.outputs;
+    outputs.into_iter().map(|output| output.name).collect()
+}
+
+#[test]
+fn outputs_of_a_list_are_called_by_what_they_are_wherever_they_stand() {
+    let relay = |url: &str, port: &str, cert: &str| {
+        format!(
+            r#"{{"type": "relay", "config": {{"url": "{url}", {port} "chain_loc": "a.crt", "cert_loc": "{cert}.crt", "key_loc": "a.key"}}}}"#
+        )
+    };
+    let long = format!("{}.example.com", "relay".repeat(12));
+    let loggers = [
+        relay("Relay.example.com.", "", "a"),
+        relay("relay_example.com", "", "a"),
+        relay("relay.example.com", r#""port": "8443","#, "a"),
+        relay("collector.example.com", "", "a"),
+        relay("collector.example.com", r#""port": 443,"#, "b"),
+        relay("[2001:db8::1]", "", "a"),
+        relay(&long, "", "a"),
+        relay(&long, "", "b"),
+        r#"{"type": "sidecar", "config": {"address": "10.0.0.1", "port": 514}}"#.to_owned(),
+        r#"{"type": "console"}"#.to_owned(),
+    ];
+    let loggers: Vec<_> = loggers.iter().map(String::as_str).collect();
+    let called = names(&loggers);
+    assert_snapshot!(called.join("\n"), @r"
+    relay_relay_example_com_443
+    relay_relay_example_com_443_3eb048c8
+    relay_relay_example_com_8443
+    relay_collector_example_com_443_a_crt
+    relay_collector_example_com_443_b_crt
+    relay_2001_db8__1_443_db0df1b2
+    relay_relayrelayrelayrelayrelayrelayrelayrelayre_affbc0a1
+    relay_relayrelayrelayrelayrelayrelayrelayrelayre_e85bba71
+    sidecar_10_0_0_1_514
+    console
+    ");
+    let reversed: Vec<_> = loggers.iter().rev().copied().collect();
+    let again: Vec<_> = names(&reversed).into_iter().rev().collect();
+    assert_eq!(again, called);
+    assert_eq!(names(&loggers[8..9]), called[8..9]);
+    // What is one and the same place twice is told apart by its order.
+    let twice = [loggers[9], loggers[0], loggers[9], loggers[0]];
+    assert_eq!(
+        names(&twice)[..3],
+        ["console", &names(&twice)[1], "console_2"]
+    );
+    assert_eq!(names(&twice)[3], format!("{}_2", names(&twice)[1]));
 }
 
 #[test]
