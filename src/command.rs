@@ -81,7 +81,7 @@ impl Command {
                 };
                 let directory = match directory.map(Persistence::Directory).or_else(kept) {
                     Some(Persistence::Directory(directory)) => directory,
-                    Some(Persistence::Memory) => {
+                    Some(Persistence::Memory { .. }) => {
                         bail!(
                             "{source} keeps state in memory, where it ends with the collector: name another folder by `--directory`"
                         )
@@ -104,7 +104,7 @@ fn inspect(json: bool, source: &Source, loaded: Result<Loaded, Mistakes>) -> Res
         let config = &loaded.config;
         let state = match &config.globals.state {
             Persistence::Directory(directory) => directory,
-            Persistence::Memory => Path::new(MEMORY),
+            Persistence::Memory { .. } => Path::new(MEMORY),
         };
         privileges::rehearse(state, &config.files())
     });

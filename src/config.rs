@@ -232,7 +232,20 @@ pub enum Persistence {
     /// In a folder on disk.
     Directory(PathBuf),
     /// In memory: after its end the collector knows nothing of what it has delivered.
-    Memory,
+    Memory {
+        /// The folder on disk that state would be kept in, where the original collector may have left its files.
+        beside: PathBuf,
+    },
+}
+
+impl Persistence {
+    /// The same kept in memory.
+    #[must_use]
+    pub fn in_memory(self) -> Self {
+        match self {
+            Self::Directory(beside) | Self::Memory { beside } => Self::Memory { beside },
+        }
+    }
 }
 
 /// When and how lines are gzipped on their way.

@@ -10,7 +10,7 @@ use chrono::Utc;
 use clap::Parser;
 use command::Command;
 use exchange_reports_collector::config::{self, Config, Listen, Named, Persistence, Source};
-use exchange_reports_collector::ledger::{LedgerError, StateFolder};
+use exchange_reports_collector::ledger::{LedgerError, Original, StateFolder};
 use exchange_reports_collector::messages::Messages;
 use exchange_reports_collector::privileges::{self, DeniedFiles};
 use exchange_reports_collector::{Ends, log, prepare, run, signal};
@@ -79,7 +79,8 @@ fn main() -> ExitCode {
     if let Ok(loaded) = &mut loaded
         && arguments.no_save_state
     {
-        loaded.config.globals.state = Persistence::Memory;
+        let state = &mut loaded.config.globals.state;
+        *state = state.clone().in_memory();
     }
     let ends_by_itself = arguments.once || arguments.dry_run;
     if let Ok(loaded) = &mut loaded
@@ -126,7 +127,10 @@ fn main() -> ExitCode {
     for note in &loaded.notes {
         debug!("{note}");
     }
-    if ends_by_itself && config.globals.state == Persistence::Memory {
+    if ends_by_itself
+        && let Persistence::Memory { beside } = &config.globals.state
+        && matches!(Original::find(beside), Ok(None))
+    {
         let mut services = config.inputs.iter().flat_map(|input| &input.services);
         if services.any(|service| service.start_time.is_none()) {
             warn!(
@@ -222,9 +226,9 @@ fn state_folder(kept: &Persistence, dry: bool) -> Result<StateFolder, LedgerErro
         Persistence::Directory(path) if dry => StateFolder::copy_of(path).or_else(|error| {
             let error = anyhow::Error::new(error);
             warn!("the state cannot be read, so this run begins as a first start would: {error:#}");
-            StateFolder::of(&Persistence::Memory)
+            StateFolder::of(&kept.clone().in_memory()).or_else(|_| StateFolder::empty())
         }),
-        Persistence::Memory if !dry => {
+        Persistence::Memory { .. } if !dry => {
             warn!(
                 "state is kept in memory: the next start knows nothing of what was delivered until then"
             );

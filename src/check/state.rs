@@ -11,15 +11,7 @@ pub(super) fn lines(config: &Config) -> Vec<Line> {
     let part = "state folder";
     let path = match &config.globals.state {
         Persistence::Directory(path) => path,
-        Persistence::Memory => {
-            let verdict = match StateFolder::of(&config.globals.state) {
-                Ok(_) => Verdict::Doubtful(
-                    "state is kept in memory: the next start knows nothing of what was delivered until then".to_owned(),
-                ),
-                Err(error) => failed(&error),
-            };
-            return vec![Line::new(part, verdict)];
-        }
+        Persistence::Memory { beside } => return in_memory(config, beside),
     };
     let shown = path.display();
     match ledger::probe(path) {
@@ -52,6 +44,25 @@ pub(super) fn lines(config: &Config) -> Vec<Line> {
         lines.extend(taken_over(path, without_start).map(|verdict| Line::new(part, verdict)));
     }
     lines.append(&mut damaged);
+    lines
+}
+
+/// As above, where nothing is kept.
+fn in_memory(config: &Config, beside: &Path) -> Vec<Line> {
+    let part = "state folder";
+    if let Err(error) = StateFolder::empty() {
+        return vec![Line::new(part, failed(&error))];
+    }
+    let text =
+        "state is kept in memory: the next start knows nothing of what was delivered until then";
+    let mut lines = vec![Line::new(part, Verdict::Doubtful(text.to_owned()))];
+    let services = config.inputs.iter().flat_map(|input| &input.services);
+    let without_start = services
+        .filter(|service| service.start_time.is_none())
+        .count();
+    if without_start > 0 {
+        lines.extend(taken_over(beside, without_start).map(|verdict| Line::new(part, verdict)));
+    }
     lines
 }
 

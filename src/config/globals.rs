@@ -100,11 +100,9 @@ fn persistence(field: &Field<'_>) -> Persistence {
         section.warn_of_unknown();
         (in_memory, directory)
     });
-    match given {
-        Some((true, _)) => Persistence::Memory,
-        Some((false, Some(directory))) => Persistence::Directory(directory),
-        _ => Persistence::Directory(PathBuf::from(STATE_DIRECTORY)),
-    }
+    let (in_memory, directory) = given.unwrap_or_default();
+    let kept = Persistence::Directory(directory.unwrap_or_else(|| STATE_DIRECTORY.into()));
+    if in_memory { kept.in_memory() } else { kept }
 }
 
 fn directory(config: &Section<'_>) -> Option<PathBuf> {

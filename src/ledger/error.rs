@@ -43,7 +43,8 @@ pub enum LedgerError {
     /// A file is not as it was written.
     #[error(
         "the state file {} cannot be trusted ({what}); either put it back from a backup, or remove the folder {} to start \
-         this service over (from start_time, or from now less the delay; records may then be skipped or come again)",
+         this service over (from start_time, else from where the original collector's files in the state folder say, else from now \
+         less the delay; records may then be skipped or come again)",
         file.display(), folder.display()
     )]
     Damaged {
@@ -71,8 +72,8 @@ pub enum LedgerError {
     /// The fingerprints on disk were made with a key that is gone.
     #[error(
         "the key {} is missing or is not the one that the records in {} were written with; either put the key back from a \
-         backup, or remove that folder to start this service over (from start_time, or from now less the delay; records may \
-         then be skipped or come again)",
+         backup, or remove that folder to start this service over (from start_time, else from where the original collector's files in the state \
+         folder say, else from now less the delay; records may then be skipped or come again)",
         file.display(), folder.display()
     )]
     KeyMissing {

@@ -27,19 +27,33 @@ pub struct StateFolder {
 
 impl StateFolder {
     /// The folder that the configuration asks for. One on disk need not be there yet; one in memory is made, readable to nobody
-    /// else, and what killed collectors have left of theirs is removed.
+    /// else, and what killed collectors have left of theirs is removed. It tells of the original collector's files beside it, as
+    /// the one on disk would.
     ///
     /// # Errors
     ///
-    /// If there is no memory that holds files.
+    /// If there is no memory that holds files, or the folder beside it is there and cannot be read.
     pub fn of(persistence: &Persistence) -> Result<Self, LedgerError> {
         match persistence {
             Persistence::Directory(path) => Ok(Self {
                 path: path.clone(),
                 _in_memory: None,
             }),
-            Persistence::Memory => Self::in_memory(Path::new(MEMORY)),
+            Persistence::Memory { beside } => {
+                let folder = Self::empty()?;
+                Original::copy(beside, &folder.path)?;
+                Ok(folder)
+            }
         }
+    }
+
+    /// One in memory that tells of nothing.
+    ///
+    /// # Errors
+    ///
+    /// If there is no memory that holds files.
+    pub fn empty() -> Result<Self, LedgerError> {
+        Self::in_memory(Path::new(MEMORY))
     }
 
     fn in_memory(memory: &Path) -> Result<Self, LedgerError> {
@@ -60,14 +74,14 @@ impl StateFolder {
         })
     }
 
-    /// As [`StateFolder::of`] in memory, with a copy of what is kept at `path`, as it stands and unchecked; nothing if that is missing. It
+    /// As [`StateFolder::empty`], with a copy of what is kept at `path`, as it stands and unchecked; nothing if that is missing. It
     /// is neither locked nor changed there, and a collector may be running on it.
     ///
     /// # Errors
     ///
     /// If there is no memory that holds files, or something cannot be read.
     pub fn copy_of(path: &Path) -> Result<Self, LedgerError> {
-        let copy = Self::of(&Persistence::Memory)?;
+        let copy = Self::empty()?;
         if !path.exists() {
             return Ok(copy);
         }

@@ -17,7 +17,10 @@ pub(super) fn begin(
     now: DateTime<Utc>,
 ) -> Result<DateTime<Utc>, LedgerError> {
     let reset = config.reset_persistence_auth.clone();
-    let mut start = schedule.start(config.start_time, now);
+    // A start that is configured goes before what the original has left.
+    let original = original.filter(|_| config.start_time.is_none());
+    let collected = original.map(|original| original.collected(config.delay, now));
+    let start = schedule.start(config.start_time.or(collected), now);
     if let Some(known) = ledger.cursor().cloned() {
         if reset.is_none() || reset == known.reset_persistence_auth {
             if is_another_tenant(&known.tenant, tenant) {
@@ -48,8 +51,8 @@ pub(super) fn begin(
             reset_persistence_auth = reset, cursor = %known.at, %start, skipped, again,
             "the state is cleared, since reset_persistence_auth has changed"
         );
-    } else if let (Some(original), None) = (original, config.start_time) {
-        start = schedule.start(Some(original.collected(config.delay, now)), now);
+    }
+    if let Some(original) = original {
         warn!(
             files = original.files, oldest = %original.oldest, newest = %original.newest, %start,
             "the original collector's files lie in the state folder, so this service begins where any of its services may have stopped: when \

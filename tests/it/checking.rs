@@ -685,7 +685,7 @@ async fn damaged_state_and_that_of_another_tenant_are_told() {
     let file = setting.state_of(Report::MessageTrace).join("cursor");
     let good = fs::read(&file).unwrap();
     fs::write(&file, &good[..good.len() - 1]).unwrap();
-    insta::assert_snapshot!(failures(&setting).await, @"state of INPUT: MessageTrace_service | FAILED: the state file state/INPUT.12345.MessageTrace_service/cursor cannot be trusted (its checksum does not match); either put it back from a backup, or remove the folder state/INPUT.12345.MessageTrace_service to start this service over (from start_time, or from now less the delay; records may then be skipped or come again)");
+    insta::assert_snapshot!(failures(&setting).await, @"state of INPUT: MessageTrace_service | FAILED: the state file state/INPUT.12345.MessageTrace_service/cursor cannot be trusted (its checksum does not match); either put it back from a backup, or remove the folder state/INPUT.12345.MessageTrace_service to start this service over (from start_time, else from where the original collector's files in the state folder say, else from now less the delay; records may then be skipped or come again)");
     fs::write(&file, good).unwrap();
     setting.service.adjust(|options| {
         options.access.tenant = "99999999-2222-3333-4444-555555555555".to_owned();

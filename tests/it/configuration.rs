@@ -349,7 +349,11 @@ fn a_secret_keeps_the_text_that_was_written() {
 #[test]
 fn state_may_be_kept_in_memory() {
     let memory = changed(&[("type: filesystem", "type: Memory")]);
-    assert_eq!(load(&memory).config.globals.state, Persistence::Memory);
+    let beside = "state".into();
+    assert_eq!(
+        load(&memory).config.globals.state,
+        Persistence::Memory { beside }
+    );
 }
 
 #[test]

@@ -86,6 +86,69 @@ async fn a_start_time_goes_before_what_the_original_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn state_in_memory_begins_there_and_check_says_so() {
+    let (setting, _, begin) = setting().await;
+    let input = setting
+        .input()
+        .service(Report::MessageTrace, &[DELAY, PERIOD]);
+    let yaml = Config::new(input, Output::relay(setting.relay.port())).yaml();
+    let check = |collector: &Collector| {
+        let said = collector.log_with(SAID);
+        let start = begin.format("start=\"%Y-%m-%d %H:%M:%S UTC\"").to_string();
+        assert!(
+            said.len() == 1 && said[0].contains(&start),
+            "no {start} in\n{}",
+            log(collector)
+        );
+    };
+    let memory = yaml.replace("type: filesystem", "type: memory");
+    for (yaml, options) in [(&yaml, &["--no-save-state"][..]), (&memory, &[])] {
+        setting.folder.configure_raw(yaml).unwrap();
+        let mut collector = Collector::start_with(program(), &setting.folder, |command| {
+            command.args(options);
+        })
+        .unwrap();
+        let expected = setting.existing(Report::MessageTrace, begin, setting.ago(24));
+        collector.wait_for(SAID, PATIENCE).await.unwrap();
+        setting.until_read(&expected, &collector).await;
+        stop(&mut collector).await;
+        check(&collector);
+
+        let mut command = Collector::start_with(program(), &setting.folder, |command| {
+            command.args(options).arg("check");
+        })
+        .unwrap();
+        command.wait(PATIENCE).await.unwrap();
+        let told = command.output().join("\n");
+        for expected in ["is kept in memory", "less the delay and ten minutes: 1;"] {
+            assert!(told.contains(expected), "no {expected} in\n{told}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_reset_begins_there_again() {
+    let (setting, _, begin) = setting().await;
+    let service = |options: &[(&str, &str)]| setting.input().service(Report::MessageTrace, options);
+    setting.configure(service(&[DELAY, PERIOD]));
+    run_to_the_end(&setting).await;
+
+    setting.configure(service(&[DELAY, PERIOD, ("reset_persistence_auth", "1")]));
+    let mut collector = setting.start();
+    collector.wait_for(SAID, PATIENCE).await.unwrap();
+    stop(&mut collector).await;
+    let start = begin.format("start=\"%Y-%m-%d %H:%M:%S UTC\"").to_string();
+    for said in ["the state is cleared", SAID] {
+        let said = collector.log_with(said);
+        assert!(
+            said.len() == 1 && said[0].contains(&start),
+            "no {start} in\n{}",
+            log(&collector)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_and_a_reset_tell_where_services_begin() {
     let (setting, _, begin) = setting().await;
     let service = |options: &[(&str, &str)]| {
