@@ -1,5 +1,6 @@
 //! `globals`: the collector as a whole.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,12 +14,14 @@ const ID_LENGTH_MAX: usize = 5;
 const NAME_LENGTH_MAX: usize = 10;
 const STATE_DIRECTORY: &str = "state";
 /// The least and the most that the original's SDK takes for the threshold of gzip.
-const THRESHOLDS: std::ops::RangeInclusive<f64> = -1.0..=1.1;
+pub(super) const THRESHOLDS: RangeInclusive<f64> = -1.0..=1.1;
+/// zlib's.
+pub(super) const LEVELS: RangeInclusive<u32> = 0..=9;
 /// A delivery is smaller, so that more would mean nothing.
-const MEMBER_BYTES_MAX: u32 = 1 << 30;
+pub(super) const MEMBERS_BYTES: RangeInclusive<u32> = 1..=1 << 30;
 
 /// What the original's SDK takes as the period of the senders' statistics.
-const STATISTICS_PERIODS_S: std::ops::RangeInclusive<u32> = 60..=1_800;
+pub(super) const STATISTICS_PERIODS_S: RangeInclusive<u32> = 60..=1_800;
 
 /// Settings of the original's SDK that steer parts which this collector does not have.
 const FOREIGN: [&str; 6] = [
@@ -80,10 +83,10 @@ fn compression(section: &Section<'_>) -> Compression {
         });
     let level = section
         .field("devo_sender_compression_level")
-        .number(0..=9, "");
+        .number(LEVELS, "");
     let member_bytes = section
         .field("devo_sender_compression_buffer_in_bytes")
-        .number(1..=MEMBER_BYTES_MAX, " of bytes")
+        .number(MEMBERS_BYTES, " of bytes")
         .and_then(|bytes| usize::try_from(bytes).ok());
     Compression {
         threshold: threshold.unwrap_or(Compression::NEVER.threshold),

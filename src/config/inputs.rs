@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 
 use chrono::{DateTime, Utc};
 
@@ -15,7 +16,7 @@ const SERVICES: &str = "services";
 const CERTIFICATES: &str = "certs";
 
 /// More requests a second than there are nanoseconds is no limit that anything could keep.
-const REQUESTS_MAX: u32 = 1_000_000_000;
+pub(super) const REQUESTS: RangeInclusive<u32> = 1..=1_000_000_000;
 const REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(99_999);
 
 /// Reads the enabled inputs. Those that are not are looked through as well, for warnings only.
@@ -177,7 +178,7 @@ fn services(
 }
 
 fn requests_per_second(field: &Field<'_>) -> NonZeroU32 {
-    let number = field.number(1..=REQUESTS_MAX, " of requests");
+    let number = field.number(REQUESTS, " of requests");
     number
         .and_then(NonZeroU32::new)
         .unwrap_or(REQUESTS_PER_SECOND)
@@ -192,7 +193,7 @@ fn requests_limit(field: &Field<'_>) -> Option<RequestsLimit> {
     let number = section
         .field("number_of_requests")
         .required("the most requests in that period")
-        .number(1..=REQUESTS_MAX, " of requests");
+        .number(REQUESTS, " of requests");
     section.warn_of_unknown();
     Some(RequestsLimit {
         period: period?,

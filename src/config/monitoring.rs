@@ -1,6 +1,7 @@
 //! `globals.monitoring`: where metrics, health and status are served, and when a service counts as stalled.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::reader::Field;
@@ -10,7 +11,7 @@ use super::{Listen, Monitoring};
 /// Of the ports that nobody has registered, and below those that Linux gives to connections.
 const PORT: u16 = 18_514;
 const STALLED_AFTER: Duration = Duration::from_mins(30);
-const STALLED_AFTER_MAX_SECONDS: u32 = 30 * 86_400;
+pub(super) const STALLED_AFTER_SECONDS: RangeInclusive<u32> = 1..=30 * 86_400;
 
 pub(super) fn read(field: &Field<'_>) -> Monitoring {
     let section = field.section();
@@ -18,7 +19,7 @@ pub(super) fn read(field: &Field<'_>) -> Monitoring {
         let listen = section.field("listen").parse(listen);
         let stalled_after = section
             .field("stalled_after_in_seconds")
-            .number(1..=STALLED_AFTER_MAX_SECONDS, " of seconds");
+            .number(STALLED_AFTER_SECONDS, " of seconds");
         section.warn_of_unknown();
         (listen, stalled_after)
     });

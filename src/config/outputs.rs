@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::reader::{Field, Section};
@@ -10,6 +11,7 @@ use super::{Compression, Output, OutputKind, ReceiptPolicy, RelayOutput, SyslogO
 
 const CERTIFICATES: &str = "certs";
 const PORT: u16 = 443;
+pub(super) const PORTS: RangeInclusive<u32> = 1..=u16::MAX as u32;
 const ADDRESS_MAX: usize = 253;
 const TYPES: &str = "use `devo_platform` or `relay` (mutual TLS), `syslog`, `in_house_relay` or `sidecar` (plain TCP), or `console`";
 
@@ -154,7 +156,7 @@ fn syslog(field: Field<'_>) -> Option<SyslogOutput> {
 }
 
 fn port(field: &Field<'_>) -> Option<u16> {
-    let port = field.number(1..=u32::from(u16::MAX), "")?;
+    let port = field.number(PORTS, "")?;
     u16::try_from(port).ok()
 }
 

@@ -1,5 +1,6 @@
 //! `services`: the reports to collect, and how.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -11,6 +12,8 @@ use crate::report::{REPORTS, Report, Resolution};
 
 const PERIOD: Duration = Duration::from_mins(1);
 const DELAY_MAX_SECONDS: u32 = 90_000;
+pub(super) const DELAYS_SECONDS: RangeInclusive<u32> = 1..=DELAY_MAX_SECONDS;
+pub(super) const PERIODS_SECONDS: RangeInclusive<u32> = 1..=u32::MAX;
 const DELAY: Duration = Duration::from_secs(DELAY_MAX_SECONDS as u64);
 
 /// How late the reporting service may still come out with a row.
@@ -57,7 +60,7 @@ fn service(
     let section = field.section_or_empty()?;
     let period = section
         .field("request_period_in_seconds")
-        .number(1..=u32::MAX, " of seconds");
+        .number(PERIODS_SECONDS, " of seconds");
     let start_time = start_time(&section.field("start_time"), now);
     let config = ServiceConfig {
         report,
@@ -72,7 +75,7 @@ fn service(
 }
 
 fn delay(field: &Field<'_>) -> Duration {
-    let Some(seconds) = field.number(1..=DELAY_MAX_SECONDS, " of seconds") else {
+    let Some(seconds) = field.number(DELAYS_SECONDS, " of seconds") else {
         return DELAY;
     };
     let delay = Duration::from_secs(seconds.into());

@@ -1,5 +1,9 @@
 //! Every key of `config.yaml`, what it takes and what it is for.
 
+use std::ops::RangeInclusive;
+
+use super::super::{globals, inputs, monitoring, outputs, services};
+
 /// A key of a map.
 #[derive(Clone, Copy)]
 pub(super) struct Key {
@@ -52,6 +56,14 @@ const fn must(name: &'static str, kind: Kind, about: &'static str) -> Key {
     }
 }
 
+const fn number(range: RangeInclusive<u32>) -> Kind {
+    Kind::Number(*range.start(), *range.end())
+}
+
+const fn fraction(range: RangeInclusive<f64>) -> Kind {
+    Kind::Fraction(*range.start(), *range.end())
+}
+
 const FOREIGN: &str = "A setting of the original that has no meaning here";
 
 pub(super) const FILE: &[Key] = &[
@@ -92,17 +104,17 @@ const GLOBALS: &[Key] = &[
     ),
     may(
         "devo_sender_threshold_for_using_gzip_in_transport_layer",
-        Kind::Fraction(-1.0, 1.1),
+        fraction(globals::THRESHOLDS),
         "When lines to a Devo relay are gzipped: negative always, 1.1 never (default)",
     ),
     may(
         "devo_sender_compression_level",
-        Kind::Number(0, 9),
+        number(globals::LEVELS),
         "How hard gzip tries. Default: 6",
     ),
     may(
         "devo_sender_compression_buffer_in_bytes",
-        Kind::Number(1, 1 << 30),
+        number(globals::MEMBERS_BYTES),
         "About how many bytes of lines a gzip member holds. Default: 51200",
     ),
     may(
@@ -112,7 +124,7 @@ const GLOBALS: &[Key] = &[
     ),
     may(
         "sender_stats_period_in_sec",
-        Kind::Number(60, 1_800),
+        number(globals::STATISTICS_PERIODS_S),
         "How often the log tells what each output has been sent, in seconds. Default: 300",
     ),
     may("queue_max_size_in_mb", Kind::Text, FOREIGN),
@@ -144,7 +156,7 @@ const MONITORING: &[Key] = &[
     ),
     may(
         "stalled_after_in_seconds",
-        Kind::Number(1, 30 * 86_400),
+        number(monitoring::STALLED_AFTER_SECONDS),
         "A service counts as stalled that has not advanced for so long while a window was due. Default: 1800",
     ),
 ];
@@ -184,7 +196,7 @@ const OUTPUT_CONFIG: &[Key] = &[
     ),
     may(
         "port",
-        Kind::Number(1, 65_535),
+        number(outputs::PORTS),
         "The relay's TCP port. Default: 443 where there is TLS",
     ),
     may(
@@ -234,7 +246,7 @@ pub(super) const INPUT: &[Key] = &[
     ),
     may(
         "requests_per_second",
-        Kind::Number(1, 1_000_000_000),
+        number(inputs::REQUESTS),
         "The most requests a second, all services together. Default: 100000",
     ),
     may(
@@ -283,7 +295,7 @@ const LIMIT: &[Key] = &[
     ),
     must(
         "number_of_requests",
-        Kind::Number(1, 1_000_000_000),
+        number(inputs::REQUESTS),
         "The most requests in that period",
     ),
 ];
@@ -342,12 +354,12 @@ const CREDENTIALS: &[Key] = &[
 pub(super) const SERVICE: &[Key] = &[
     may(
         "request_period_in_seconds",
-        Kind::Number(1, u32::MAX),
+        number(services::PERIODS_SECONDS),
         "How often there is something to collect. Default: 60",
     ),
     may(
         "override_time_delay_in_seconds",
-        Kind::Number(1, 90_000),
+        number(services::DELAYS_SECONDS),
         "How far behind the present the service stays: records appear up to a day late. Default: 90000",
     ),
     may(

@@ -24,6 +24,10 @@ globals:
     type: filesystem
     config:
       directory_name: state
+  devo_sender_threshold_for_using_gzip_in_transport_layer: 1.1
+  devo_sender_compression_level: 6
+  devo_sender_compression_buffer_in_bytes: 51200
+  sender_stats_period_in_sec: 300
   monitoring:
     listen: 127.0.0.1:18514
     stalled_after_in_seconds: 1800
