@@ -29,7 +29,10 @@ pub type Listener = Box<dyn Layer<Registry> + Send + Sync>;
 pub fn start(default: &str, listener: Option<Listener>) {
     let wanted = std::env::var("LOG_FORMAT").unwrap_or_default();
     let format = Format::named(&wanted);
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let chosen = std::env::var_os(EnvFilter::DEFAULT_ENV);
+    let filter = EnvFilter::try_from_default_env();
+    let misspelt = chosen.filter(|_| filter.is_err());
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new(default));
     let console = Console(format.unwrap_or(Format::Line)).with_filter(filter);
     let log = tracing_subscriber::registry().with(listener);
     // Only a second call fails.
@@ -38,6 +41,13 @@ pub fn start(default: &str, listener: Option<Listener>) {
         warn!(
             LOG_FORMAT = wanted,
             "the variable LOG_FORMAT is neither `json` nor `line`: lines are logged"
+        );
+    }
+    if let Some(wanted) = misspelt {
+        warn!(
+            RUST_LOG = %wanted.to_string_lossy(), used = default,
+            "the variable RUST_LOG is not understood and not used: give a level (`error`, `warn`, `info`, `debug`, `trace`), also for single \
+             modules, as in `info,exchange_reports_collector=debug`"
         );
     }
 }

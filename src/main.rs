@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chrono::Utc;
-use clap::Parser;
+use clap::{ArgGroup, Parser};
 use command::Command;
 use exchange_reports_collector::config::{self, Config, Listen, Named, Persistence, Source};
 use exchange_reports_collector::ledger::{LedgerError, Original, StateFolder};
@@ -23,11 +23,14 @@ const BAD_CONFIGURATION: u8 = 78;
 const INFO: &str = "info";
 const DEBUG: &str = "info,exchange_reports_collector=debug";
 
+/// The options with which a run ends by itself.
+const ENDS: &str = "ends";
+
 /// Collects the Microsoft 365 Exchange reports and delivers them to Devo, every record confirmed.
 ///
 /// Works in the current folder, with config/, certs/, credentials/ and state/ beside each other.
 #[derive(Parser)]
-#[command(version, about, long_about)]
+#[command(version, about, long_about, group(ArgGroup::new(ENDS).multiple(true)))]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is an option of its own"
@@ -49,16 +52,16 @@ struct Arguments {
     ///
     /// For cron and the like. A service that only a person can help (refused credentials, a missing right) is given up at once, and one that
     /// gets no page and no receipt for the time of `--give-up-after` is too; what is due of it is left for the next run. The others go on.
-    #[arg(long)]
+    #[arg(long, group = ENDS)]
     once: bool,
     /// Print what is due now, in the form in which the first output would get it, and end as `--once` does
     ///
     /// Nothing is delivered and nothing is kept. It goes on from the state as it is, and neither locks nor changes it, so that a collector may
     /// run on it meanwhile; where it cannot be read, from where a first start would begin. The reports are asked for as always.
-    #[arg(long)]
+    #[arg(long, group = ENDS)]
     dry_run: bool,
     /// How long a run that ends by itself waits for a service that does not get on; a single request may take 600
-    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, requires = ENDS, value_parser = clap::value_parser!(u64).range(1..))]
     give_up_after: u64,
     /// The same as the command `check`
     #[arg(long)]

@@ -87,3 +87,25 @@ async fn each_line_is_an_object_where_json_is_asked_for() {
         assert!(levels.iter().any(|one| one == level), "no {level}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn variables_that_are_not_understood_are_named() {
+    let setting = Setting::new().await;
+    setting.configure_one(Report::MessageTrace, setting.ago(30), &[]);
+    let mut collector = Collector::start_with(program(), &setting.folder, |command| {
+        command
+            .env("RUST_LOG", "info,hyper=loud")
+            .env("LOG_FORMAT", "xml");
+    })
+    .unwrap();
+    collector.wait_for("collecting", PATIENCE).await.unwrap();
+    stop(&mut collector).await;
+    for said in ["RUST_LOG=\"info,hyper=loud\" used=", "LOG_FORMAT=xml"] {
+        let lines = collector.log_with(said);
+        assert!(
+            lines.len() == 1 && lines[0].contains("WARNING"),
+            "no {said} in {:#?}",
+            collector.log()
+        );
+    }
+}

@@ -95,6 +95,18 @@ async fn a_refused_service_is_given_up_at_once_and_the_others_go_on() {
     run_well(&setting).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_time_to_give_up_after_is_refused_where_no_run_ends() {
+    let setting = setting().await;
+    let mut collector = Collector::start_with(program(), &setting.folder, |command| {
+        command.args(["--give-up-after", "2"]);
+    })
+    .unwrap();
+    let ended = collector.wait(PATIENCE).await.unwrap();
+    assert_eq!(ended.code, Some(2), "{}", log(&collector));
+    assert_eq!(collector.log_with("--once|--dry-run").len(), 2);
+}
+
 /// Expects the run to end with status 1 soon after `--give-up-after` seconds, and the next one to bring what is missing.
 async fn given_up_in_time(setting: &Setting, mend: impl FnOnce()) {
     let (collector, ended) = run(setting, &["--give-up-after", "2"]).await;
