@@ -98,10 +98,30 @@ fn unwrapped(mut job: Vec<Entry>, globals: &mut Vec<Entry>, findings: &Findings)
             ),
         }
     }
-    if !job.iter().any(|entry| entry.key == INPUTS) {
+    job.retain(|entry| {
+        let known = entry.key == INPUTS;
+        if !known {
+            misplaced(entry, findings);
+        }
+        known
+    });
+    if job.is_empty() {
         job.push(moved(INPUTS, INPUTS, JOB, Value::Blank));
     }
     job
+}
+
+/// Tells where a key belongs that stands beside the inputs, where it would go before the other file's or be lost.
+fn misplaced(entry: &Entry, findings: &Findings) {
+    let target = match entry.key.as_str() {
+        OUTPUTS | LOGGERS => "put the outputs into collector_config.json, under `loggers`",
+        GLOBALS => "put what it holds into collector_config.json, or under `global_overrides`",
+        _ => {
+            "put an input under `inputs`, and a setting of the collector into collector_config.json or under `global_overrides`"
+        }
+    };
+    let text = format!("is not allowed here, beside `{INPUTS}` and `{OVERRIDES}`: {target}");
+    findings.mistake(entry.place, &joined("", &entry.key), text);
 }
 
 /// Puts what overrides a key in the key's place, unless it is blank.

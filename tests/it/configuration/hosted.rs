@@ -191,6 +191,20 @@ fn inputs_may_stand_beside_what_overrides_the_collectors_settings() {
 }
 
 #[test]
+fn nothing_else_may_stand_beside_the_inputs() {
+    let wrapped = format!(
+        "{{\"outputs\": {{\"out\": {{\"type\": \"stdout\"}}}},\n\"globals\": {{\"id\": 1}},\n\"loggers\": [],\n\"debug\": true,\n\"inputs\": {}}}",
+        job()
+    );
+    assert_snapshot!(refused(&wrapped, COLLECTOR), @r"
+    job_config.json:1: outputs: is not allowed here, beside `inputs` and `global_overrides`: put the outputs into collector_config.json, under `loggers`
+    job_config.json:2: globals: is not allowed here, beside `inputs` and `global_overrides`: put what it holds into collector_config.json, or under `global_overrides`
+    job_config.json:3: loggers: is not allowed here, beside `inputs` and `global_overrides`: put the outputs into collector_config.json, under `loggers`
+    job_config.json:4: debug: is not allowed here, beside `inputs` and `global_overrides`: put an input under `inputs`, and a setting of the collector into collector_config.json or under `global_overrides`
+    ");
+}
+
+#[test]
 fn loggers_may_be_a_map_and_keys_may_be_called_as_in_the_yaml() {
     let collector = replaced(
         COLLECTOR,
