@@ -5,6 +5,7 @@ mod health;
 mod limits;
 mod metrics;
 mod prometheus;
+mod shipped;
 mod states;
 
 use std::io;
