@@ -1,14 +1,17 @@
-//! The alerts that ship: `promtool` runs the alerts' own tests, and whatever they name is there.
+//! The alerts and the dashboard that ship: `promtool` runs the alerts' own tests, and whatever they name is there.
 
+use std::collections::HashSet;
 use std::process::Command;
 
 use exchange_reports_collector::monitoring::families::{FAMILIES, Kind};
 use exchange_reports_collector::monitoring::state::State;
+use serde_json::Value;
 
 use crate::setting::skip;
 
 const ALERTS: &str = include_str!("../../../config/monitoring/alerts.yaml");
 const ALERTS_TEST: &str = include_str!("../../../config/monitoring/alerts_test.yaml");
+const DASHBOARD: &str = include_str!("../../../config/monitoring/dashboard.json");
 
 /// Whether `promtool` succeeds, and what it says; `None` where it is missing.
 fn promtool(arguments: [&str; 3]) -> Option<(bool, String)> {
@@ -123,4 +126,58 @@ fn each_alert_says_how_bad_it_is_and_what_to_do() {
 fn the_alerts_name_only_metrics_and_states_that_exist() {
     check(ALERTS);
     check(ALERTS_TEST);
+}
+
+#[test]
+fn each_panel_of_the_dashboard_has_a_title_and_asks_the_chosen_datasource_for_metrics_that_exist() {
+    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    let names: Vec<&str> = variables
+        .iter()
+        .filter_map(|one| one["name"].as_str())
+        .collect();
+    assert_eq!(variables[0]["type"], "datasource");
+    let chosen = format!("${{{}}}", names[0]);
+    for variable in &variables[1..] {
+        assert_eq!(variable["datasource"]["uid"], chosen);
+        check(variable["query"]["query"].as_str().unwrap());
+    }
+    let panels = dashboard["panels"].as_array().unwrap();
+    assert!(!panels.is_empty());
+    for panel in panels {
+        let title = panel["title"].as_str().unwrap();
+        assert!(!title.is_empty(), "{panel:#}");
+        assert_eq!(panel["datasource"]["uid"], chosen, "{title}");
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty(), "{title}");
+        for target in targets {
+            let asked = target["expr"].as_str().unwrap();
+            assert!(asked.contains("exchange_collector_"), "{title}: {asked}");
+            assert_eq!(target["datasource"]["uid"], chosen, "{title}");
+            check(asked);
+            for (at, _) in asked.match_indices('$') {
+                let known = names.iter().any(|name| asked[at + 1..].starts_with(name));
+                assert!(
+                    known || asked[at..].starts_with("$__rate_interval"),
+                    "{title}: {asked}"
+                );
+            }
+        }
+    }
+}
+
+/// What two panels cover is seen in neither.
+#[test]
+fn no_two_panels_of_the_dashboard_overlap() {
+    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let mut covered = HashSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let side = |name: &str| panel["gridPos"][name].as_u64().unwrap();
+        assert!(side("x") + side("w") <= 24, "{panel:#}");
+        for x in side("x")..side("x") + side("w") {
+            for y in side("y")..side("y") + side("h") {
+                assert!(covered.insert((x, y)), "{}", panel["title"]);
+            }
+        }
+    }
 }
