@@ -47,6 +47,11 @@ impl Page {
         &self.body[self.rows[place].range.clone()]
     }
 
+    /// The fingerprint of the row at `place`, counted from 0; there has to be one.
+    pub fn fingerprint(&self, place: usize) -> Fingerprint {
+        self.rows[place].fingerprint
+    }
+
     /// The rows' fingerprints, in the same order.
     pub fn fingerprints(&self) -> impl ExactSizeIterator<Item = Fingerprint> {
         self.rows.iter().map(|row| row.fingerprint)

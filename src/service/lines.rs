@@ -26,27 +26,31 @@ pub(super) struct Chunk {
     batch: Arc<Batch>,
     envelope: Arc<Envelope>,
     rows: Range<usize>,
+    /// Those of its rows.
+    bytes: usize,
 }
 
 impl Lines {
     /// Adds all records of a batch.
     pub(super) fn add(&mut self, batch: Batch, envelope: Envelope) {
         let (batch, envelope) = (Arc::new(batch), Arc::new(envelope));
-        let chunk = |rows| Chunk {
+        let chunk = |rows, bytes| Chunk {
             batch: batch.clone(),
             envelope: envelope.clone(),
             rows,
+            bytes,
         };
         let (mut start, mut bytes) = (0, 0);
-        for (nth, (place, _)) in batch.rows.iter().enumerate() {
-            bytes += envelope.prefix.len() + batch.page.row(*place).len();
-            if bytes >= CHUNK {
-                self.chunks.push_back(chunk(start..nth + 1));
-                (start, bytes) = (nth + 1, 0);
+        for (nth, place) in batch.rows.iter().enumerate() {
+            bytes += batch.page.row(*place).len();
+            let next = nth + 1;
+            if bytes + (next - start) * envelope.prefix.len() >= CHUNK {
+                self.chunks.push_back(chunk(start..next, bytes));
+                (start, bytes) = (next, 0);
             }
         }
         if start < batch.rows.len() {
-            self.chunks.push_back(chunk(start..batch.rows.len()));
+            self.chunks.push_back(chunk(start..batch.rows.len(), bytes));
         }
     }
 
@@ -65,14 +69,15 @@ impl Lines {
         let mut confirmed = Vec::new();
         for chunk in self.chunks.drain(..chunks) {
             let rows = &chunk.batch.rows[chunk.rows.clone()];
-            confirmed.extend(rows.iter().map(|(_, fingerprint)| *fingerprint));
+            let page = &chunk.batch.page;
+            confirmed.extend(rows.iter().map(|place| page.fingerprint(*place)));
         }
         confirmed
     }
 
     /// The bytes of all chunks' records, without what makes them lines.
     pub(super) fn bytes(&self) -> usize {
-        self.chunks.iter().map(Chunk::bytes).sum()
+        self.chunks.iter().map(|chunk| chunk.bytes).sum()
     }
 
     /// The records of all chunks.
@@ -87,19 +92,12 @@ impl Chunk {
         self.rows.len()
     }
 
-    fn bytes(&self) -> usize {
-        let rows = &self.batch.rows[self.rows.clone()];
-        rows.iter()
-            .map(|(place, _)| self.batch.page.row(*place).len())
-            .sum()
-    }
-
     /// Makes the records lines.
     pub(super) fn render(&self, lines: &mut Vec<u8>) {
         lines.clear();
         // A huge row must not hold its memory for ever.
         lines.shrink_to(4 * CHUNK);
-        for (place, _) in &self.batch.rows[self.rows.clone()] {
+        for place in &self.batch.rows[self.rows.clone()] {
             lines.extend_from_slice(&self.envelope.prefix);
             self.batch.splice.append(self.batch.page.row(*place), lines);
             lines.extend_from_slice(&self.envelope.suffix);

@@ -15,7 +15,7 @@ use crate::client::Page;
 use crate::config::Output;
 use crate::ledger::{Journal, Mark};
 use crate::monitoring::OutletMonitor;
-use crate::record::{Fingerprint, Splice};
+use crate::record::Splice;
 use crate::relay::Host;
 
 /// Records of one page for one output.
@@ -24,8 +24,8 @@ pub(super) struct Batch {
     pub(super) mark: Mark,
     /// The page.
     pub(super) page: Arc<Page>,
-    /// The place in the page and the fingerprint of each record to deliver.
-    pub(super) rows: Vec<(usize, Fingerprint)>,
+    /// The places in the page of the records to deliver.
+    pub(super) rows: Vec<usize>,
     /// What goes into each record of this pull.
     pub(super) splice: Arc<Splice>,
     /// When the pull began.
@@ -40,13 +40,11 @@ impl Batch {
         let wanted: usize = self
             .rows
             .iter()
-            .map(|(place, _)| self.page.row(*place).len())
+            .map(|place| self.page.row(*place).len())
             .sum();
         if wanted < self.page.bytes() / 4 * 3 {
-            self.page = Arc::new(self.page.only(self.rows.iter().map(|(place, _)| *place)));
-            for (place, row) in self.rows.iter_mut().enumerate() {
-                row.0 = place;
-            }
+            self.page = Arc::new(self.page.only(self.rows.iter().copied()));
+            self.rows = (0..self.page.len()).collect();
         }
     }
 }

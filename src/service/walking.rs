@@ -178,7 +178,7 @@ impl Service {
             let certain = tally.count(fingerprint, certainty);
             for (new, batch) in self.accounts.claim(fingerprint, certain).zip(&mut batches) {
                 if new {
-                    batch.rows.push((place, fingerprint));
+                    batch.rows.push(place);
                 }
             }
         }
