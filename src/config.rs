@@ -38,6 +38,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::report::Report;
+use crate::window::Schedule;
 
 pub use file::{Named, Source};
 pub use finding::{Finding, Mistakes};
@@ -432,6 +433,13 @@ pub struct ServiceConfig {
     pub reset_persistence_auth: Option<String>,
     /// The buckets of a traffic report; `None` for the others.
     pub aggregate_by: Option<AggregateBy>,
+}
+
+impl ServiceConfig {
+    /// When its windows are due, and how long they are.
+    pub fn schedule(&self) -> Schedule {
+        Schedule::new(self.report, self.aggregate_by, self.period, self.delay)
+    }
 }
 
 /// The buckets of a traffic report.

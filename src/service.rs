@@ -129,7 +129,7 @@ impl Service {
         let names: Vec<_> = outputs.iter().map(|output| output.name.as_str()).collect();
         let original = state.original()?;
         let mut ledger = state.ledger(owner, &names)?;
-        let schedule = Schedule::new(report, config.aggregate_by, config.period, config.delay);
+        let schedule = config.schedule();
         let tenant = tenant_of(&input.credentials);
         let cursor = begin(
             &mut ledger,

@@ -158,7 +158,7 @@ async fn report(client: &Client, service: &ServiceConfig) -> Verdict {
         aggregate_by,
         ..
     } = *service;
-    let schedule = Schedule::new(report, aggregate_by, service.period, service.delay);
+    let schedule = service.schedule();
     let window = last_settled(&schedule);
     let (first, last) = schedule.asked(window);
     let query = Query {

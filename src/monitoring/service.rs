@@ -195,12 +195,7 @@ impl ServiceMonitor {
             name,
             report: config.report.path,
             outlets: outlets.collect(),
-            schedule: Schedule::new(
-                config.report,
-                config.aggregate_by,
-                config.period,
-                config.delay,
-            ),
+            schedule: config.schedule(),
             stalled_after,
             counters,
             gauges,

@@ -103,8 +103,7 @@ fn hold(path: &Path) -> Result<StateDirectory> {
 fn schedule(config: Option<&Config>, service: &ServiceFolder) -> Schedule {
     let report = service.report;
     if let Some(configured) = configured(config, service) {
-        let (period, delay) = (configured.period, configured.delay);
-        return Schedule::new(report, configured.aggregate_by, period, delay);
+        return configured.schedule();
     }
     let by = (report.resolution == Resolution::Aggregate).then_some(AggregateBy::Day);
     Schedule::new(report, by, Duration::ZERO, Duration::ZERO)

@@ -9,10 +9,9 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use super::{configured, existing, whole_name};
-use crate::config::Config;
+use crate::config::{Config, ServiceConfig};
 use crate::ledger::{LedgerError, Reading, ServiceFolder};
 use crate::service::chain;
-use crate::window::Schedule;
 
 /// A collector may write while the files are read: they are read again so often before what they seem to tell is believed.
 const READINGS_MAX: u32 = 5;
@@ -45,10 +44,7 @@ pub fn show(path: &Path, config: Option<&Config>, now: DateTime<Utc>) -> Result<
             .ok()
             .and_then(|reading| reading.cursor.as_ref());
         let cursor = cursor.map(|cursor| cursor.at);
-        let schedule = configured(config, service).map(|configured| {
-            let (period, delay) = (configured.period, configured.delay);
-            Schedule::new(service.report, configured.aggregate_by, period, delay)
-        });
+        let schedule = configured(config, service).map(ServiceConfig::schedule);
         let lag = cursor
             .zip(schedule)
             .map(|(cursor, schedule)| schedule.lag(cursor, now));
