@@ -33,7 +33,7 @@ use chrono::{DateTime, Utc};
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use tokio::task::JoinHandle;
-use url::{Host, Url};
+use url::Url;
 
 pub use self::error::{FetchError, Kind, Remedy};
 pub use self::meter::Meter;
@@ -43,7 +43,7 @@ pub use self::route::Route;
 use self::answer::Refusal;
 use self::auth::{Authorization, SignIn};
 use self::clock::RemoteClock;
-use crate::config::{AggregateBy, Credentials, Input};
+use crate::config::{AggregateBy, Credentials, Input, is_loopback};
 use crate::limiter::Limiter;
 use crate::record::Fingerprinter;
 use crate::report::Report;
@@ -288,15 +288,6 @@ fn http(input: &Input, url: &Url) -> anyhow::Result<reqwest::Client> {
         builder
     };
     builder.build().context("cannot set HTTP up")
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 /// All pages of one query, one after the other. It knows its position: after an error, the next call asks again for the

@@ -40,6 +40,7 @@ use url::Url;
 use crate::report::Report;
 use crate::window::Schedule;
 
+pub(crate) use endpoints::is_loopback;
 pub use file::{Named, Source};
 pub use finding::{Finding, Mistakes};
 pub use scalar::time;

@@ -3,8 +3,9 @@
 use hyper_util::client::proxy::matcher::Matcher;
 use url::{Host, Url};
 
-use super::{Client, is_loopback};
+use super::Client;
 use crate::config::Input;
+use crate::config::is_loopback;
 
 /// Where a connection for some host leads.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,6 @@ use crate::report::REPORTS;
 
 const ID_LENGTH_MAX: usize = 5;
 const SERVICES: &str = "services";
-const CERTIFICATES: &str = "certs";
 
 /// More requests a second than there are nanoseconds is no limit that anything could keep.
 pub(super) const REQUESTS: RangeInclusive<u32> = 1..=1_000_000_000;
@@ -127,7 +126,7 @@ fn input(
         .collect();
     let environment = section.field("environment").text();
     let endpoints = endpoints::read(section);
-    let ca_bundle = names::file(&section.field("ca_bundle"), CERTIFICATES);
+    let ca_bundle = names::file(&section.field("ca_bundle"), names::CERTIFICATES);
     let start_time = services::start_time(&section.field("start_time"), now);
     let services = services(field.key(), section, beside, start_time, now);
     section.warn_of_unknown();

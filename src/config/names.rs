@@ -6,6 +6,9 @@ use super::reader::Field;
 use super::scalar;
 use super::words::quoted;
 
+/// The folder of certificates and keys.
+pub(super) const CERTIFICATES: &str = "certs";
+
 /// The lengths that the documentation allows for the name of a certificate or key file.
 const FILE_NAME_LENGTHS: std::ops::RangeInclusive<usize> = 4..=20;
 

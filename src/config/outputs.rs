@@ -9,7 +9,6 @@ use super::reader::{Field, Section};
 use super::words::quoted;
 use super::{Compression, Output, OutputKind, ReceiptPolicy, RelayOutput, SyslogOutput, names};
 
-const CERTIFICATES: &str = "certs";
 const PORT: u16 = 443;
 pub(super) const PORTS: RangeInclusive<u32> = 1..=u16::MAX as u32;
 const ADDRESS_MAX: usize = 253;
@@ -99,8 +98,9 @@ fn relay(field: Field<'_>, platform: bool, compression: Compression) -> Option<R
     let address = address(&section, platform);
     let port = port(&section.field("port"));
     section.field("type").parse(over_tls);
-    let file =
-        |key, needed| names::documented_file(&section.field(key).required(needed), CERTIFICATES);
+    let file = |key, needed| {
+        names::documented_file(&section.field(key).required(needed), names::CERTIFICATES)
+    };
     let chain = file(
         "chain",
         "the file under certs/ with the authorities to trust, such as `chain.crt`",

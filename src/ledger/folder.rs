@@ -11,7 +11,7 @@ use nix::sys::statfs::{self, TMPFS_MAGIC};
 use tempfile::TempDir;
 
 use super::reading::{outputs, services};
-use super::{LOCK, LedgerError, Original, cursor, key::Key};
+use super::{LOCK, LedgerError, Original, cursor, journal, key::Key};
 use crate::config::Persistence;
 
 /// Where Linux keeps files in memory.
@@ -91,7 +91,7 @@ impl StateFolder {
             fs::create_dir(&folder).map_err(|cause| LedgerError::io("make", &folder, cause))?;
             // The cursor last: what a journal of before it holds does not count, and what one of after it holds would be damage.
             let journals = outputs(&service.folder)?;
-            let journals = journals.iter().map(|output| format!("journal.{output}"));
+            let journals = journals.iter().map(|output| journal::file_name(output));
             for name in journals.chain([cursor::FILE.to_owned()]) {
                 copy_file(&service.folder.join(&name), &folder.join(&name))?;
             }

@@ -68,6 +68,14 @@ enum Kind {
     Receipts = 3,
 }
 
+/// What the names of journals begin with.
+pub(super) const PREFIX: &str = "journal.";
+
+/// The name of an output's journal.
+pub(super) fn file_name(output: &str) -> String {
+    format!("{PREFIX}{output}")
+}
+
 impl Journal {
     /// Opens the journal of `output`, or begins it. `generation` is the cursor's, `None` if there is no cursor.
     pub(super) fn open(
@@ -76,7 +84,7 @@ impl Journal {
         key: &str,
         generation: Option<u64>,
     ) -> Result<(Self, Recovered), LedgerError> {
-        let name = format!("journal.{output}");
+        let name = file_name(output);
         let path = folder.join(&name);
         if file::read(&path)?.is_none() {
             file::replace(folder, &name, &[HEAD])?;
@@ -94,7 +102,7 @@ impl Journal {
         key: &str,
         generation: Option<u64>,
     ) -> Result<Recovered, LedgerError> {
-        let (mut journal, bytes) = Journal::load(folder, format!("journal.{output}"), key, false)?;
+        let (mut journal, bytes) = Journal::load(folder, file_name(output), key, false)?;
         journal.replay(&bytes, generation)
     }
 

@@ -10,11 +10,9 @@ use nix::unistd::{AccessFlags, eaccess};
 use super::cursor::Cursor;
 use super::journal::Journal;
 use super::key::Key;
-use super::{LedgerError, Owner};
+use super::{LOCK, LedgerError, Owner, journal};
 use crate::report::Report;
 use crate::window::Window;
-
-const JOURNAL: &str = "journal.";
 
 /// Whether [`super::StateDirectory::open`] would succeed now; `false` if it would have to make the folder.
 ///
@@ -45,7 +43,7 @@ pub fn probe(path: &Path) -> Result<bool, LedgerError> {
         let full = io::ErrorKind::StorageFull.into();
         return Err(LedgerError::io("write in", path, full));
     }
-    let lock = path.join("lock");
+    let lock = path.join(LOCK);
     if lock.exists() {
         let open = allowed(&lock, AccessFlags::W_OK).and_then(|()| File::open(&lock));
         let open = open.map_err(|cause| LedgerError::io("open", &lock, cause))?;
@@ -192,7 +190,9 @@ pub(super) fn outputs(folder: &Path) -> Result<Vec<String>, LedgerError> {
     let mut outputs = vec![];
     for entry in entries {
         let name = entry.map_err(read)?.file_name();
-        let output = name.to_str().and_then(|name| name.strip_prefix(JOURNAL));
+        let output = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(journal::PREFIX));
         // An output's name holds no dot; what is put in a journal's place does.
         outputs.extend(output.filter(|name| !name.contains('.')).map(str::to_owned));
     }
@@ -215,10 +215,7 @@ pub fn probe_service(path: &Path, owner: Owner<'_>) -> Result<(), LedgerError> {
     };
     check(folder, AccessFlags::all())?;
     for output in outputs(folder)? {
-        check(
-            &folder.join(format!("{JOURNAL}{output}")),
-            AccessFlags::W_OK,
-        )?;
+        check(&folder.join(journal::file_name(&output)), AccessFlags::W_OK)?;
     }
     Ok(())
 }
