@@ -35,6 +35,12 @@ struct Arguments {
     /// Only these; the README stays as it is.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
+    /// Only the programs whose names begin so (`collector`, `the limit`, …); the README stays as it is.
+    #[arg(long, value_delimiter = ',')]
+    programs: Vec<String>,
+    /// Another collector, such as that of an earlier commit, by turns with this one; the README stays as it is.
+    #[arg(long, value_name = "PROGRAM")]
+    beside: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -62,7 +68,11 @@ fn main() -> Result<()> {
     effort.runs = arguments.runs.unwrap_or(effort.runs);
     let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
 
-    let tools = Tools::prepare()?;
+    let mut tools = Tools::prepare()?;
+    tools.keep(&arguments.programs);
+    if let Some(program) = &arguments.beside {
+        tools.add(program)?;
+    }
     let scene = Scene::new()?;
     let tell = |line: &str| eprintln!("{line}");
     let mut report = Report::new(&effort);
@@ -91,7 +101,9 @@ fn main() -> Result<()> {
     }
     // Figures of less than this are not for the README.
     let full = Effort::full();
-    let whole = arguments.only.is_empty() && effort.rows >= full.rows && effort.runs >= full.runs;
+    let everything =
+        arguments.only.is_empty() && arguments.programs.is_empty() && arguments.beside.is_none();
+    let whole = everything && effort.rows >= full.rows && effort.runs >= full.runs;
     let folder = if whole {
         PathBuf::from(env!("CARGO_MANIFEST_DIR"))
     } else {

@@ -87,6 +87,26 @@ impl Tools {
         collector.chain(self.others.iter().cloned()).collect()
     }
 
+    /// Leaves out those beside the collector whose names begin with none of `names`, if any are given.
+    pub(crate) fn keep(&mut self, names: &[String]) {
+        if !names.is_empty() {
+            self.others.retain(|program| {
+                let program = program.to_string();
+                names.iter().any(|name| program.starts_with(name.as_str()))
+            });
+        }
+    }
+
+    /// Adds another collector.
+    pub(crate) fn add(&mut self, program: &Path) -> Result<()> {
+        // Programs are started in folders of their own.
+        let program = program
+            .canonicalize()
+            .with_context(|| format!("no program {}", program.display()))?;
+        self.others.insert(0, Program::Beside(program));
+        Ok(())
+    }
+
     /// The image's size in MiB, or the program's where there is no image; and which of the two it is.
     pub(crate) fn image(&self) -> Result<(f64, &'static str)> {
         const MIB: f64 = 1_048_576.0;

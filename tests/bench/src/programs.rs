@@ -28,6 +28,8 @@ const LINE: (&str, &str) = (
 pub enum Program {
     /// The collector, as it is shipped.
     Collector(PathBuf),
+    /// Another one, such as that of an earlier commit.
+    Beside(PathBuf),
     /// The same crates with nothing of ours.
     Limit(PathBuf),
     /// The original's way, in Python; the interpreter that has its packages.
@@ -44,6 +46,7 @@ impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Program::Collector(_) => "collector",
+            Program::Beside(_) => "the collector beside it",
             Program::Limit(_) => "the limit",
             Program::Original(_) => "the original's way (Python)",
             Program::Best(_) => "best Python",
@@ -72,6 +75,11 @@ impl Job<'_> {
 }
 
 impl Program {
+    /// Whether it is a collector, with configuration and state.
+    pub(crate) fn collects(&self) -> bool {
+        matches!(self, Program::Collector(_) | Program::Beside(_))
+    }
+
     /// Whether it takes lines from a file, rather than pages.
     pub fn only_forwards(&self) -> bool {
         matches!(self, Program::Rsyslog | Program::SyslogNg(_))
@@ -87,7 +95,9 @@ impl Program {
             command
         };
         let mut command = match self {
-            Program::Collector(program) => return Ok(Command::new(program)),
+            Program::Collector(program) | Program::Beside(program) => {
+                return Ok(Command::new(program));
+            }
             Program::Rsyslog => return rsyslog(scene, job.lines()?, folder),
             Program::SyslogNg(root) => return syslog_ng(root, scene, job.lines()?, folder),
             Program::Limit(program) => Command::new(program),

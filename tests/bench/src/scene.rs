@@ -74,7 +74,9 @@ impl Scene {
         let mut running = self.start(program, job, &folder, DELAY)?;
         let patience = Duration::from_secs(60 + expected.lines / 3_000);
         match program {
-            Program::Collector(_) => running.until(patience, || committed(&folder, job))?,
+            Program::Collector(_) | Program::Beside(_) => {
+                running.until(patience, || committed(&folder, job))?;
+            }
             Program::Limit(_) | Program::Original(_) | Program::Best(_) => {
                 running.until(patience, || false)?;
             }
@@ -106,7 +108,7 @@ impl Scene {
         folder: &Folder,
         delay: i64,
     ) -> Result<Running> {
-        if matches!(program, Program::Collector(_)) {
+        if program.collects() {
             self.configure(job, folder, delay)?;
         }
         let mut command = program.command(self, job, folder.path())?;
