@@ -423,11 +423,12 @@ struct Outgoing<'a>(&'a TcpStream);
 
 impl Write for Outgoing<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
+        self.write_vectored(&[IoSlice::new(bytes)])
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_write_vectored(slices)
+        let send = || SockRef::from(self.0).send_vectored_with_flags(slices, libc::MSG_EOR);
+        self.0.try_io(Interest::WRITABLE, send)
     }
 
     fn flush(&mut self) -> io::Result<()> {
