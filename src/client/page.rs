@@ -181,13 +181,13 @@ impl Page {
         fingerprinter: &Fingerprinter,
         mut append: impl FnMut(&str, &mut Vec<u8>) -> Result<(), FetchError>,
     ) -> Result<Self, FetchError> {
-        let (mut body, mut scratch) = (Vec::with_capacity(bytes), Vec::new());
+        let mut body = Vec::with_capacity(bytes);
         let rows = rows.into_iter().map(|row| {
             let start = body.len();
             append(object(row)?, &mut body)?;
             Ok(Row {
                 range: start..body.len(),
-                fingerprint: fingerprinter.fingerprint(&body[start..], &mut scratch),
+                fingerprint: fingerprinter.fingerprint(&body[start..]),
             })
         });
         let rows = rows.collect::<Result<_, FetchError>>()?;
@@ -212,7 +212,7 @@ fn usual(body: &[u8], fingerprinter: &Fingerprinter) -> Option<(Vec<Row>, Option
             fingerprint,
         });
     };
-    let end = start + fingerprinter.rows(&body[start..], &mut Vec::new(), found)?;
+    let end = start + fingerprinter.rows(&body[start..], found)?;
     let around = [&body[..start], &body[end..]].concat();
     let answer: Usual<'_> = serde_json::from_slice(&around).ok()?;
     let list = answer.value.get();
@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(got, expected, "{body}");
         assert_eq!(link.as_deref(), next, "{body}");
         assert_eq!((page.len(), page.is_empty()), (rows.len(), rows.is_empty()));
-        let fingerprint = |row: &[u8]| fingerprinter().fingerprint(row, &mut vec![]);
+        let fingerprint = |row: &[u8]| fingerprinter().fingerprint(row);
         let expected: Vec<_> = expected.into_iter().map(fingerprint).collect();
         assert_eq!(page.fingerprints().collect::<Vec<_>>(), expected, "{body}");
     }

@@ -2,19 +2,22 @@
 
 use memchr::{memchr2, memchr2_iter};
 
-/// Appends the members of `row` whose names do not satisfy `left_out`, each with a comma behind it and without white space between its
-/// tokens.
+/// The members of `row` whose names do not satisfy `left_out`, with a comma between two and without white space between their tokens.
 ///
 /// `row` is one JSON object.
-pub(super) fn append_members(row: &[u8], left_out: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) {
+pub(super) fn kept(row: &[u8], left_out: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(row.len());
     for (name, value) in Members::of(row) {
         if !left_out(name) {
-            out.extend_from_slice(name);
-            out.push(b':');
-            append_compact(value, out);
-            out.push(b',');
+            if !kept.is_empty() {
+                kept.push(b',');
+            }
+            kept.extend_from_slice(name);
+            kept.push(b':');
+            append_compact(value, &mut kept);
         }
     }
+    kept
 }
 
 /// Appends a value as it is, but for white space within a list or an object: a row says the same however it is laid out.
@@ -43,13 +46,13 @@ pub(super) fn compact(json: &[u8], out: &mut Vec<u8>) {
 }
 
 /// The members of an object: the name with its quotes, and the value's text.
-struct Members<'a> {
+pub(super) struct Members<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Members<'a> {
     /// `row` has been seen to be one JSON object.
-    fn of(row: &'a [u8]) -> Self {
+    pub(super) fn of(row: &'a [u8]) -> Self {
         Members {
             rest: row.strip_prefix(b"{").unwrap_or(row),
         }

@@ -1,223 +1,235 @@
 //! Rows of the usual kind in one pass: objects one behind the other, without white space between their tokens and without objects or
-//! lists within, looked at 64 bytes at a time. Whatever else there is, and all that is no JSON, is left to `serde_json` and to
+//! lists within, each laid out as the one before it. Whatever else there is, and all that is no JSON, is left to `serde_json` and to
 //! [`super::members`], which find the same by tokens.
 //!
-//! What is looked for is the grammar of such rows, as what may stand before what: a name only behind `{` or a comma within a row, a colon
-//! only behind a name, and so on.
+//! All rows of a report have the same names in the same order. So the first row tells what has to stand between the values of the others,
+//! and only the ends of the values are looked for.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
-use super::classes::{Classes, STEP, classify};
+use serde_json::Deserializer;
+use serde_json::value::RawValue;
+use wide::u8x16;
+
+use super::members::Members;
 
 /// Finds the rows at the beginning of `text`, which is what stands behind the bracket that opens a list, or one row.
 ///
-/// Hands each to `found`: where it is, and its members whose names do not satisfy `left_out`, as they came and each with a comma behind
-/// it. Returns where the list's closing bracket is, or the length of the text if that ends with a row; `None` if not everything up to
+/// Hands each to `found`: where it is, and its members whose names do not satisfy `left_out`, as they came and with a comma between two.
+/// Returns where the list's closing bracket is, or the length of the text if that ends with a row; `None` if not everything up to
 /// there is of the usual kind, and what was handed over means nothing then.
-pub(super) fn rows(
-    text: &[u8],
+pub(super) fn rows<'t>(
+    text: &'t [u8],
     left_out: impl Fn(&[u8]) -> bool,
-    members: &mut Vec<u8>,
-    mut found: impl FnMut(Range<usize>, &[u8]),
+    mut found: impl FnMut(Range<usize>, Cow<'t, [u8]>),
 ) -> Option<usize> {
-    let mut grammar = Grammar::default();
+    if text.first() == Some(&b']') {
+        return Some(0);
+    }
+    let mut shape = Shape::default();
     let mut row = 0;
-    // From `kept_from` on members are kept; `None` while one is left out.
-    let mut kept_from = None;
-    let mut other_than_ascii = false;
-    for (step, chunk) in text.chunks(STEP).enumerate() {
-        let signs = grammar.read(chunk, &text[step * STEP..])?;
-        other_than_ascii |= signs.other_than_ascii;
-        let mut marks = signs.marks;
-        while marks != 0 {
-            let at = step * STEP + marks.trailing_zeros() as usize;
-            marks &= marks - 1;
-            if text[at] == b'}' {
-                if let Some(from) = kept_from {
-                    members.extend_from_slice(&text[from..at]);
-                    members.push(b',');
-                }
-                if other_than_ascii {
-                    str::from_utf8(&text[row..at]).ok()?;
-                }
-                found(row..at + 1, members);
-                other_than_ascii = signs.other_than_ascii;
-                continue;
-            }
-            let member = at + 1;
-            if text[at] == b'{' {
-                row = at;
-                members.clear();
-                kept_from = None;
-            }
-            match (left_out(&text[member..]), kept_from) {
-                (false, None) => kept_from = Some(member),
-                (true, Some(from)) => {
-                    members.extend_from_slice(&text[from..member]);
-                    kept_from = None;
-                }
-                _ => {}
-            }
+    loop {
+        let mut read = shape.read(text, row);
+        if read.is_none() {
+            shape = Shape::of(text.get(row..)?, &left_out)?;
+            read = shape.read(text, row);
         }
-        if let Some(end) = signs.end {
-            return Some(step * STEP + end);
+        let (end, members) = read?;
+        found(row..end, members);
+        match text.get(end) {
+            Some(b',') => row = end + 1,
+            Some(b']') | None => return Some(end),
+            Some(_) => return None,
         }
     }
-    grammar.is_behind_row().then_some(text.len())
 }
 
-/// What one step has found.
-struct Signs {
-    /// A bit for each brace of a row, and for each comma between two members.
-    marks: u64,
-    /// The list's closing bracket.
-    end: Option<usize>,
-    other_than_ascii: bool,
-}
-
-/// What has been read so far, as far as it matters to what follows.
+/// How a row is laid out.
 #[derive(Default)]
-struct Grammar {
-    strings: Strings,
-    begun: bool,
-    /// The last step ended within a member's name, or before its colon.
-    within_name: bool,
-    last: Kinds,
+struct Shape {
+    /// What stands before each value.
+    names: Vec<Name>,
 }
 
-/// A bit for each byte, by what it is: outside of strings, or their quotes. Carried from step to step for its highest bit, the last byte.
-#[derive(Clone, Copy, Default)]
-struct Kinds {
-    opening: u64,
-    closing: u64,
-    colon: u64,
-    /// Between members.
-    comma: u64,
-    /// Between rows.
-    separator: u64,
-    open: u64,
-    close: u64,
-    /// Of a number or a word.
-    scalar: u64,
-}
-
-impl Grammar {
-    /// Reads the next step, of which `chunk` is the text and `rest` the text from there on; `None` at what cannot stand where it does.
-    #[inline]
-    fn read(&mut self, chunk: &[u8], rest: &[u8]) -> Option<Signs> {
-        let classes = if let Some(whole) = chunk.first_chunk() {
-            classify(whole)
-        } else {
-            // What follows means nothing.
-            let mut padded = [b'0'; STEP];
-            padded[..chunk.len()].copy_from_slice(chunk);
-            classify(&padded)
-        };
-        let (inside, quotes) = self.strings.read(&classes, rest)?;
-        let outside = !(inside | quotes);
-        let (mut open, mut close, mut end) = (0, 0, 0);
-        let mut brackets = classes.brackets & outside;
-        while brackets != 0 {
-            let bit = brackets & brackets.wrapping_neg();
-            match chunk.get(bit.trailing_zeros() as usize) {
-                Some(b'{') => open |= bit,
-                Some(b'}') => close |= bit,
-                Some(b']') => {
-                    end = bit;
-                    break;
-                }
-                _ => return None,
-            }
-            brackets ^= bit;
-        }
-        // What stands behind the list, or behind the text, is no concern here.
-        let concern = match (end, chunk.len()) {
-            (0, STEP) => u64::MAX,
-            (0, length) => (1 << length) - 1,
-            _ => end - 1,
-        };
-        let colon = classes.colons & outside;
-        let commas = classes.commas & outside;
-        let scalar = outside & !(colon | commas | open | close | end);
-        let last = self.last;
-        let behind = |mask: u64, last: u64| mask << 1 | last >> 63;
-        let first = u64::from(!self.begun);
-        let behind_close = behind(close, last.close);
-        let kinds = Kinds {
-            opening: quotes & inside,
-            closing: quotes & !inside,
-            colon,
-            comma: commas & !behind_close,
-            separator: commas & behind_close,
-            open,
-            close,
-            scalar,
-        };
-        let behind_closing = behind(kinds.closing, last.closing);
-        let behind_colon = behind(colon, last.colon);
-        let behind_scalar = behind(scalar, last.scalar);
-        let behind_value = behind_closing | behind_scalar;
-        let behind_separator = behind(kinds.separator, last.separator) | first;
-        let before_name = behind(open, last.open) | behind(kinds.comma, last.comma);
-
-        // A sum carries each name's beginning up to the next sign, which has to be its colon; and no other sign may be one.
-        let signs = colon | commas | open | close;
-        let names = kinds.opening & before_name;
-        let (sum, over) = (!signs).overflowing_add(names);
-        let (sum, over_again) = sum.overflowing_add(u64::from(self.within_name));
-        let wrong = (sum & signs) ^ colon
-            | kinds.opening & !(before_name | behind_colon)
-            | colon & !behind_closing
-            | kinds.comma & !behind_value
-            | close & !behind_value
-            | open & !behind_separator
-            | scalar & !(behind_colon | behind_scalar)
-            | end & !(behind_close | first);
-        if (wrong | classes.controls) & (concern | end) != 0 {
-            return None;
-        }
-        let mut scalars = scalar & behind_colon & concern;
-        while scalars != 0 {
-            if !is_scalar(&rest[scalars.trailing_zeros() as usize..]) {
-                return None;
-            }
-            scalars &= scalars - 1;
-        }
-        self.within_name = over | over_again;
-        self.begun = true;
-        self.last = kinds;
-        // Where the text ends, that is its last byte.
-        self.last.close <<= STEP - chunk.len();
-        Some(Signs {
-            marks: (open | close | kinds.comma) & concern,
-            end: (end != 0).then(|| end.trailing_zeros() as usize),
-            other_than_ascii: classes.others != 0,
+impl Shape {
+    /// That of the row at the beginning of `text`; `None` if there is none, or one of another kind.
+    fn of(text: &[u8], left_out: impl Fn(&[u8]) -> bool) -> Option<Self> {
+        let mut values = Deserializer::from_slice(text).into_iter::<&RawValue>();
+        let row = values.next()?.ok()?.get().as_bytes();
+        let names = Members::of(row).enumerate().map(|(place, (name, value))| {
+            let before = if place == 0 { b"{" } else { b"," };
+            let is_usual = !matches!(value.first(), Some(b'{' | b'['));
+            is_usual.then(|| Name::new(&[before, name, b":"].concat(), !left_out(name)))
+        });
+        Some(Shape {
+            names: names.collect::<Option<_>>()?,
         })
     }
 
-    /// Whether what was read ends with a row.
-    fn is_behind_row(&self) -> bool {
-        self.last.close >> 63 == 1
+    /// Reads the row at `row`: where it ends, and its members. `None` if it is laid out in another way, or no JSON.
+    #[inline]
+    fn read<'t>(&self, text: &'t [u8], row: usize) -> Option<(usize, Cow<'t, [u8]>)> {
+        let mut kept = Kept::default();
+        let mut at = row;
+        for name in &self.names {
+            if !name.is_at(text, at) {
+                return None;
+            }
+            if name.kept {
+                kept.begin(at + 1);
+            } else {
+                kept.end(text, at);
+            }
+            at = value_end(text, at + name.length)?;
+        }
+        let is_end = text.get(at) == Some(&b'}') && !self.names.is_empty();
+        is_end.then(|| (at + 1, kept.take(text, at)))
     }
 }
 
-/// Each bit becomes the parity of the bits up to it.
-fn parity(mut bits: u64) -> u64 {
-    for distance in [1, 2, 4, 8, 16, 32] {
-        bits ^= bits << distance;
-    }
-    bits
+/// A member's name with its quotes, what stands before it, and its colon.
+struct Name {
+    /// Its beginning, and filled up where it is shorter.
+    beginning: u8x16,
+    /// A bit for each byte that is not there to fill up.
+    mask: u32,
+    rest: Vec<u8>,
+    length: usize,
+    /// Whether the member is not left out.
+    kept: bool,
 }
 
-/// Whether a number, `true`, `false` or `null` stands here, up to a comma or the row's end.
-fn is_scalar(text: &[u8]) -> bool {
-    let rest = match text.first() {
-        Some(b't') => text.strip_prefix(b"true"),
-        Some(b'f') => text.strip_prefix(b"false"),
-        Some(b'n') => text.strip_prefix(b"null"),
-        _ => behind_number(text),
+impl Name {
+    fn new(text: &[u8], kept: bool) -> Self {
+        let beginning = text.len().min(STEP);
+        Name {
+            beginning: step(text, 0),
+            mask: (1 << beginning) - 1,
+            rest: text[beginning..].to_vec(),
+            length: text.len(),
+            kept,
+        }
+    }
+
+    /// Whether it stands at `at`.
+    #[inline]
+    fn is_at(&self, text: &[u8], at: usize) -> bool {
+        let equal = step(text, at).simd_eq(self.beginning).to_bitmask();
+        let begins = equal & self.mask == self.mask;
+        begins && (self.rest.is_empty() || text[at + STEP..].starts_with(&self.rest))
+    }
+}
+
+/// Bytes looked at at once.
+const STEP: usize = 16;
+
+/// The bytes from `at` on, filled up with zeros where the text ends.
+#[inline]
+fn step(text: &[u8], at: usize) -> u8x16 {
+    match text.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(bytes) => u8x16::from(*bytes),
+        None => u8x16::from(last_step(text, at).to_ne_bytes()),
+    }
+}
+
+/// As a number, which is handed over in registers: a vector would go through memory, and all others with it.
+#[cold]
+fn last_step(text: &[u8], at: usize) -> u128 {
+    let rest = text.get(at..).unwrap_or_default();
+    let mut bytes = [0; STEP];
+    bytes[..rest.len()].copy_from_slice(rest);
+    u128::from_ne_bytes(bytes)
+}
+
+/// Where the value at `at` ends, a string, a number or a word.
+#[inline]
+fn value_end(text: &[u8], at: usize) -> Option<usize> {
+    let rest = text.get(at..)?;
+    let behind = match rest.first()? {
+        b'"' => return string_end(text, at + 1),
+        b't' => rest.strip_prefix(b"true"),
+        b'f' => rest.strip_prefix(b"false"),
+        b'n' => rest.strip_prefix(b"null"),
+        _ => behind_number(rest),
     };
-    matches!(rest.and_then(<[u8]>::first), Some(b',' | b'}'))
+    Some(text.len() - behind?.len())
+}
+
+/// Where the string ends of which the opening quote is before `at` (RFC 8259, section 7); its closing quote is the last byte before.
+#[inline]
+fn string_end(text: &[u8], mut at: usize) -> Option<usize> {
+    const CONTROL_MAX: u8 = b' ' - 1;
+    let start = at;
+    // Of what stands behind the string too: that costs a look at it and nothing else.
+    let mut other_than_ascii = 0;
+    loop {
+        let bytes = step(text, at);
+        let equal = |byte| bytes.simd_eq(u8x16::splat(byte));
+        let control = bytes.min(u8x16::splat(CONTROL_MAX)).simd_eq(bytes);
+        let signs = (equal(b'"') | equal(b'\\') | control).to_bitmask();
+        other_than_ascii |= bytes.to_bitmask();
+        if signs == 0 {
+            at += STEP;
+            continue;
+        }
+        at += signs.trailing_zeros() as usize;
+        match text.get(at)? {
+            b'"' => break,
+            b'\\' => at += escape_length(&text[at + 1..])?,
+            _ => return None,
+        }
+    }
+    if other_than_ascii != 0 {
+        str::from_utf8(&text[start..at]).ok()?;
+    }
+    Some(at + 1)
+}
+
+/// The members of a row that are not left out, as far as it has been read.
+#[derive(Default)]
+struct Kept {
+    /// Where those begin that are being read, if any are.
+    from: Option<usize>,
+    /// Those before, if they follow one another: mostly all that there are.
+    first: Option<Range<usize>>,
+    /// Those before, if others stand between them.
+    several: Vec<u8>,
+}
+
+impl Kept {
+    /// A member that is kept begins.
+    #[inline]
+    fn begin(&mut self, member: usize) {
+        self.from.get_or_insert(member);
+    }
+
+    /// Nothing is kept from here on, where a comma or the row's end is.
+    #[inline]
+    fn end(&mut self, text: &[u8], at: usize) {
+        let Some(from) = self.from.take() else {
+            return;
+        };
+        match self.first.take() {
+            None if self.several.is_empty() => self.first = Some(from..at),
+            first => {
+                self.several
+                    .extend_from_slice(&text[first.unwrap_or_default()]);
+                self.several.push(b',');
+                self.several.extend_from_slice(&text[from..at]);
+            }
+        }
+    }
+
+    /// All of the row that ends at `at`.
+    #[inline]
+    fn take<'t>(&mut self, text: &'t [u8], at: usize) -> Cow<'t, [u8]> {
+        self.end(text, at);
+        match self.first.take() {
+            Some(only) => Cow::Borrowed(&text[only]),
+            None => Cow::Owned(std::mem::take(&mut self.several)),
+        }
+    }
 }
 
 /// What stands behind the number at the beginning of `text`, if there is one (RFC 8259, section 6).
@@ -244,50 +256,12 @@ fn behind_digits(text: &[u8]) -> Option<&[u8]> {
     (digits > 0).then(|| &text[digits..])
 }
 
-/// Where strings are, carried from one step to the next.
-#[derive(Default)]
-struct Strings {
-    /// The last step ended within a string: all ones.
-    inside: u64,
-    /// The last step ended with a backslash that makes the next byte a part of the string.
-    escaped: bool,
-}
-
-impl Strings {
-    /// A bit for each byte of a string, its opening quote included and the closing one not; and one for each of these quotes. `None` at a
-    /// backslash before what it cannot stand before.
-    fn read(&mut self, classes: &Classes, rest: &[u8]) -> Option<(u64, u64)> {
-        let (mut quotes, mut backslashes) = (classes.quotes, classes.backslashes);
-        if std::mem::take(&mut self.escaped) {
-            quotes &= !1;
-            backslashes &= !1;
-        }
-        while backslashes != 0 {
-            let at = backslashes.trailing_zeros();
-            if !is_escape(rest.get(at as usize + 1..)?) {
-                return None;
-            }
-            let Some(next) = 2_u64.checked_shl(at).filter(|next| *next != 0) else {
-                self.escaped = true;
-                break;
-            };
-            quotes &= !next;
-            backslashes &= !next & (backslashes - 1);
-        }
-        let inside = parity(quotes) ^ self.inside;
-        self.inside = (inside >> 63).wrapping_neg();
-        Some((inside, quotes))
-    }
-}
-
-/// Whether a backslash may stand before this (RFC 8259, section 7).
-fn is_escape(text: &[u8]) -> bool {
-    match text.first() {
-        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => true,
-        Some(b'u') => text
-            .get(1..5)
-            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)),
-        _ => false,
+/// The length of an escape whose backslash stands before `text`; `None` if it may not stand there.
+fn escape_length(text: &[u8]) -> Option<usize> {
+    match text.first()? {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),
+        b'u' if text.get(1..5)?.iter().all(u8::is_ascii_hexdigit) => Some(6),
+        _ => None,
     }
 }
 
@@ -295,22 +269,17 @@ fn is_escape(text: &[u8]) -> bool {
 mod tests {
     use serde_json::value::RawValue;
 
-    use super::super::{is_volatile, members};
+    use super::super::fingerprint::is_volatile;
+    use super::super::members;
     use super::*;
 
     /// The rows that one pass finds in a list, each with its members.
     fn found(text: &str) -> Option<Vec<(String, String)>> {
         let mut all = vec![];
-        let mut scratch = b"of the page before".to_vec();
-        let end = rows(
-            text.as_bytes(),
-            is_volatile,
-            &mut scratch,
-            |row, members| {
-                let members = str::from_utf8(members).unwrap().to_owned();
-                all.push((text[row].to_owned(), members));
-            },
-        )?;
+        let end = rows(text.as_bytes(), is_volatile, |row, members| {
+            let members = str::from_utf8(&members).unwrap().to_owned();
+            all.push((text[row].to_owned(), members));
+        })?;
         assert!(text[end..].starts_with(']') || end == text.len(), "{text}");
         Some(all)
     }
@@ -323,8 +292,7 @@ mod tests {
         };
         let expected: Vec<&RawValue> = serde_json::from_str(&list).expect(text);
         let expected = expected.into_iter().map(|row| {
-            let mut expected = vec![];
-            members::append_members(row.get().as_bytes(), is_volatile, &mut expected);
+            let expected = members::kept(row.get().as_bytes(), is_volatile);
             (row.get().to_owned(), String::from_utf8(expected).unwrap())
         });
         assert_eq!(found, expected.collect::<Vec<_>>(), "{text}");
@@ -388,7 +356,7 @@ mod tests {
 
     #[test]
     fn what_is_no_utf_8_is_not_found() {
-        let find = |text: &[u8]| rows(text, is_volatile, &mut vec![], |_, _| {});
+        let find = |text: &[u8]| rows(text, is_volatile, |_, _| {});
         for length in 0..2 * STEP {
             let start = [br#"{"A":""#, vec![b'a'; length].as_slice()].concat();
             let text = [&start, "é\"}]".as_bytes()].concat();

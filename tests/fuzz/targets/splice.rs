@@ -2,7 +2,6 @@
 #![no_main]
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 
 use chrono::DateTime;
 use exchange_reports_collector::record::{Fingerprint, Fingerprinter, Splice, on_one_line};
@@ -145,12 +144,6 @@ fn object(members: &[&str]) -> String {
     format!("{{{}}}", members.join(","))
 }
 
-/// As the collector makes it: one fingerprinter, and a scratch that still holds the row before.
 fn fingerprint(row: &str) -> Fingerprint {
-    thread_local! {
-        static OWN: RefCell<(Fingerprinter, Vec<u8>)> = RefCell::new((Fingerprinter::new(&[7; 16]), vec![]));
-    }
-    OWN.with_borrow_mut(|(fingerprinter, scratch)| {
-        fingerprinter.fingerprint(&on_one_line(row.as_bytes()), scratch)
-    })
+    Fingerprinter::new(&[7; 16]).fingerprint(&on_one_line(row.as_bytes()))
 }

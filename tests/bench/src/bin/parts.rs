@@ -52,10 +52,9 @@ fn page_split(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn fingerprint(bencher: Bencher<'_, '_>) {
     let (rows, fingerprinter) = (sample(PAGE), Fingerprinter::new(&[7; 16]));
-    let mut scratch = Vec::new();
     counted(bencher, PAGE, bytes(&rows)).bench_local(|| {
         for row in &rows {
-            black_box(fingerprinter.fingerprint(black_box(row), &mut scratch));
+            black_box(fingerprinter.fingerprint(black_box(row)));
         }
     });
 }
@@ -155,10 +154,9 @@ fn cut(out: &mut Vec<u8>) {
 
 fn prints(count: usize) -> Vec<Fingerprint> {
     let fingerprinter = Fingerprinter::new(&[7; 16]);
-    let mut scratch = Vec::new();
     sample(count)
         .iter()
-        .map(|row| fingerprinter.fingerprint(row, &mut scratch))
+        .map(|row| fingerprinter.fingerprint(row))
         .collect()
 }
 
