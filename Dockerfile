@@ -16,6 +16,7 @@ RUN test -s /etc/ssl/certs/ca-certificates.crt \
 ENV CARGO_BUILD_TARGET=host-tuple RUSTFLAGS="-C target-feature=+crt-static"
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 COPY tests/bench/Cargo.toml tests/bench/
 COPY tests/testkit/Cargo.toml tests/testkit/
 RUN mkdir -p src tests/testkit/src \
