@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 use memchr::memchr2;
 
-pub use fingerprint::{Fingerprint, FingerprintHasher, FingerprintMap, Fingerprinter};
+pub use fingerprint::{Fingerprint, Fingerprinter};
 
 /// What is put into each record of one pull.
 #[derive(Clone, Debug)]

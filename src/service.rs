@@ -11,6 +11,7 @@ mod beginning;
 mod clock;
 mod courier;
 mod disk;
+mod kinds;
 mod lines;
 mod once;
 mod outlet;

@@ -1,8 +1,6 @@
 //! What tells one record from another: a keyed hash of all its fields but those that tell of the query.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 
 use super::hash::Hash;
@@ -37,27 +35,6 @@ impl fmt::Debug for Fingerprint {
         f.write_str("Fingerprint(…)")
     }
 }
-
-/// The hash for maps of fingerprints, which are random already.
-#[derive(Default)]
-pub struct FingerprintHasher(u64);
-
-impl Hasher for FingerprintHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for (place, byte) in bytes.iter().take(8).enumerate() {
-            self.0 ^= u64::from(*byte) << (8 * place);
-        }
-    }
-
-    fn write_usize(&mut self, _length: usize) {}
-}
-
-/// A map whose keys are fingerprints.
-pub type FingerprintMap<V> = HashMap<Fingerprint, V, BuildHasherDefault<FingerprintHasher>>;
 
 /// The secret under which fingerprints are made: nobody may craft a mail that hides another one.
 #[derive(Clone)]

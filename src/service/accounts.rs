@@ -4,6 +4,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::kinds::{Kind, Kinds};
 use super::tally::{Claims, Tally};
 use crate::record::Fingerprint;
 use crate::window::{Next, Schedule, Window};
@@ -11,6 +12,7 @@ use crate::window::{Next, Schedule, Window};
 /// The claims of all outputs, in the ledger's order.
 #[derive(Debug)]
 pub(super) struct Accounts {
+    kinds: Kinds,
     claims: Vec<Claims>,
     /// What the last committed window has seen, if a longer one that it is part of is not done with.
     last_seen: Vec<Fingerprint>,
@@ -27,8 +29,17 @@ impl Accounts {
         unfinished: Option<Window>,
         cursor: DateTime<Utc>,
     ) -> Self {
+        let mut kinds = Kinds::default();
+        let claims = confirmed.into_iter().map(|confirmed| {
+            let mut claims = Claims::default();
+            for fingerprint in confirmed {
+                claims.claim(kinds.of(fingerprint), u32::MAX);
+            }
+            claims
+        });
         Accounts {
-            claims: confirmed.into_iter().map(Claims::from_iter).collect(),
+            claims: claims.collect(),
+            kinds,
             last_seen: vec![],
             horizon: unfinished.map_or(cursor, |window| window.end),
             unfinished,
@@ -62,12 +73,17 @@ impl Accounts {
 
     /// How many kinds of records are claimed: about those of the last window.
     pub(super) fn kinds(&self) -> usize {
-        self.claims.iter().map(Claims::kinds).max().unwrap_or(0)
+        self.kinds.len()
     }
 
     /// Whether nothing is claimed.
     pub(super) fn are_empty(&self) -> bool {
-        self.claims.iter().all(Claims::is_empty)
+        self.kinds.len() == 0
+    }
+
+    /// The kind of a row, by which it is counted and claimed; until the accounts are settled.
+    pub(super) fn kind(&mut self, fingerprint: Fingerprint) -> Kind {
+        self.kinds.of(fingerprint)
     }
 
     /// Begins a window: from now on some of its records may be confirmed.
@@ -76,14 +92,10 @@ impl Accounts {
     }
 
     /// Claims a row for each output; tells for each whether it is new to it.
-    pub(super) fn claim(
-        &mut self,
-        fingerprint: Fingerprint,
-        certain: u32,
-    ) -> impl Iterator<Item = bool> {
+    pub(super) fn claim(&mut self, kind: Kind, certain: u32) -> impl Iterator<Item = bool> {
         self.claims
             .iter_mut()
-            .map(move |claims| claims.claim(fingerprint, certain))
+            .map(move |claims| claims.claim(kind, certain))
     }
 
     /// Closes the accounts at `end`, the new cursor, for a window of which `tally` was seen, or for one given up; tells the end
@@ -95,21 +107,33 @@ impl Accounts {
         boundary_comes_twice: bool,
     ) -> Option<DateTime<Utc>> {
         let past = end >= self.horizon;
-        for claims in &mut self.claims {
-            match tally {
-                Some(tally) if boundary_comes_twice && past => claims.keep_those_of(tally),
-                // Only the boundary of the window just committed can come again, and what is behind it.
-                Some(tally) if boundary_comes_twice => claims.forget(&self.last_seen, tally),
-                Some(_) if past => claims.clear(),
-                Some(tally) => claims.settle(tally),
-                None if end > self.horizon => claims.clear(),
-                None => {}
+        let last_seen = std::mem::take(&mut self.last_seen);
+        match tally {
+            // What the window has seen may come again at its boundary.
+            Some(tally) if boundary_comes_twice && past => self.keep(|_, kind| tally.has(kind)),
+            // Only the boundary of the window just committed can come again, and what is behind it.
+            Some(tally) if boundary_comes_twice => {
+                for fingerprint in last_seen {
+                    let kind = self.kinds.of(fingerprint);
+                    if !tally.has(kind) {
+                        self.claims
+                            .iter_mut()
+                            .for_each(|claims| claims.forget(kind));
+                    }
+                }
+                let seen = tally.kinds();
+                self.last_seen = seen.map(|kind| self.kinds.fingerprint(kind)).collect();
+                self.keep(is_claimed);
             }
+            Some(tally) if !past => {
+                self.claims
+                    .iter_mut()
+                    .for_each(|claims| claims.settle(tally));
+                self.keep(is_claimed);
+            }
+            None if end <= self.horizon => {}
+            _ => self.keep(|_, _| false),
         }
-        self.last_seen = match tally {
-            Some(tally) if boundary_comes_twice && !past => tally.fingerprints().collect(),
-            _ => vec![],
-        };
         let until = (!past).then_some(self.horizon);
         self.horizon = self.horizon.max(end);
         until
@@ -117,8 +141,35 @@ impl Accounts {
 
     /// A fingerprint for each record claimed, for each output.
     pub(super) fn fingerprints(&self) -> impl Iterator<Item = Vec<Fingerprint>> {
-        self.claims.iter().map(Claims::fingerprints)
+        self.claims.iter().map(|claims| {
+            let kinds = claims.kinds();
+            kinds.map(|kind| self.kinds.fingerprint(kind)).collect()
+        })
     }
+
+    /// How often each row came in a walk.
+    #[cfg(test)]
+    pub(super) fn totals(&self, tally: &Tally) -> std::collections::HashMap<Fingerprint, u32> {
+        let kinds = tally.kinds();
+        kinds
+            .map(|kind| (self.kinds.fingerprint(kind), tally.total(kind)))
+            .collect()
+    }
+
+    /// Forgets all kinds but those that satisfy `kept`; the others have new numbers.
+    fn keep(&mut self, kept: impl Fn(&[Claims], Kind) -> bool) {
+        let kinds = (0..self.kinds.len()).map(Kind::at);
+        let kept: Vec<bool> = kinds.map(|kind| kept(&self.claims, kind)).collect();
+        self.kinds.retain(|kind| kept[kind.place()]);
+        for claims in &mut self.claims {
+            claims.retain(|kind| kept[kind.place()]);
+        }
+    }
+}
+
+/// Whether any output has been given records of this kind.
+fn is_claimed(claims: &[Claims], kind: Kind) -> bool {
+    claims.iter().any(|claims| claims.of(kind) > 0)
 }
 
 #[cfg(test)]
@@ -162,38 +213,85 @@ mod tests {
         check((10, 12), 50, (50, 56));
     }
 
-    #[test]
-    fn of_a_window_cut_short_only_the_boundary_and_what_is_behind_it_stay_claimed() {
-        let at = |second: i64| DateTime::from_timestamp(1_770_000_000 + second, 0).unwrap();
-        let prints = |rows: &str| {
-            let mut prints: Vec<_> = rows.bytes().map(|row| Fingerprint([row; 16])).collect();
-            prints.sort();
-            prints
-        };
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_770_000_000 + second, 0).unwrap()
+    }
+
+    fn prints(rows: &str) -> Vec<Fingerprint> {
+        let mut prints: Vec<_> = rows.bytes().map(|row| Fingerprint([row; 16])).collect();
+        prints.sort();
+        prints
+    }
+
+    /// Walks one page, whose rows are letters; returns the tally and how many of them were new.
+    fn walk(accounts: &mut Accounts, rows: &str) -> (Tally, usize) {
+        let mut tally = Tally::default();
+        tally.turn_page();
+        let claimed = prints(rows).into_iter().filter(|row| {
+            let kind = accounts.kind(*row);
+            let certain = tally.count(kind, Certainty::Page);
+            accounts.claim(kind, certain).all(|new| new)
+        });
+        let claimed = claimed.count();
+        (tally, claimed)
+    }
+
+    /// What is claimed after the window up to `end` is committed, of which `tally` was seen.
+    fn settle(
+        accounts: &mut Accounts,
+        end: i64,
+        tally: &Tally,
+        boundary_comes_twice: bool,
+    ) -> Vec<Fingerprint> {
+        accounts.settle(at(end), Some(tally), boundary_comes_twice);
+        let mut left: Vec<_> = accounts.fingerprints().flatten().collect();
+        left.sort();
+        left
+    }
+
+    fn begun(end: i64) -> Accounts {
         let mut accounts = Accounts::open(vec![vec![]], None, at(0));
         accounts.begin(Window {
             start: at(0),
-            end: at(8),
+            end: at(end),
         });
+        accounts
+    }
+
+    #[test]
+    fn what_a_window_has_seen_stays_claimed_since_its_boundary_comes_again() {
+        let mut accounts = begun(2);
+        let (tally, _) = walk(&mut accounts, "aab");
+        assert_eq!(settle(&mut accounts, 2, &tally, true), prints("aab"));
+        let (tally, new) = walk(&mut accounts, "aaac");
+        assert_eq!(new, 2);
+        assert_eq!(settle(&mut accounts, 4, &tally, true), prints("aaac"));
+    }
+
+    #[test]
+    fn of_buckets_cut_short_what_is_not_accounted_for_stays_claimed() {
+        let mut accounts = begun(8);
+        walk(&mut accounts, "aab");
+        let (tally, new) = walk(&mut accounts, "a");
+        assert_eq!(new, 0);
+        assert_eq!(settle(&mut accounts, 4, &tally, false), prints("ab"));
+        let (tally, new) = walk(&mut accounts, "aab");
+        assert_eq!(new, 1);
+        assert_eq!(settle(&mut accounts, 8, &tally, false), []);
+    }
+
+    #[test]
+    fn of_a_window_cut_short_only_the_boundary_and_what_is_behind_it_stay_claimed() {
+        let mut accounts = begun(8);
         // The newest rows of the whole window, then its first and second quarter, which share a boundary row.
-        for row in prints("yz") {
-            assert!(accounts.claim(row, 1).all(|new| new));
-        }
+        assert_eq!(walk(&mut accounts, "yz").1, 2);
         let mut collect = |end, rows: &str, new: usize| {
-            let mut tally = Tally::default();
-            tally.turn_page();
-            let claimed = prints(rows).into_iter().filter(|row| {
-                let certain = tally.count(*row, Certainty::Page);
-                accounts.claim(*row, certain).all(|new| new)
-            });
-            assert_eq!(claimed.count(), new, "{rows}");
-            accounts.settle(end, Some(&tally), true);
-            let mut left: Vec<_> = accounts.fingerprints().flatten().collect();
-            left.sort();
-            left
+            let (tally, claimed) = walk(&mut accounts, rows);
+            assert_eq!(claimed, new, "{rows}");
+            settle(&mut accounts, end, &tally, true)
         };
-        assert_eq!(collect(at(2), "ab", 2), prints("abyz"));
-        assert_eq!(collect(at(4), "bcd", 2), prints("bcdyz"));
-        assert_eq!(collect(at(8), "dyz", 0), prints("dyz"));
+        assert_eq!(collect(2, "ab", 2), prints("abyz"));
+        assert_eq!(collect(4, "bcd", 2), prints("bcdyz"));
+        assert_eq!(collect(8, "dyz", 0), prints("dyz"));
     }
 }

@@ -77,7 +77,7 @@ impl Agreement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Fingerprint;
+    use crate::service::kinds::Kind;
     use crate::service::tally::Claims;
 
     /// Walks one result after the other, whose pages are of letters; tells what was let through in each and how it ended.
@@ -90,9 +90,9 @@ mod tests {
             for page in result.split('|') {
                 tally.turn_page();
                 for row in page.bytes() {
-                    let fingerprint = Fingerprint([row; 16]);
-                    let certain = tally.count(fingerprint, agreement.certainty());
-                    if claims.claim(fingerprint, certain) {
+                    let kind = Kind::at(row.into());
+                    let certain = tally.count(kind, agreement.certainty());
+                    if claims.claim(kind, certain) {
                         through.push(char::from(row));
                     }
                 }

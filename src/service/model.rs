@@ -330,7 +330,7 @@ impl Run {
                 }
                 Walked::Whole(tally, due, capped) => (tally, due, capped),
             };
-            let seen = tally.totals();
+            let seen = self.accounts.totals(&tally);
             match agreement.take(tally, young) {
                 Verdict::WalkAgain => {}
                 Verdict::Settled(tally) if !capped => break (tally, due),
@@ -410,8 +410,9 @@ impl Run {
         let mut batches = vec![vec![]; OUTPUTS.len()];
         tally.turn_page();
         for row in page {
-            let certain = tally.count(*row, certainty);
-            for (new, batch) in self.accounts.claim(*row, certain).zip(&mut batches) {
+            let kind = self.accounts.kind(*row);
+            let certain = tally.count(kind, certainty);
+            for (new, batch) in self.accounts.claim(kind, certain).zip(&mut batches) {
                 if new {
                     batch.push(*row);
                 }

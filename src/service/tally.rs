@@ -3,9 +3,7 @@
 //! One answer of the service is one look at its result, so rows that are equal within a page are as many records. Rows that
 //! are equal across pages may be one row that the result's shifting has shown twice: only walks that agree tell.
 
-use std::hash::BuildHasherDefault;
-
-use crate::record::{Fingerprint, FingerprintMap};
+use super::kinds::Kind;
 
 /// The rows of one walk, counted.
 #[derive(Debug, Default)]
@@ -13,7 +11,8 @@ pub(super) struct Tally {
     rows: u64,
     /// Pages, empty ones too: what would have been on an empty one may have shifted onto the page before, which was read already.
     pages: u32,
-    counts: FingerprintMap<Count>,
+    /// At each kind's number; those with higher numbers did not come.
+    counts: Vec<Count>,
     repeated: bool,
 }
 
@@ -41,10 +40,10 @@ struct Count {
 }
 
 impl Tally {
-    /// An empty one, with room for so many kinds of rows: a map that grows is slow.
+    /// An empty one, with room for so many kinds of rows.
     pub(super) fn with_room(kinds: usize) -> Self {
         Tally {
-            counts: FingerprintMap::with_capacity_and_hasher(kinds, BuildHasherDefault::default()),
+            counts: Vec::with_capacity(kinds),
             ..Tally::default()
         }
     }
@@ -70,9 +69,9 @@ impl Tally {
     }
 
     /// Counts a row of the current page, and tells how many records of its kind there are for certain so far.
-    pub(super) fn count(&mut self, fingerprint: Fingerprint, certainty: Certainty<'_>) -> u32 {
+    pub(super) fn count(&mut self, kind: Kind, certainty: Certainty<'_>) -> u32 {
         self.rows += 1;
-        let count = self.counts.entry(fingerprint).or_default();
+        let count = at_number(&mut self.counts, kind);
         if count.page == self.pages {
             count.on_page += 1;
         } else {
@@ -83,121 +82,104 @@ impl Tally {
         count.most = count.most.max(count.on_page);
         let agreed = match certainty {
             Certainty::Page => 0,
-            Certainty::Walk(tally) => tally
-                .counts
-                .get(&fingerprint)
-                .map_or(0, |count| count.total),
+            Certainty::Walk(tally) => tally.total(kind),
             Certainty::All => u32::MAX,
         };
         count.most.max(count.total.min(agreed))
     }
 
+    /// How often rows of this kind came.
+    pub(super) fn total(&self, kind: Kind) -> u32 {
+        self.counts.get(kind.place()).map_or(0, |count| count.total)
+    }
+
+    /// Whether any did.
+    pub(super) fn has(&self, kind: Kind) -> bool {
+        self.total(kind) > 0
+    }
+
     /// The kinds of rows that came.
-    pub(super) fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> {
-        self.counts.keys().copied()
+    pub(super) fn kinds(&self) -> impl Iterator<Item = Kind> {
+        (0..self.counts.len())
+            .map(Kind::at)
+            .filter(|kind| self.has(*kind))
     }
 
     /// Whether both walks brought the same rows, each as often.
     pub(super) fn agrees_with(&self, other: &Tally) -> bool {
-        self.rows == other.rows
-            && self.counts.len() == other.counts.len()
-            && self.counts.iter().all(|(fingerprint, count)| {
-                other
-                    .counts
-                    .get(fingerprint)
-                    .is_some_and(|other| other.total == count.total)
-            })
-    }
-
-    /// How often each row came.
-    #[cfg(test)]
-    pub(super) fn totals(&self) -> std::collections::HashMap<Fingerprint, u32> {
-        let totals = self.counts.iter();
-        totals.map(|(row, count)| (*row, count.total)).collect()
+        let kinds = (0..self.counts.len().max(other.counts.len())).map(Kind::at);
+        self.rows == other.rows && { kinds }.all(|kind| self.total(kind) == other.total(kind))
     }
 
     /// Takes in what an earlier walk of the same window saw.
     pub(super) fn merge(&mut self, earlier: &Tally) {
-        for (fingerprint, count) in &earlier.counts {
-            let known = self.counts.entry(*fingerprint).or_default();
-            known.total = known.total.max(count.total);
+        for kind in earlier.kinds() {
+            let known = at_number(&mut self.counts, kind);
+            known.total = known.total.max(earlier.total(kind));
         }
     }
+}
+
+/// What stands in a list at a kind's number, where it begins if nothing does.
+#[inline]
+fn at_number<T: Clone + Default>(list: &mut Vec<T>, kind: Kind) -> &mut T {
+    if list.len() <= kind.place() {
+        list.resize(kind.place() + 1, T::default());
+    }
+    &mut list[kind.place()]
 }
 
 /// How many records of each kind an output has been given.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    counts: FingerprintMap<u32>,
+    /// At each kind's number; of those with higher numbers none.
+    counts: Vec<u32>,
 }
 
 impl Claims {
     /// Claims one more record of this kind, if there are `certain` and not all are claimed.
-    pub(super) fn claim(&mut self, fingerprint: Fingerprint, certain: u32) -> bool {
-        let claimed = self.counts.entry(fingerprint).or_default();
+    pub(super) fn claim(&mut self, kind: Kind, certain: u32) -> bool {
+        let claimed = at_number(&mut self.counts, kind);
         let open = *claimed < certain;
         *claimed += u32::from(open);
         open
     }
 
-    /// Keeps the claims of what a window just committed has seen: it may come again at the window's boundary.
-    pub(super) fn keep_those_of(&mut self, tally: &Tally) {
-        self.counts
-            .retain(|fingerprint, _| tally.counts.contains_key(fingerprint));
-        // Room for as many again is kept: the next window brings them.
-        self.counts.shrink_to(3 * self.counts.len());
+    /// How many of this kind are claimed.
+    pub(super) fn of(&self, kind: Kind) -> u32 {
+        self.counts.get(kind.place()).copied().unwrap_or(0)
     }
 
-    /// Takes out what was `seen` by the window before the one just committed, and not by that one: it cannot come again.
-    pub(super) fn forget(&mut self, seen: &[Fingerprint], tally: &Tally) {
-        for fingerprint in seen {
-            if !tally.counts.contains_key(fingerprint) {
-                self.counts.remove(fingerprint);
-            }
+    /// Takes out all of this kind.
+    pub(super) fn forget(&mut self, kind: Kind) {
+        if let Some(claimed) = self.counts.get_mut(kind.place()) {
+            *claimed = 0;
         }
-    }
-
-    /// How many kinds of records are claimed.
-    pub(super) fn kinds(&self) -> usize {
-        self.counts.len()
-    }
-
-    /// Whether nothing is claimed.
-    pub(super) fn is_empty(&self) -> bool {
-        self.counts.is_empty()
     }
 
     /// Takes out what a committed window accounts for: an equal row later on is another record.
     pub(super) fn settle(&mut self, tally: &Tally) {
-        for (fingerprint, count) in &tally.counts {
-            if let Some(claimed) = self.counts.get_mut(fingerprint) {
-                *claimed = claimed.saturating_sub(count.total);
-            }
+        for (claimed, place) in self.counts.iter_mut().zip(0..) {
+            *claimed = claimed.saturating_sub(tally.total(Kind::at(place)));
         }
-        self.counts.retain(|_, claimed| *claimed > 0);
     }
 
-    /// Forgets everything.
-    pub(super) fn clear(&mut self) {
-        self.counts = FingerprintMap::default();
+    /// Takes out those kinds that are gone, which tells `kept` of them: the others have new numbers.
+    pub(super) fn retain(&mut self, kept: impl Fn(Kind) -> bool) {
+        let mut place = 0;
+        self.counts.retain(|_| {
+            place += 1;
+            kept(Kind::at(place - 1))
+        });
+        self.counts.shrink_to(3 * self.counts.len());
     }
 
-    /// A fingerprint for each record claimed.
-    pub(super) fn fingerprints(&self) -> Vec<Fingerprint> {
+    /// Each kind, as often as it is claimed.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = Kind> {
         self.counts
             .iter()
-            .flat_map(|(fingerprint, claimed)| std::iter::repeat_n(*fingerprint, *claimed as usize))
-            .collect()
-    }
-}
-
-impl FromIterator<Fingerprint> for Claims {
-    fn from_iter<I: IntoIterator<Item = Fingerprint>>(fingerprints: I) -> Self {
-        let mut claims = Claims::default();
-        for fingerprint in fingerprints {
-            *claims.counts.entry(fingerprint).or_default() += 1;
-        }
-        claims
+            .enumerate()
+            .flat_map(|(place, claimed)| std::iter::repeat_n(Kind::at(place), *claimed as usize))
     }
 }
 
@@ -211,9 +193,9 @@ mod tests {
         for page in pages.split('|') {
             tally.turn_page();
             for row in page.bytes() {
-                let fingerprint = Fingerprint([row; 16]);
-                let certain = tally.count(fingerprint, certainty);
-                if claims.claim(fingerprint, certain) {
+                let kind = Kind::at(row.into());
+                let certain = tally.count(kind, certainty);
+                if claims.claim(kind, certain) {
                     through.push(char::from(row));
                 }
             }
@@ -252,16 +234,5 @@ mod tests {
         assert!(second.agrees_with(&first));
         let (_, through) = walk("ab|bc", Certainty::Walk(&second), &mut claims);
         assert_eq!(through, "b");
-    }
-
-    #[test]
-    fn claims_outlast_a_boundary_but_not_a_settled_window() {
-        let mut claims = Claims::default();
-        let (tally, _) = walk("aab", Certainty::Page, &mut claims);
-        let mut boundary = Claims::from_iter(claims.fingerprints());
-        boundary.keep_those_of(&tally);
-        assert_eq!(walk("acaa", Certainty::Page, &mut boundary).1, "ca");
-        claims.settle(&walk("a", Certainty::Page, &mut Claims::default()).0);
-        assert_eq!(walk("aab", Certainty::Page, &mut claims).1, "a");
     }
 }

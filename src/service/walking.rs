@@ -175,8 +175,9 @@ impl Service {
         let mut batches: Vec<_> = self.outlets.iter().map(empty).collect();
         tally.turn_page();
         for (place, fingerprint) in page.fingerprints().enumerate() {
-            let certain = tally.count(fingerprint, certainty);
-            for (new, batch) in self.accounts.claim(fingerprint, certain).zip(&mut batches) {
+            let kind = self.accounts.kind(fingerprint);
+            let certain = tally.count(kind, certainty);
+            for (new, batch) in self.accounts.claim(kind, certain).zip(&mut batches) {
                 if new {
                     batch.rows.push(place);
                 }
