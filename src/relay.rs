@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::config::{Output, OutputKind, RelayOutput, SyslogOutput};
+use crate::config::{Output, OutputKind, SyslogOutput};
 use connection::Connection;
 use console::Console;
 pub use error::{DeliveryError, FileError, Untrusted};
@@ -52,7 +52,7 @@ pub struct Relay {
 
 #[derive(Clone, Debug)]
 enum Peer {
-    Tls(Arc<RelayOutput>),
+    Tls(Arc<tls::Party>),
     Plain(Arc<SyslogOutput>),
     Console,
     /// Standard output in the place of another one.
@@ -108,7 +108,7 @@ impl Relay {
     /// The peer's host and port, or `stdout`.
     pub fn address(&self) -> String {
         match &self.peer {
-            Peer::Tls(relay) => label(&relay.address, relay.port),
+            Peer::Tls(party) => label(&party.relay.address, party.relay.port),
             Peer::Plain(relay) => label(&relay.address, relay.port),
             Peer::Console | Peer::Printed(_) => "stdout".to_owned(),
         }
@@ -123,7 +123,7 @@ impl Relay {
     /// have not expired. Blocks on the disk.
     pub fn check(&self) -> Result<(), DeliveryError> {
         match &self.peer {
-            Peer::Tls(relay) => tls::check(relay),
+            Peer::Tls(party) => party.check(),
             Peer::Plain(_) | Peer::Console | Peer::Printed(_) => Ok(()),
         }
     }
@@ -134,12 +134,12 @@ impl Relay {
     /// The certificate's file cannot be used.
     pub fn certificate_expiry(&self) -> Result<Option<DateTime<Utc>>, DeliveryError> {
         match &self.peer {
-            Peer::Tls(relay) => tls::expiry(relay).map(Some),
+            Peer::Tls(party) => party.expiry().map(Some),
             Peer::Plain(_) | Peer::Console | Peer::Printed(_) => Ok(None),
         }
     }
 
-    /// Opens a connection: reads the certificate files anew if there are any, tries the addresses of the name, shakes hands.
+    /// Opens a connection: reads the certificate files again if there are any and they have changed, tries the addresses of the name, shakes hands.
     ///
     /// With TLS 1.3 a relay that refuses our certificate says so only after this: any of the delivery's methods may report it.
     ///
@@ -162,10 +162,10 @@ impl Relay {
     /// what may wait at most, the whole delivery is gzipped.
     pub async fn open_for(&self, fullness: f64) -> Result<Delivery, DeliveryError> {
         let mut delivery = self.open().await?;
-        if let Peer::Tls(relay) = &self.peer
-            && relay.compression.applies(fullness)
+        if let Peer::Tls(party) = &self.peer
+            && party.relay.compression.applies(fullness)
         {
-            delivery.packer = Some(Packer::new(&relay.compression));
+            delivery.packer = Some(Packer::new(&party.relay.compression));
         }
         Ok(delivery)
     }
@@ -184,9 +184,9 @@ impl Relay {
     /// A connection, to a peer that is reached by one.
     async fn connect(&self) -> Result<Option<Connection>, DeliveryError> {
         let (session, place) = match &self.peer {
-            Peer::Tls(relay) => {
-                let session = Session::tls(Arc::clone(relay)).await?;
-                (session, (relay.address.as_str(), relay.port))
+            Peer::Tls(party) => {
+                let session = Session::tls(Arc::clone(party)).await?;
+                (session, (party.relay.address.as_str(), party.relay.port))
             }
             Peer::Plain(relay) => (Session::plain(), (relay.address.as_str(), relay.port)),
             Peer::Console | Peer::Printed(_) => return Ok(None),
@@ -200,7 +200,7 @@ impl Relay {
 impl Peer {
     fn of(kind: &OutputKind) -> Self {
         match kind {
-            OutputKind::Relay(relay) => Self::Tls(Arc::new(relay.clone())),
+            OutputKind::Relay(relay) => Self::Tls(Arc::new(tls::Party::new(relay.clone()))),
             OutputKind::Syslog(relay) => Self::Plain(Arc::new(relay.clone())),
             OutputKind::Console => Self::Console,
             OutputKind::Printed(other) => Self::Printed(Box::new(Self::of(other))),

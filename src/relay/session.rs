@@ -10,7 +10,6 @@ use tokio::task::spawn_blocking;
 use super::error::DeliveryError;
 use super::plain;
 use super::tls;
-use crate::config::RelayOutput;
 
 /// A relay says nothing. What it says all the same is ignored up to this many bytes.
 const IGNORED_MAX: usize = 64 << 10;
@@ -25,9 +24,9 @@ pub(super) enum Session {
 }
 
 impl Session {
-    /// Mutual TLS: reads the certificate files, on a thread that may block.
-    pub(super) async fn tls(relay: Arc<RelayOutput>) -> Result<Self, DeliveryError> {
-        match spawn_blocking(move || tls::Session::prepare(&relay)).await {
+    /// Mutual TLS: looks at the certificate files, on a thread that may block.
+    pub(super) async fn tls(party: Arc<tls::Party>) -> Result<Self, DeliveryError> {
+        match spawn_blocking(move || tls::Session::prepare(party)).await {
             Ok(session) => Ok(Self::Tls(Box::new(session?))),
             Err(error) => Err(DeliveryError::Protocol {
                 source: error.into(),

@@ -12,12 +12,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::limits::Limits;
+use super::tls::Party;
 use super::{Peer, Relay};
 use crate::config::RelayOutput;
 
 /// A relay that gives up in time for a test.
 fn impatient(output: RelayOutput) -> Relay {
-    impatient_with(Peer::Tls(Arc::new(output)))
+    impatient_with(tls_peer(output))
+}
+
+fn tls_peer(output: RelayOutput) -> Peer {
+    Peer::Tls(Arc::new(Party::new(output)))
 }
 
 fn impatient_with(peer: Peer) -> Relay {

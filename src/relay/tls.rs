@@ -1,16 +1,20 @@
 //! The TLS side of a connection, without its socket: bytes in, bytes out.
 //!
+//! The certificate files are looked at for each connection, and read again where they have changed: a new certificate needs no restart.
+//!
 //! TLS 1.2 and 1.3, our certificate always shown, the relay's verified against the chain file. Sessions are never resumed: rsyslog and
 //! socat with client certificates refuse two of three that are.
 
 mod files;
 mod outdated;
+mod stamps;
 mod verdict;
 mod verifier;
 
 use std::fmt;
 use std::io::{self, BufRead, Write};
-use std::sync::Arc;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use rustls::client::Resumption;
@@ -24,41 +28,89 @@ use super::error::DeliveryError;
 use super::session::{Ignored, OUTPUT_MAX};
 use crate::config::RelayOutput;
 pub use files::FileError;
+use stamps::Stamps;
+
+/// A relay, and what its certificate files have come to.
+#[derive(Debug)]
+pub(super) struct Party {
+    pub(super) relay: RelayOutput,
+    known: Mutex<Option<Known>>,
+}
+
+/// What the files came to when they were last read.
+#[derive(Debug)]
+struct Known {
+    files: Stamps,
+    /// While our certificate is valid.
+    valid: RangeInclusive<u64>,
+    configuration: Arc<ClientConfig>,
+}
+
+impl Party {
+    pub(super) fn new(relay: RelayOutput) -> Self {
+        Self {
+            relay,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Checks the certificate files as [`Session::prepare`] would.
+    pub(super) fn check(&self) -> Result<(), DeliveryError> {
+        self.configuration()?;
+        server_name(&self.relay)?;
+        Ok(())
+    }
+
+    /// When our certificate ends.
+    pub(super) fn expiry(&self) -> Result<DateTime<Utc>, DeliveryError> {
+        let provider = aws_lc_rs::default_provider();
+        Ok(files::expiry(&self.relay, &provider, UnixTime::now())?)
+    }
+
+    /// As it is known, if the files are as they were and our certificate is still valid; else read anew. The clock that decides what has
+    /// expired is the one that the TLS library judges the relay's certificate by.
+    pub(super) fn configuration(&self) -> Result<Arc<ClientConfig>, DeliveryError> {
+        let now = UnixTime::now();
+        let files = Stamps::of(&self.relay);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(known), Some(files)) = (&*known, &files)
+            && known.files == *files
+            && known.valid.contains(&now.as_secs())
+        {
+            return Ok(Arc::clone(&known.configuration));
+        }
+        *known = None;
+        let (configuration, valid) = read(&self.relay, now)?;
+        let configuration = Arc::new(configuration);
+        *known = files.filter(Stamps::are_settled).map(|files| Known {
+            files,
+            valid,
+            configuration: Arc::clone(&configuration),
+        });
+        Ok(configuration)
+    }
+}
 
 /// One TLS connection's state.
 pub(super) struct Session {
     tls: ClientConnection,
-    relay: Arc<RelayOutput>,
+    party: Arc<Party>,
     ignored: Ignored,
     peer_closed: bool,
 }
 
-/// Checks the certificate files as [`Session::prepare`] would.
-pub(super) fn check(relay: &RelayOutput) -> Result<(), DeliveryError> {
-    configuration(relay)?;
-    server_name(relay)?;
-    Ok(())
-}
-
-/// When our certificate ends.
-pub(super) fn expiry(relay: &RelayOutput) -> Result<DateTime<Utc>, DeliveryError> {
-    let provider = aws_lc_rs::default_provider();
-    Ok(files::expiry(relay, &provider, UnixTime::now())?)
-}
-
 impl Session {
-    /// Reads the certificate files and makes ready for a handshake. Blocks on the disk.
+    /// Looks at the certificate files and makes ready for a handshake. Blocks on the disk.
     ///
     /// # Errors
     /// A file cannot be used, or the address is no name.
-    pub(super) fn prepare(relay: &Arc<RelayOutput>) -> Result<Self, DeliveryError> {
-        let configuration = Arc::new(configuration(relay)?);
-        let mut tls =
-            ClientConnection::new(configuration, server_name(relay)?).map_err(protocol)?;
+    pub(super) fn prepare(party: Arc<Party>) -> Result<Self, DeliveryError> {
+        let name = server_name(&party.relay)?;
+        let mut tls = ClientConnection::new(party.configuration()?, name).map_err(protocol)?;
         tls.set_buffer_limit(Some(OUTPUT_MAX));
         Ok(Self {
             tls,
-            relay: Arc::clone(relay),
+            party,
             ignored: Ignored::default(),
             peer_closed: false,
         })
@@ -105,10 +157,11 @@ impl Session {
     pub(super) fn receive(&mut self, mut bytes: &[u8]) -> Result<(), DeliveryError> {
         while !bytes.is_empty() && !self.peer_closed {
             self.tls.read_tls(&mut bytes).map_err(io_protocol)?;
+            let relay = &self.party.relay;
             let state = self
                 .tls
                 .process_new_packets()
-                .map_err(|error| verdict::verdict(error, &self.relay.chain, &self.relay.cert))?;
+                .map_err(|error| verdict::verdict(error, &relay.chain, &relay.cert))?;
             self.peer_closed = state.peer_has_closed();
             let talk = state.plaintext_bytes_to_read();
             self.ignore(talk)?;
@@ -137,10 +190,13 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Reads the files. The clock that decides what has expired is the one that the TLS library judges the relay's certificate by.
-fn configuration(relay: &RelayOutput) -> Result<ClientConfig, DeliveryError> {
+/// Reads the files; tells too while our certificate is valid, in seconds since 1970.
+fn read(
+    relay: &RelayOutput,
+    now: UnixTime,
+) -> Result<(ClientConfig, RangeInclusive<u64>), DeliveryError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let identity = files::identity(relay, &provider, UnixTime::now())?;
+    let (identity, valid) = files::identity(relay, &provider, now)?;
     let mut roots = RootCertStore::empty();
     let anchors = files::anchors(relay)?;
     for anchor in &anchors {
@@ -161,7 +217,7 @@ fn configuration(relay: &RelayOutput) -> Result<ClientConfig, DeliveryError> {
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
     configuration.resumption = Resumption::disabled();
-    Ok(configuration)
+    Ok((configuration, valid))
 }
 
 /// The name that the relay's certificate has to bear, and the SNI unless it is an IP address.

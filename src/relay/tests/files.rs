@@ -1,10 +1,14 @@
 //! Every way of getting the three files wrong.
 
 use std::fs;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use insta::assert_snapshot;
 use rcgen::PKCS_ECDSA_P256_SHA256;
 
+use super::super::tls::Party;
 use super::authority::Authority;
 use super::impatient;
 use crate::config::RelayOutput;
@@ -175,4 +179,26 @@ fn curve_parameters_before_the_key_are_no_mistake() {
         "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
     authority.write("client.key", format!("{parameters}{key}"));
     impatient(authority.output(1)).check().unwrap();
+}
+
+#[test]
+fn files_are_read_again_when_they_have_changed_and_only_then() {
+    let authority = Authority::new();
+    let party = Party::new(authority.output(1));
+    let same = |one: &Arc<_>| Arc::ptr_eq(one, &party.configuration().unwrap());
+    // What was only just written may change again without a trace.
+    let fresh = party.configuration().unwrap();
+    assert!(!same(&fresh));
+    thread::sleep(Duration::from_millis(3_100));
+    let read = party.configuration().unwrap();
+    assert!(same(&read) && same(&read));
+    let another = authority.issue(&["collector"]);
+    authority.write("client.key", another.key.serialize_pem());
+    let error = party.configuration().unwrap_err().to_string();
+    assert!(
+        error.contains("does not belong to the certificate"),
+        "{error}"
+    );
+    authority.write("client.crt", another.certificate.pem());
+    assert!(!same(&read));
 }

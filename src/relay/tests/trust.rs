@@ -211,7 +211,7 @@ async fn certificates_are_read_anew_for_each_connection() {
     let peer = Peer::tls(settings, |mut tls| drop(tls.read_to_end()));
     // The same relay, but for the port.
     let moved = Relay {
-        peer: super::Peer::Tls(authority.output(peer.port).into()),
+        peer: super::tls_peer(authority.output(peer.port)),
         ..relay
     };
     assert_eq!(moved.probe().await.unwrap(), Answer::Answers);

@@ -1,7 +1,8 @@
-//! The three PEM files: read anew for each connection, and every way of getting them wrong told apart.
+//! The three PEM files, and every way of getting them wrong told apart.
 
 use std::fs;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -142,12 +143,13 @@ pub(super) fn unusable_anchor(relay: &RelayOutput, error: &Error) -> FileError {
     }
 }
 
-/// Our certificate with what leads to its authority, and its key, which belong together and are valid at `now`.
+/// Our certificate with what leads to its authority, and its key, which belong together and are valid at `now`; and while they are, in
+/// seconds since 1970.
 pub(super) fn identity(
     relay: &RelayOutput,
     provider: &CryptoProvider,
     now: UnixTime,
-) -> Result<Arc<CertifiedKey>, FileError> {
+) -> Result<(Arc<CertifiedKey>, RangeInclusive<u64>), FileError> {
     let cert = PemFile::read("cert", &relay.cert)?;
     let mut certificates = cert.certificates()?;
     let key = PemFile::read("key", &relay.key)?;
@@ -170,8 +172,11 @@ pub(super) fn identity(
         // Ours is first on the wire (RFC 8446, 4.4.2), wherever it stands in the file.
         certificates[..=own].rotate_right(1);
     }
-    cert.check_validity(&certificates[0], now)?;
-    Ok(Arc::new(CertifiedKey::new(certificates, signing_key)))
+    let valid = cert.check_validity(&certificates[0], now)?;
+    Ok((
+        Arc::new(CertifiedKey::new(certificates, signing_key)),
+        valid,
+    ))
 }
 
 /// When our certificate ends.
@@ -180,11 +185,9 @@ pub(super) fn expiry(
     provider: &CryptoProvider,
     now: UnixTime,
 ) -> Result<DateTime<Utc>, FileError> {
-    let identity = identity(relay, provider, now)?;
-    let end = identity.cert.first().and_then(|own| {
-        let (_, parsed) = X509Certificate::from_der(own).ok()?;
-        DateTime::from_timestamp(parsed.validity().not_after.timestamp(), 0)
-    });
+    let (_, valid) = identity(relay, provider, now)?;
+    let end = i64::try_from(*valid.end()).ok();
+    let end = end.and_then(|end| DateTime::from_timestamp(end, 0));
     Ok(end.unwrap_or(DateTime::<Utc>::MAX_UTC))
 }
 
@@ -275,21 +278,24 @@ impl<'a> PemFile<'a> {
         }
     }
 
+    /// While it is valid, which is now.
     fn check_validity(
         &self,
         certificate: &CertificateDer<'_>,
         now: UnixTime,
-    ) -> Result<(), FileError> {
+    ) -> Result<RangeInclusive<u64>, FileError> {
         let parsed = self.parse(certificate)?;
         let validity = parsed.validity();
+        let [start, end] = [validity.not_before, validity.not_after].map(|time| time.timestamp());
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        if now > validity.not_after.timestamp() {
-            return Err(self.error(Problem::Expired(date(validity.not_after.timestamp()))));
+        if now > end {
+            return Err(self.error(Problem::Expired(date(end))));
         }
-        if now < validity.not_before.timestamp() {
-            return Err(self.error(Problem::NotYetValid(date(validity.not_before.timestamp()))));
+        if now < start {
+            return Err(self.error(Problem::NotYetValid(date(start))));
         }
-        Ok(())
+        let [start, end] = [start, end].map(|time| u64::try_from(time).unwrap_or_default());
+        Ok(start..=end)
     }
 
     fn holds(&self, text: &str) -> bool {
