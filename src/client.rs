@@ -32,7 +32,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 pub use self::error::{FetchError, Kind, Remedy};
@@ -305,17 +305,8 @@ pub struct Walk {
     rows: u64,
     /// The last body's size.
     body_hint: usize,
-    /// The next page, on its way already.
-    ahead: Option<Ahead>,
-}
-
-/// A page on its way; dropped, it is given up.
-struct Ahead(JoinHandle<Result<Body, FetchError>>);
-
-impl Drop for Ahead {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    /// The next page, on its way already; dropped, it is given up.
+    ahead: Option<AbortOnDropHandle<Result<Body, FetchError>>>,
 }
 
 /// What the next call does.
@@ -344,7 +335,7 @@ impl Walk {
             let (client, url, meter) = (self.client.clone(), url.clone(), self.meter.clone());
             let (followed, hint) = (self.pages > 0, self.body_hint);
             let fetch = async move { client.fetch(&url, followed, hint, meter.as_deref()).await };
-            self.ahead = Some(Ahead(tokio::spawn(fetch)));
+            self.ahead = Some(AbortOnDropHandle::new(tokio::spawn(fetch)));
         }
     }
 
@@ -364,7 +355,7 @@ impl Walk {
         };
         let meter = self.meter.as_deref();
         let answer = if let Some(ahead) = &mut self.ahead {
-            let answer = (&mut ahead.0).await;
+            let answer = ahead.await;
             self.ahead = None;
             answer.unwrap_or_else(|lost| Err(FetchError::new(Kind::CutShort, lost.to_string())))
         } else {

@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::config::{Output, OutputKind, SyslogOutput};
+use crate::config::{Compression, Output, OutputKind, SyslogOutput};
 use connection::Connection;
 use console::Console;
 pub use error::{DeliveryError, FileError, Untrusted};
@@ -152,22 +152,15 @@ impl Relay {
             Some(connection) => Stream::Network(Box::new(connection)),
             None => Stream::Console(Console::open()),
         };
+        let compression = match &self.peer {
+            Peer::Tls(party) => Some(party.relay.compression),
+            Peer::Plain(_) | Peer::Console | Peer::Printed(_) => None,
+        };
         Ok(Delivery {
             stream,
+            compression,
             packer: None,
         })
-    }
-
-    /// As [`Relay::open`], for lines of which some wait already: where the configuration wants gzip for `fullness`, their share of
-    /// what may wait at most, the whole delivery is gzipped.
-    pub async fn open_for(&self, fullness: f64) -> Result<Delivery, DeliveryError> {
-        let mut delivery = self.open().await?;
-        if let Peer::Tls(party) = &self.peer
-            && party.relay.compression.applies(fullness)
-        {
-            delivery.packer = Some(Packer::new(&party.relay.compression));
-        }
-        Ok(delivery)
     }
 
     /// An empty delivery, which shows whether the peer answers a half-close at all. Takes up to 15 s with one that does not.
@@ -230,6 +223,7 @@ fn label(host: &str, port: u16) -> String {
 #[derive(Debug)]
 pub struct Delivery {
     stream: Stream,
+    compression: Option<Compression>,
     packer: Option<Packer>,
 }
 
@@ -240,6 +234,13 @@ enum Stream {
 }
 
 impl Delivery {
+    /// Tells, before the first lines, what share of all that may wait does wait: where the configuration wants gzip for that, the whole
+    /// delivery is gzipped.
+    pub fn begin(&mut self, fullness: f64) {
+        let compression = self.compression.filter(|wanted| wanted.applies(fullness));
+        self.packer = compression.as_ref().map(Packer::new);
+    }
+
     /// Writes whole lines, best 32–64 KiB at once. Returns when the kernel has them, which confirms nothing.
     ///
     /// A peer that reads slowly may make this take long. Not cancel safe: a delivery whose write was given up has to be dropped.

@@ -316,8 +316,12 @@ impl Service {
 
     /// Waits until every output has confirmed all that it was given.
     async fn confirm(&self) -> Result<(), Stopped> {
+        let next = match self.ahead {
+            Some(_) => courier::Next::More,
+            None => courier::Next::Nothing,
+        };
         for outlet in &self.outlets {
-            let confirmed = self.stop.run_until_cancelled(outlet.confirm()).await;
+            let confirmed = self.stop.run_until_cancelled(outlet.confirm(next)).await;
             confirmed.ok_or(Stopped)??;
         }
         Ok(())

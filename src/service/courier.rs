@@ -11,7 +11,8 @@ use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument, debug, error, info, warn};
 
 use super::Stopped;
 use super::disk::OnDisk;
@@ -41,14 +42,54 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Waits between attempts, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
 
-/// The delivery that is open, and how much of what waits is written to it.
+/// The delivery that is open, and how much of what waits is written to it: nothing yet, if it was opened while the one before was confirmed.
 struct OnTheWay {
     delivery: Delivery,
     chunks: usize,
     bytes: usize,
     records: usize,
     written: Instant,
-    opened: Instant,
+    begun: Instant,
+}
+
+impl OnTheWay {
+    fn new(delivery: Delivery) -> Self {
+        let now = Instant::now();
+        OnTheWay {
+            delivery,
+            chunks: 0,
+            bytes: 0,
+            records: 0,
+            written: now,
+            begun: now,
+        }
+    }
+}
+
+/// The connection for the next delivery, which is being opened; dropped, that is given up.
+struct Ahead(AbortOnDropHandle<Option<OnTheWay>>);
+
+impl Ahead {
+    fn open(relay: &Relay) -> Self {
+        let relay = relay.clone();
+        let open = async move { relay.open().await.ok().map(OnTheWay::new) };
+        Ahead(AbortOnDropHandle::new(tokio::spawn(open.in_current_span())))
+    }
+
+    /// What it has come to, if the relay has taken it and not waited for long: it would close it soon. Cancel safe.
+    async fn delivery(&mut self) -> Option<OnTheWay> {
+        let open = (&mut self.0).await.ok().flatten()?;
+        (open.written.elapsed() < IDLE).then_some(open)
+    }
+}
+
+/// What comes when a delivery is confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// More lines at once: the connection for them is opened meanwhile.
+    More,
+    /// Nothing that is known of.
+    Nothing,
 }
 
 /// What the last batch told.
@@ -69,6 +110,7 @@ pub(super) struct Courier {
     /// The lines of the chunk that is being written, in memory that stays warm.
     rendered: Vec<u8>,
     on_the_way: Option<OnTheWay>,
+    ahead: Option<Ahead>,
     delivery_most: usize,
     /// What is known of the relay's receipts; `None` before the first contact.
     trust: Option<Trust>,
@@ -110,6 +152,7 @@ impl Courier {
             waiting: Lines::default(),
             rendered: Vec::new(),
             on_the_way: None,
+            ahead: None,
             delivery_most: DELIVERY_MAX,
             trust: None,
             backoff: Backoff::new(RETRY.0, RETRY.1),
@@ -128,11 +171,19 @@ impl Courier {
                 biased;
                 () = self.stop.cancelled() => break,
                 order = queue.recv() => order,
+                open = opened(self.ahead.as_mut()) => {
+                    self.ahead = None;
+                    if let Some(open) = open {
+                        self.monitor.opened();
+                        self.on_the_way = Some(open);
+                    }
+                    continue;
+                }
                 end = end_of(self.on_the_way.as_mut()) => {
                     if let End::Broken(failure) = end {
                         self.failed(&failure.into());
                     }
-                    if self.send(true).await.is_err() {
+                    if self.send(Some(Next::Nothing)).await.is_err() {
                         break;
                     }
                     continue;
@@ -140,8 +191,8 @@ impl Courier {
             };
             let done = match order {
                 Some(Order::Deliver(batch)) => self.take(batch).await,
-                Some(Order::Confirm(reply)) => {
-                    let confirmed = self.send(true).await;
+                Some(Order::Confirm(next, reply)) => {
+                    let confirmed = self.send(Some(next)).await;
                     // Nobody waits for it any more only when the service has stopped.
                     confirmed.map(|()| reply.send(()).unwrap_or(()))
                 }
@@ -157,24 +208,25 @@ impl Courier {
     /// Takes a batch over, and writes it.
     async fn take(&mut self, batch: Batch) -> Result<(), Stopped> {
         let (mark, deleted) = (batch.mark, batch.deleted);
-        if self.last.as_ref().is_some_and(|last| last.mark != mark) {
+        let others = self.last.as_ref().is_some_and(|last| last.mark != mark);
+        if others && self.waiting.records() > 0 {
             // What waits was claimed under the mark before, and is journalled under it.
-            self.send(true).await?;
+            self.send(Some(Next::More)).await?;
         }
         self.last = Some(Last { mark, deleted });
         let envelope = self.relay.envelope(batch.pulled, &self.host, self.tag);
         self.waiting.add(batch, envelope);
         self.note_what_waits();
-        self.send(false).await
+        self.send(None).await
     }
 
-    /// Writes what waits, in as many deliveries as it takes; to the last receipt if `all`. Tries for ever.
-    async fn send(&mut self, all: bool) -> Result<(), Stopped> {
+    /// Writes what waits, in as many deliveries as it takes; to the last receipt if `then` tells what comes after it. Tries for ever.
+    async fn send(&mut self, then: Option<Next>) -> Result<(), Stopped> {
         loop {
             if self.stop.is_cancelled() {
                 return Err(Stopped);
             }
-            match self.try_to_send(all).await {
+            match self.try_to_send(then).await {
                 Ok(()) => {
                     if std::mem::take(&mut self.failing) {
                         info!(relay = %self.relay.address(), "delivery works again");
@@ -192,23 +244,28 @@ impl Courier {
         }
     }
 
-    async fn try_to_send(&mut self, all: bool) -> Result<(), Failure> {
+    async fn try_to_send(&mut self, then: Option<Next>) -> Result<(), Failure> {
         loop {
             let written = self.on_the_way.as_ref().map_or(0, |open| open.chunks);
             if self.waiting.get(written).is_none() || self.stop.is_cancelled() {
                 break;
             }
             if let Err(full) = self.make_room().await {
-                self.confirm().await?;
+                self.confirm(Next::Nothing).await?;
                 return Err(full.into());
             }
             if self.on_the_way.is_none() {
                 self.on_the_way = Some(self.open().await?);
             }
+            let fullness = self.fullness();
             let (Some(open), Some(chunk)) = (self.on_the_way.as_mut(), self.waiting.get(written))
             else {
                 break;
             };
+            if open.chunks == 0 {
+                open.begun = Instant::now();
+                open.delivery.begin(fullness);
+            }
             chunk.render(&mut self.rendered);
             let bytes = open.bytes + self.rendered.len();
             let records = open.records + chunk.records();
@@ -223,10 +280,14 @@ impl Courier {
             open.written = Instant::now();
             self.monitor.delivered(chunk.records(), self.rendered.len());
             if full {
-                self.confirm().await?;
+                // A walk mostly goes on.
+                self.confirm(Next::More).await?;
             }
         }
-        if all { self.confirm().await } else { Ok(()) }
+        match then {
+            Some(next) => self.confirm(next).await,
+            None => Ok(()),
+        }
     }
 
     /// Has the journal reserve space for the delivery with its next chunk: a full disk is met before that is delivered.
@@ -248,18 +309,19 @@ impl Courier {
     }
 
     async fn open(&mut self) -> Result<OnTheWay, Failure> {
+        if let Some(ahead) = &mut self.ahead {
+            let opened = ahead.delivery().await;
+            self.ahead = None;
+            // What came of it otherwise, the next try tells.
+            if let Some(open) = opened {
+                self.monitor.opened();
+                return Ok(open);
+            }
+        }
         self.meet().await?;
-        let opened = Instant::now();
-        let delivery = self.relay.open_for(self.fullness()).await?;
+        let delivery = self.relay.open().await?;
         self.monitor.opened();
-        Ok(OnTheWay {
-            delivery,
-            chunks: 0,
-            bytes: 0,
-            records: 0,
-            written: Instant::now(),
-            opened,
-        })
+        Ok(OnTheWay::new(delivery))
     }
 
     /// The share of a full delivery that waits.
@@ -315,11 +377,20 @@ impl Courier {
             .await
     }
 
-    /// Ends the open delivery, waits for its receipt, and journals what it confirms.
-    async fn confirm(&mut self) -> Result<(), Failure> {
-        let Some(open) = self.on_the_way.take() else {
+    /// Ends the open delivery, waits for its receipt, and journals what it confirms; opens the connection for the next one meanwhile.
+    async fn confirm(&mut self, next: Next) -> Result<(), Failure> {
+        let more = next == Next::More;
+        let on_the_way = &mut self.on_the_way;
+        let Some(open) = on_the_way.take_if(|open| open.chunks > 0 || !more) else {
             return Ok(());
         };
+        if more {
+            self.ahead = Some(Ahead::open(&self.relay));
+        }
+        self.conclude(open).await
+    }
+
+    async fn conclude(&mut self, open: OnTheWay) -> Result<(), Failure> {
         let (chunks, bytes, count) = (open.chunks, open.bytes, open.records);
         let asked = Instant::now();
         let receipt = open
@@ -329,13 +400,16 @@ impl Courier {
         self.monitor.closed();
         let receipt = receipt.inspect_err(|_| self.halve(bytes, count))?;
         self.progress.made();
-        let took = (open.opened.elapsed(), asked.elapsed());
+        self.backoff.reset();
+        if chunks == 0 {
+            return Ok(());
+        }
+        let took = (open.begun.elapsed(), asked.elapsed());
         let records = self.waiting.confirm(chunks);
         self.journal_for_certain(records).await;
         let stood_in = receipt == Receipt::StoodIn;
         self.monitor.confirmed((count, bytes), stood_in, took);
         self.note_what_waits();
-        self.backoff.reset();
         self.delivery_most = (self.delivery_most * 2).min(DELIVERY_MAX);
         debug!(records = count, bytes, ?receipt, "delivery confirmed");
         if receipt == Receipt::Read && self.trust == Some(Trust::StandIn) {
@@ -383,6 +457,7 @@ impl Courier {
 
     /// Gives up the open delivery, says so, and tells how long to wait.
     fn failed(&mut self, failure: &Failure) -> Duration {
+        self.ahead = None;
         if let Some(open) = self.on_the_way.take() {
             self.monitor.closed();
             self.halve(open.bytes, open.records);
@@ -427,14 +502,24 @@ impl Courier {
 
     /// What is written is confirmed and journalled; what is not will be fetched again.
     async fn finish_at_the_stop(mut self) {
-        if let Err(failure) = self.confirm().await {
-            let unconfirmed = self.waiting.records();
+        let unconfirmed = self.waiting.records();
+        if let Err(failure) = self.confirm(Next::Nothing).await
+            && unconfirmed > 0
+        {
             warn!(
                 error = super::chain(&failure),
                 unconfirmed,
                 "stopped without a receipt: these records are delivered again after the next start"
             );
         }
+    }
+}
+
+/// Resolves when the connection for the next delivery is open, or cannot be.
+async fn opened(ahead: Option<&mut Ahead>) -> Option<OnTheWay> {
+    match ahead {
+        Some(ahead) => ahead.delivery().await,
+        None => std::future::pending().await,
     }
 }
 

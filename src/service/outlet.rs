@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::courier::Courier;
+use super::courier::{Courier, Next};
 use super::once::Progress;
 use super::{Stopped, statistics};
 use crate::client::Page;
@@ -53,8 +53,8 @@ impl Batch {
 pub(super) enum Order {
     /// Deliver this.
     Deliver(Batch),
-    /// Confirm everything, and say so.
-    Confirm(oneshot::Sender<()>),
+    /// Confirm everything, and say so; and what comes then.
+    Confirm(Next, oneshot::Sender<()>),
 }
 
 /// The service's end of an output.
@@ -115,11 +115,11 @@ impl Outlet {
             .map_err(|_| Stopped)
     }
 
-    /// Waits until everything handed over is confirmed and journalled.
-    pub(super) async fn confirm(&self) -> Result<(), Stopped> {
+    /// Waits until everything handed over is confirmed and journalled. `next` tells whether more comes at once.
+    pub(super) async fn confirm(&self, next: Next) -> Result<(), Stopped> {
         let (done, confirmed) = oneshot::channel();
         self.orders
-            .send(Order::Confirm(done))
+            .send(Order::Confirm(next, done))
             .await
             .map_err(|_| Stopped)?;
         confirmed.await.map_err(|_| Stopped)

@@ -155,6 +155,11 @@ impl Hosts {
     }
 }
 
+/// The relay has ended it by itself.
+pub(super) fn ended_by_relay(connection: &relay::Connection) -> bool {
+    matches!(connection.end, relay::End::RelayClosed)
+}
+
 /// The relay was told to misbehave on it.
 pub(super) fn misbehaved(connection: &relay::Connection) -> bool {
     connection.behaviour != Behaviour::Normal
