@@ -256,21 +256,13 @@ impl Delivery {
 
     /// As [`Delivery::write`], for lines that none will follow at once: it gets them acknowledged without delay.
     ///
-    /// Linux acknowledges what it was sent up to 40 ms late, if nothing is to be sent back; and only what is acknowledged can be confirmed.
-    /// But once a program has read all there is, two small segments in a row are acknowledged at once (`tcp_cleanup_rbuf`).
-    ///
     /// # Errors
     /// As [`Delivery::write`].
     pub async fn write_last(&mut self, chunk: &[u8]) -> Result<(), DeliveryError> {
-        let (Stream::Network(connection), None) = (&mut self.stream, &self.packer) else {
-            return self.write(chunk).await;
-        };
-        let (most, end) = chunk.split_at(chunk.len().saturating_sub(2));
-        connection.write(most).await?;
-        for byte in end.chunks(1) {
-            connection.write(byte).await?;
+        match (&mut self.stream, &self.packer) {
+            (Stream::Network(connection), None) => connection.write_last(chunk).await,
+            _ => self.write(chunk).await,
         }
-        Ok(())
     }
 
     /// Resolves when the peer ends or breaks the connection uninvited, while there is nothing to write. Cancel safe.
