@@ -15,6 +15,8 @@ use super::{clock, fault};
 const PAUSE: Duration = Duration::from_mins(1);
 /// The shortest pause: a `Retry-After` of zero would have us ask again without end.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Memory for bodies is taken in multiples of this many bytes.
+const ROOM: usize = 64 << 10;
 /// How long the body of an error is waited for; what it says is a courtesy.
 const FAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -70,9 +72,12 @@ pub(super) async fn body(
     {
         return Err(too_large());
     }
-    // Pages differ a little: one that is longer by a byte must not be moved.
-    let room = size_hint + size_hint / 16;
-    let mut body = Vec::with_capacity(room.min(bytes_max));
+    // Pages differ a little: one that is longer by a byte must not be moved, and the next one should fit into the memory of one let go of.
+    let room = match response.content_length() {
+        Some(length) => usize::try_from(length).unwrap_or(bytes_max),
+        None => size_hint + size_hint / 32,
+    };
+    let mut body = Vec::with_capacity(room.next_multiple_of(ROOM).min(bytes_max));
     while let Some(chunk) = response.chunk().await.map_err(cut_short)? {
         if body.len() + chunk.len() > bytes_max {
             return Err(too_large());
