@@ -50,6 +50,9 @@ use crate::report::Report;
 
 /// The longest that a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection that nothing is asked on is kept: its buffers are as large as a quarter of a page, and a service in step asks once
+/// a minute.
+const POOL_IDLE: Duration = Duration::from_secs(15);
 /// The longest that a request may take, body included: the service computes for minutes.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(10);
 /// The largest body of an answer, decompressed.
@@ -281,6 +284,7 @@ fn http(input: &Input, url: &Url) -> anyhow::Result<reqwest::Client> {
         .gzip(true)
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(POOL_IDLE)
         .timeout(REQUEST_TIMEOUT);
     let builder = if is_loopback(url) {
         builder.no_proxy() // a proxy's loopback is another one
