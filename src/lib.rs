@@ -21,7 +21,7 @@
 //! - [`ledger`]: what is confirmed, on disk
 //! - [`monitoring`]: what each service and output is doing, as metrics, health and status
 //! - [`check`]: whether all will work, told before the first record · [`state`]: the state by hand
-//! - [`log`]: what is said, on standard error · [`messages`]: the same, to Devo
+//! - [`log`]: what is said, on standard error · [`messages`]: the same, to Devo · [`span`]: a length of time as people read it
 //! - [`privileges`]: giving up root · [`signal`]: what stops the collector · [`memory`]: what a backlog has taken, kept and given back
 //!
 //! # The invariants
@@ -52,6 +52,7 @@ pub mod relay;
 pub mod report;
 pub mod service;
 pub mod signal;
+pub mod span;
 pub mod state;
 pub mod window;
 

@@ -9,6 +9,7 @@ use tracing::info;
 
 use super::Monitor;
 use super::state::State;
+use crate::span::Span;
 
 /// A backlog that is gone by then is not spoken of.
 const FIRST: Duration = Duration::from_secs(10);
@@ -39,46 +40,17 @@ fn tell_once(monitor: &Monitor) -> bool {
         let left = seen.left.and_then(|left| TimeDelta::from_std(left).ok());
         let end = left.and_then(|left| Utc::now().checked_add_signed(left));
         let end = end.map(|end| end.format("%Y-%m-%dT%H:%M:%SZ").to_string());
-        let behind = seen.lag.map(shown);
+        let behind = seen.lag.map(|lag| Span(lag).to_string());
         info!(
             input = service.input.name,
             service = service.name,
             cursor = seen.cursor.map(tracing::field::display),
             behind,
-            left = left.map(shown),
+            left = left.map(|left| Span(left).to_string()),
             caught_up_at = end,
             "catching up"
         );
         told = true;
     }
     told
-}
-
-/// A length of time in its two largest units.
-fn shown(time: TimeDelta) -> String {
-    let (days, hours) = (time.num_days(), time.num_hours() % 24);
-    let (minutes, seconds) = (time.num_minutes() % 60, time.num_seconds() % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => format!("{minutes} min {seconds} s"),
-        (0, _, _) => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_length_of_time_is_shown_in_its_two_largest_units() {
-        for (seconds, expected) in [
-            (0, "0 s"),
-            (61, "1 min 1 s"),
-            (3_600, "1 h 0 min"),
-            (200_000, "2 d 7 h"),
-        ] {
-            assert_eq!(shown(TimeDelta::seconds(seconds)), expected);
-        }
-    }
 }

@@ -12,6 +12,7 @@ use super::{configured, existing, whole_name};
 use crate::config::{Config, ServiceConfig};
 use crate::ledger::{LedgerError, Reading, ServiceFolder};
 use crate::service::chain;
+use crate::span::Span;
 
 /// A collector may write while the files are read: they are read again so often before what they seem to tell is believed.
 const READINGS_MAX: u32 = 5;
@@ -111,7 +112,9 @@ impl Shown {
 
     /// Its cells in the table, and what gets a line of its own below.
     fn cells(&self) -> ([String; 5], Option<String>) {
-        let or_unknown = |time: Option<TimeDelta>| time.map_or_else(|| "unknown".to_owned(), span);
+        let or_unknown = |time: Option<TimeDelta>| {
+            time.map_or_else(|| "unknown".to_owned(), |time| Span(time).to_string())
+        };
         let (name, behind, lag) = (
             self.name.clone(),
             or_unknown(self.behind),
@@ -166,36 +169,4 @@ pub fn table(shown: &[Shown]) -> String {
 /// An instant as the files have it, in UTC.
 pub(super) fn instant(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
-}
-
-/// Days, hours and minutes; seconds only below an hour.
-fn span(time: TimeDelta) -> String {
-    if time < TimeDelta::zero() {
-        return format!("-{}", span(-time));
-    }
-    let (days, hours) = (time.num_days(), time.num_hours() % 24);
-    let (minutes, seconds) = (time.num_minutes() % 60, time.num_seconds() % 60);
-    match (days, hours) {
-        (0, 0) => format!("{minutes} min {seconds} s"),
-        (0, _) => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_are_told_in_units_that_matter() {
-        for (seconds, told) in [
-            (0, "0 min 0 s"),
-            (3_599, "59 min 59 s"),
-            (7_260, "2 h 1 min"),
-            (180_000, "2 d 2 h"),
-            (-61, "-1 min 1 s"),
-        ] {
-            assert_eq!(span(TimeDelta::seconds(seconds)), told);
-        }
-    }
 }
