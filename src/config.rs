@@ -213,13 +213,13 @@ impl Globals {
 /// What an operator can see, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Monitoring {
-    /// Where metrics, health and status are served.
+    /// Where the status page, metrics and health are served.
     pub listen: Listen,
     /// A service is stalled that has not advanced for so long while a window was due.
     pub stalled_after: Duration,
 }
 
-/// Where metrics, health and status are served.
+/// Where the status page, metrics and health are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listen {
     /// Nowhere.

@@ -19,7 +19,7 @@
 //! - [`client`]: Microsoft's side: sign-in, walks, pages, errors with their remedy · [`limiter`]: the tenant's budget of requests
 //! - [`relay`]: Devo's side: deliveries and receipts
 //! - [`ledger`]: what is confirmed, on disk
-//! - [`monitoring`]: what each service and output is doing, as metrics, health and status
+//! - [`monitoring`]: what each service and output is doing, as a page, metrics, health and status
 //! - [`check`]: whether all will work, told before the first record · [`state`]: the state by hand
 //! - [`log`]: what is said, on standard error · [`messages`]: the same, to Devo · [`span`]: a length of time as people read it
 //! - [`privileges`]: giving up root · [`signal`]: what stops the collector · [`memory`]: what a backlog has taken, kept and given back

@@ -4,6 +4,7 @@
 
 mod json;
 mod line;
+mod recent;
 mod said;
 
 use std::io::Write as _;
@@ -15,6 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry};
 
 pub(crate) use line::levelname;
+pub use recent::recent;
 pub(crate) use said::CRATE;
 #[cfg(test)]
 pub(crate) use said::tests::heard;
@@ -97,6 +99,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Console {
         line.push('\n');
         // Where standard error is gone there is nobody left to tell.
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
+        recent::keep(line);
     }
 }
 

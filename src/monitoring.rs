@@ -7,8 +7,8 @@
 //!
 //! - [`state`]: facts to one word, pure · [`pace`]: when a service will have caught up, pure
 //! - [`families`]: every metric, as data · [`status`]: everything at one instant · [`health`]: whether that is as it should be
-//! - [`server`]: the same over HTTP · [`progress`]: the same in the log, while there is a backlog
-//! - [`healthcheck`]: asks a running collector how it is
+//! - [`page`]: the status for people · [`server`]: all of it over HTTP · [`progress`]: the same in the log, while there is a backlog
+//! - [`visit`]: reads what a running collector serves · [`healthcheck`]: asks it how it is
 
 pub mod families;
 pub mod health;
@@ -17,12 +17,14 @@ mod history;
 mod input;
 mod outlet;
 pub mod pace;
+pub mod page;
 pub mod progress;
 pub mod server;
 mod service;
 pub mod state;
 pub mod status;
 mod trouble;
+pub mod visit;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,6 +40,7 @@ use crate::config::{Config, Listen, Output};
 use crate::relay::Relay;
 use families::{Families, PREFIX};
 use history::History;
+pub use history::Point;
 use input::{InputMonitor, timestamp};
 pub use outlet::{Cause, Confirmed, OutletMonitor};
 pub use service::ServiceMonitor;
@@ -46,6 +49,8 @@ pub use trouble::Trouble;
 
 /// Everything that is known of the collector.
 pub struct Monitor {
+    /// The collector's name in the configuration.
+    name: String,
     started: DateTime<Utc>,
     registry: Registry,
     families: Families,
@@ -92,8 +97,9 @@ impl Monitor {
             .start_time
             .with_label_values::<&str>(&[])
             .set(timestamp(started));
-        let history = services.iter().map(|_| History::default()).collect();
+        let history = services.iter().map(|_| History::begin(started)).collect();
         Ok(Monitor {
+            name: config.globals.name.clone(),
             started,
             registry,
             families,
@@ -156,8 +162,7 @@ impl Monitor {
             let now = Utc::now();
             let mut histories = lock(&self.history);
             for ((service, seen), history) in self.seen().into_iter().zip(histories.iter_mut()) {
-                let [fetched, duplicates, ..] = service.figures();
-                history.note(now, fetched.saturating_sub(duplicates), seen.lag);
+                history.note(now, service.new_records(), seen.lag);
             }
         }
     }

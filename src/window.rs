@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use serde::{Serialize, Serializer};
 
 use crate::config::AggregateBy;
 use crate::report::{Report, Resolution};
@@ -51,6 +52,13 @@ impl fmt::Display for Window {
             self.start.format(FORMAT),
             self.end.format(FORMAT)
         )
+    }
+}
+
+/// As it is displayed.
+impl Serialize for Window {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `globals.monitoring`: where metrics, health and status are served, and when a service counts as stalled.
+//! `globals.monitoring`: where the status page, metrics and health are served, and when a service counts as stalled.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;

@@ -1,5 +1,7 @@
 //! Whether the collector is as it should be, by its progress.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::Monitor;
@@ -33,7 +35,7 @@ impl Health {
                 health.live.push(line("its loop has not turned for hours"));
             }
             if let Some(obstacle) = obstacle(seen) {
-                health.ready.push(line(obstacle));
+                health.ready.push(line(&obstacle));
             }
             if seen.state == State::NotRunning {
                 health.healthy.push(line("not running"));
@@ -51,14 +53,18 @@ impl Health {
 }
 
 /// What keeps a service from working at this instant.
-fn obstacle(seen: &Seen) -> Option<&'static str> {
-    match seen.state {
-        State::NotRunning => Some("not running"),
-        State::RelayDown => Some("a relay is not reached"),
-        State::Refused => Some("refused by the reporting service or the tenant's directory"),
-        _ if seen.unwritable => Some("its state cannot be read or written"),
-        State::Starting => Some("starting"),
-        _ if seen.unheard => Some("not signed in, or not answered yet"),
-        _ => None,
-    }
+fn obstacle(seen: &Seen) -> Option<Cow<'static, str>> {
+    let obstacle = match seen.state {
+        State::NotRunning => "not running",
+        State::RelayDown => {
+            let outputs = seen.down.join(", ");
+            return Some(format!("a relay is not reached: {outputs}").into());
+        }
+        State::Refused => "refused by the reporting service or the tenant's directory",
+        _ if seen.unwritable => "its state cannot be read or written",
+        State::Starting => "starting",
+        _ if seen.unheard => "not signed in, or not answered yet",
+        _ => return None,
+    };
+    Some(obstacle.into())
 }

@@ -1,4 +1,4 @@
-//! Metrics, health and status over HTTP, for whoever can reach the address that is listened on.
+//! The page, metrics, health, status and the last of the log over HTTP, for whoever can reach the address that is listened on.
 //!
 //! It answers what is asked by `GET`, without credentials, and takes nothing in. Few connections at once, each with little time, small
 //! requests only: whoever asks too much is refused, and collecting goes on.
@@ -12,7 +12,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -25,7 +28,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::Monitor;
+use super::page::page;
 use crate::config::Listen;
+use crate::log;
 
 /// Connections at once; more are closed as they come.
 const CONNECTIONS_MAX: usize = 16;
@@ -47,13 +52,13 @@ pub async fn listen(listen: Listen) -> Option<TcpListener> {
     };
     match bind(address).await {
         Ok((listener, address)) => {
-            info!(%address, "metrics, health and status are served");
+            info!(%address, "status page, metrics and health are served");
             Some(listener)
         }
         Err(error) => {
             warn!(
                 %address, error = %error,
-                "metrics, health and status are not served: give `globals.monitoring.listen` another address or port, or `off`; collecting \
+                "status page, metrics and health are not served: give `globals.monitoring.listen` another address or port, or `off`; collecting \
                  goes on"
             );
             None
@@ -125,13 +130,15 @@ fn answer(request: &Request<Incoming>, monitor: &Monitor) -> Response<Full<Bytes
             Ok(metrics) => of(StatusCode::OK, METRICS, metrics),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")),
         },
+        "/" => of_page(page(&monitor.status())),
         "/status" => json(&monitor.status()),
+        "/log" => text(StatusCode::OK, log::recent()),
         "/livez" => health(&monitor.health().live),
         "/readyz" => health(&monitor.health().ready),
         "/healthz" => health(&monitor.health().healthy),
         _ => text(
             StatusCode::NOT_FOUND,
-            "there are /metrics, /status, /livez, /readyz and /healthz\n",
+            "there are /, /status, /metrics, /log, /healthz, /readyz and /livez\n",
         ),
     }
 }
@@ -140,6 +147,19 @@ fn answer(request: &Request<Incoming>, monitor: &Monitor) -> Response<Full<Bytes
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// The page holds all that it shows. No text in it can become anything else, and this keeps a browser from believing one that had.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+fn of_page(page: String) -> Response<Full<Bytes>> {
+    let mut response = of(StatusCode::OK, HTML, page);
+    let policy = HeaderValue::from_static(PAGE_POLICY);
+    response
+        .headers_mut()
+        .insert(CONTENT_SECURITY_POLICY, policy);
+    response
+}
 
 fn health(obstacles: &[String]) -> Response<Full<Bytes>> {
     if obstacles.is_empty() {
@@ -166,5 +186,6 @@ fn of(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respons
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

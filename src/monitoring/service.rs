@@ -135,6 +135,8 @@ pub(super) struct Seen {
     pub(super) hangs: bool,
     /// Its state folder cannot be read or written.
     pub(super) unwritable: bool,
+    /// The outputs that cannot deliver.
+    pub(super) down: Vec<String>,
     /// A window was due, and the reporting service has not answered since the start.
     pub(super) unheard: bool,
     pub(super) trouble: Option<Trouble>,
@@ -323,6 +325,9 @@ impl ServiceMonitor {
     /// What the service is doing now.
     pub(super) fn seen(&self) -> Seen {
         let outlets: Vec<_> = self.outlets.iter().map(|outlet| outlet.seen()).collect();
+        let names = self.outlets.iter().map(|outlet| &outlet.output);
+        let down = names.zip(&outlets).filter(|(_, outlet)| outlet.down);
+        let down: Vec<_> = down.map(|(name, _)| name.clone()).collect();
         let (now, present) = (self.input.now(), Instant::now());
         let live = self.live();
         let due = live
@@ -338,7 +343,7 @@ impl ServiceMonitor {
             heard: live.heard,
             due: due.is_some(),
             refused: live.refused,
-            relay_down: outlets.iter().any(|outlet| outlet.down),
+            relay_down: !down.is_empty(),
             throttled: self.input.paused().is_some(),
             stalled,
             behind: backlog.is_some(),
@@ -363,6 +368,7 @@ impl ServiceMonitor {
             stalled,
             hangs: turned.is_some_and(|turned| turned.elapsed() > HANGS_AFTER)
                 && self.input.paused().is_none(),
+            down,
             unwritable: live.unwritable || outlets.iter().any(|outlet| outlet.unwritable),
             unheard: due.is_some() && !live.heard,
             trouble,
@@ -391,6 +397,12 @@ impl ServiceMonitor {
         gauges.lag.set(seconds(seen.lag));
         gauges.cursor.set(seen.cursor.map_or(f64::NAN, timestamp));
         gauges.deletion.set(seconds(seen.deletion));
+    }
+
+    /// Records that had not been delivered before.
+    pub(super) fn new_records(&self) -> u64 {
+        let [fetched, duplicates, ..] = self.figures();
+        fetched.saturating_sub(duplicates)
     }
 
     /// Rows fetched, rows filtered, late rows, windows, requests, seconds unreachable.

@@ -35,6 +35,14 @@ pub struct Facts {
 pub enum State {
     /// Not run until a person has mended its state.
     NotRunning,
+    /// Waiting until a person has changed something at Microsoft or in the configuration.
+    Refused,
+    /// Waiting for a relay.
+    RelayDown,
+    /// Waiting because the reporting service has asked for a pause.
+    Throttled,
+    /// No progress, and nothing above says why.
+    Stalled,
     /// Opening its state.
     Starting,
     /// Waiting for a token, or for the reporting service's first answer.
@@ -43,28 +51,31 @@ pub enum State {
     CatchingUp,
     /// All that is due is collected, or about to be.
     UpToDate,
-    /// Waiting because the reporting service has asked for a pause.
-    Throttled,
-    /// Waiting until a person has changed something at Microsoft or in the configuration.
-    Refused,
-    /// Waiting for a relay.
-    RelayDown,
-    /// No progress, and nothing above says why.
-    Stalled,
+}
+
+/// How much of a person's attention something needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Grade {
+    /// None.
+    Good,
+    /// It may pass by itself.
+    Waiting,
+    /// It does not get on.
+    Bad,
 }
 
 impl State {
-    /// All of them.
+    /// All of them, the most urgent first.
     pub const ALL: [State; 9] = [
         State::NotRunning,
+        State::Refused,
+        State::RelayDown,
+        State::Throttled,
+        State::Stalled,
         State::Starting,
         State::SigningIn,
         State::CatchingUp,
         State::UpToDate,
-        State::Throttled,
-        State::Refused,
-        State::RelayDown,
-        State::Stalled,
     ];
 
     /// The state that these facts come to: the cause that a person can do most about comes first.
@@ -121,6 +132,36 @@ impl State {
             State::Stalled => "stalled",
         }
     }
+
+    /// What it means, for people; the README's table is made of this.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            State::NotRunning => {
+                "its state is damaged or another tenant's; the last error says what to do"
+            }
+            State::Refused => {
+                "only a person can mend what Microsoft refuses; the last error says what to do"
+            }
+            State::RelayDown => {
+                "an output does not confirm what it was given: two tries have failed, or one for a reason that a person has to mend"
+            }
+            State::Throttled => "the reporting service has asked for a pause",
+            State::Stalled => "no progress for long, and none of the above is the reason",
+            State::Starting => "its state is not open yet",
+            State::SigningIn => "no token yet, or the first answer has not come",
+            State::CatchingUp => "there is more to collect than in step",
+            State::UpToDate => "all that is due is collected, or about to be",
+        }
+    }
+
+    /// How much of a person's attention it needs.
+    pub fn grade(self) -> Grade {
+        match self {
+            State::NotRunning | State::Refused | State::RelayDown | State::Stalled => Grade::Bad,
+            State::Throttled | State::Starting | State::SigningIn => Grade::Waiting,
+            State::CatchingUp | State::UpToDate => Grade::Good,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -163,6 +204,17 @@ mod tests {
         check("opened due stalled", State::Stalled);
         check("stalled", State::Stalled);
         check("given_up stalled", State::NotRunning);
+    }
+
+    #[test]
+    fn the_readme_tells_what_every_state_means() {
+        let readme = include_str!("../../README.md");
+        let rows = State::ALL.map(|state| format!("| {} | {} |\n", state.text(), state.meaning()));
+        let table = rows.concat();
+        assert!(
+            readme.contains(&table),
+            "put this into the README:\n{table}"
+        );
     }
 
     #[test]

@@ -6,17 +6,20 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::health::Health;
-use super::history::Point;
+use super::history::{History, Point};
 use super::input::InputMonitor;
 use super::outlet::OutletMonitor;
 use super::service::{Seen, ServiceMonitor};
 use super::state::State;
 use super::trouble::Trouble;
 use super::{Monitor, OutputFacts};
+use crate::window::Window;
 
 /// Everything at one instant.
 #[derive(Debug, Serialize)]
 pub struct Status {
+    /// The collector's name in the configuration.
+    pub name: String,
     /// The collector's version.
     pub version: &'static str,
     /// When it was started.
@@ -83,13 +86,15 @@ pub struct ServiceStatus {
     /// When it will have caught up, where it has not and that is in sight.
     pub caught_up_at: Option<DateTime<Utc>>,
     /// The window that is being collected.
-    pub window: Option<String>,
+    pub window: Option<Window>,
     /// When a window was last committed.
     pub last_window: Option<DateTime<Utc>>,
     /// How long until Microsoft deletes the first of what is not confirmed.
     pub deletion_seconds: Option<i64>,
     /// The last thing that went wrong.
     pub trouble: Option<Trouble>,
+    /// Records a second that were new, over the last minutes.
+    pub records_per_second: f64,
     /// Rows that came.
     pub fetched_records: u64,
     /// Of these, those that had been delivered before.
@@ -104,7 +109,7 @@ pub struct ServiceStatus {
     pub unreachable_seconds: u64,
     /// Its outputs.
     pub outputs: Vec<OutletStatus>,
-    /// Its last day, a point every five minutes.
+    /// Its last day, a point every five minutes; the last one's minutes are not over.
     pub history: Vec<Point>,
 }
 
@@ -142,15 +147,14 @@ impl Monitor {
         let histories = super::lock(&self.history);
         let services = seen.into_iter().zip(histories.iter());
         Status {
+            name: self.name.clone(),
             version: env!("CARGO_PKG_VERSION"),
             started: self.started,
             now,
             health,
             inputs: self.inputs.iter().map(|input| of_input(input)).collect(),
             services: services
-                .map(|((service, seen), history)| {
-                    of_service(service, seen, history.points().collect(), now)
-                })
+                .map(|((service, seen), history)| of_service(service, seen, history, now))
                 .collect(),
             outputs: self.outputs.iter().map(OutputFacts::status).collect(),
         }
@@ -188,9 +192,10 @@ fn of_input(input: &InputMonitor) -> InputStatus {
 fn of_service(
     service: &ServiceMonitor,
     seen: Seen,
-    history: Vec<Point>,
+    history: &History,
     now: DateTime<Utc>,
 ) -> ServiceStatus {
+    let new = service.new_records();
     let [
         fetched_records,
         duplicate_records,
@@ -211,10 +216,11 @@ fn of_service(
         cursor: seen.cursor,
         lag_seconds: seen.lag.map(|lag| lag.num_seconds()),
         caught_up_at: left.and_then(|left| now.checked_add_signed(left)),
-        window: seen.window.map(|window| window.to_string()),
+        window: seen.window,
         last_window: seen.last_window,
         deletion_seconds: seen.deletion.map(|time| time.num_seconds()),
         trouble: seen.trouble,
+        records_per_second: history.rate(now, new),
         fetched_records,
         duplicate_records,
         late_records,
@@ -226,7 +232,7 @@ fn of_service(
             .iter()
             .map(|outlet| of_outlet(outlet))
             .collect(),
-        history,
+        history: history.until(now, new, seen.lag),
     }
 }
 

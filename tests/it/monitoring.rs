@@ -1,9 +1,11 @@
 //! What an operator sees while the collector runs: metrics, health and status over HTTP, and the command `healthcheck`.
 
+mod browser;
 mod cost;
 mod health;
 mod limits;
 mod metrics;
+mod page;
 mod prometheus;
 mod shipped;
 mod states;
@@ -84,9 +86,9 @@ impl Watched {
     }
 }
 
-/// The status and the body of what is at `path` of this server, which says how long its answers are.
+/// The status and the body of what is at `path` of this server, in one piece, as of old.
 pub(super) async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nhost: test\r\n\r\n");
     let answer = ask(address, request.as_bytes()).await?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
     let status = head.split(' ').nth(1).unwrap_or_default();

@@ -120,7 +120,7 @@ const GLOBALS: &[Key] = &[
     may(
         "monitoring",
         Kind::Section(MONITORING),
-        "Metrics, health and status: what an operator can see",
+        "Status page, metrics and health: what an operator can see",
     ),
     may(
         "sender_stats_period_in_sec",

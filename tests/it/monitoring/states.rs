@@ -109,7 +109,7 @@ async fn a_relay_that_refuses_is_down_and_comes_back() {
     assert!(outlet["oldest_unconfirmed"].is_string() && outlet["last_receipt"].is_null());
     let (status, text) = watched.get("/readyz").await;
     assert!(
-        status == 503 && text.contains("a relay is not reached"),
+        status == 503 && text.contains("a relay is not reached: devo_1"),
         "{text}"
     );
     setting.relay.always(Behaviour::Normal);

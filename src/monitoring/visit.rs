@@ -1,0 +1,91 @@
+//! Reads what a running collector serves, from another process on the same machine.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::config::Listen;
+
+/// The longest that an answer may take. A collector whose loops do not turn does not answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The largest answer that is read: the status of a hundred inputs with all their services.
+const ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// A running collector, as far as its configuration tells where it listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Visit {
+    address: SocketAddr,
+}
+
+impl Visit {
+    /// To the collector that listens there.
+    ///
+    /// # Errors
+    ///
+    /// It listens nowhere, or where only its log tells.
+    pub fn to(listen: Listen) -> Result<Self> {
+        let Listen::At(address) = listen else {
+            bail!(
+                "the collector cannot be asked: `globals.monitoring.listen` is `off`; give it an address and a port"
+            );
+        };
+        if address.port() == 0 {
+            bail!(
+                "the collector cannot be asked: `globals.monitoring.listen` leaves the port to the system; give it one"
+            );
+        }
+        Ok(Visit {
+            address: reachable(address),
+        })
+    }
+
+    /// The status and the text at `path`.
+    ///
+    /// # Errors
+    ///
+    /// There is no answer within 5 s.
+    pub async fn read(&self, path: &str) -> Result<(StatusCode, String)> {
+        let address = self.address;
+        let Ok(answer) = timeout(TIMEOUT, ask(address, path)).await else {
+            let seconds = TIMEOUT.as_secs();
+            bail!("the collector has not answered at {address} within {seconds} s");
+        };
+        answer.with_context(|| format!("the collector does not answer at {address}"))
+    }
+}
+
+/// Where one that listens there can be asked from this machine: all of its addresses include the loopback one.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+async fn ask(address: SocketAddr, path: &str) -> Result<(StatusCode, String)> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // It ends with the request; what goes wrong shows in the answer.
+    tokio::spawn(connection);
+    let request = Request::get(path)
+        .header(HOST, address.to_string())
+        .body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_MAX_BYTES);
+    let body = body.collect().await.map_err(anyhow::Error::from_boxed)?;
+    let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    Ok((status, text))
+}
