@@ -121,6 +121,7 @@ families! {
     delivery_failures: IntCounterVec = Counter "delivery_failures_total" &["input", "service", "output", "cause"], "Tries to deliver that failed: the `connection`, a matter of `setup` that a person has to mend, or the `state` folder.";
     delivery_duration: HistogramVec = Histogram "delivery_duration_seconds" OUTLET, "How long deliveries took, from opening the connection to the receipt.";
     receipt_duration: HistogramVec = Histogram "receipt_duration_seconds" OUTLET, "How long receipts took, from our end of the connection to the peer's.";
+    down: IntGaugeVec = Gauge "output_down" OUTLET, "1 where the output does not confirm what the service gives it.";
     connections: IntGaugeVec = Gauge "relay_connections" OUTLET, "Connections to the relay that are open: one or none.";
     opened: IntCounterVec = Counter "relay_connections_total" OUTLET, "Connections to the relay that were opened to deliver.";
     unconfirmed: IntGaugeVec = Gauge "unconfirmed_records" OUTLET, "Records handed to the output and not confirmed.";

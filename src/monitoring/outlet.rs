@@ -52,6 +52,7 @@ pub struct OutletMonitor {
     pub(super) output: String,
     counters: Counters,
     oldest: Gauge,
+    down: IntGauge,
     live: Mutex<Live>,
 }
 
@@ -126,6 +127,7 @@ impl OutletMonitor {
             output: output.to_owned(),
             counters,
             oldest: families.oldest.with_label_values(&labels),
+            down: families.down.with_label_values(&labels),
             live: Mutex::default(),
         })
     }
@@ -244,9 +246,10 @@ impl OutletMonitor {
 
     /// Brings the metrics up to the present.
     pub(super) fn refresh(&self) {
-        let oldest = self.live().oldest;
+        let Seen { oldest, down, .. } = self.seen();
         let age = oldest.map_or(0.0, |oldest| (Utc::now() - oldest).as_seconds_f64());
         self.oldest.set(age.max(0.0));
+        self.down.set(i64::from(down));
     }
 
     /// Records confirmed, records sent again, true receipts, receipts stood in for, records unconfirmed.

@@ -100,6 +100,15 @@ fn each_alert_is_seen_to_fire_in_its_tests() {
     }
 }
 
+/// By a real Prometheus and a collector in trouble.
+#[test]
+fn each_alert_is_raised_by_its_cause_in_a_test() {
+    for (name, _) in alerts() {
+        let raised = format!("\"{name}\"");
+        assert!(include_str!("prometheus.rs").contains(&raised), "{name}");
+    }
+}
+
 #[test]
 fn each_alert_says_how_bad_it_is_and_what_to_do() {
     let alerts = alerts();

@@ -3,11 +3,13 @@
 //! Keys come in the three PEM forms that are in use: PKCS#8, PKCS#1 (RSA) and SEC1 (EC).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{fs, io};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, RsaKeySize, date_time_ymd,
@@ -46,8 +48,8 @@ pub struct Wish {
     pub common_name: String,
     /// Host names and IP addresses.
     pub names: Vec<String>,
-    /// Ended some years ago.
-    pub expired: bool,
+    /// When it ends.
+    pub ends: DateTime<Utc>,
     /// The key's form.
     pub form: KeyForm,
 }
@@ -64,7 +66,7 @@ impl Wish {
             role: Role::Server,
             common_name: names.first().copied().unwrap_or("server").to_owned(),
             names: names.iter().map(|&name| name.to_owned()).collect(),
-            expired: false,
+            ends: in_year(2049),
             form: KeyForm::Pkcs8,
         }
     }
@@ -75,7 +77,7 @@ impl Wish {
             role: Role::Client,
             common_name: "collector".to_owned(),
             names: Vec::new(),
-            expired: false,
+            ends: in_year(2049),
             form: KeyForm::Pkcs8,
         }
     }
@@ -86,14 +88,23 @@ impl Wish {
         Wish { form, ..self }
     }
 
-    /// The same, but expired.
+    /// The same, but expired some years ago.
     #[must_use]
     pub fn expired(self) -> Wish {
-        Wish {
-            expired: true,
-            ..self
-        }
+        self.ending(in_year(2021))
     }
+
+    /// The same with another end.
+    #[must_use]
+    pub fn ending(self, ends: DateTime<Utc>) -> Wish {
+        Wish { ends, ..self }
+    }
+}
+
+/// The beginning of a year.
+fn in_year(year: i32) -> DateTime<Utc> {
+    let begins = NaiveDate::from_yo_opt(year, 1).unwrap_or_default();
+    begins.and_time(NaiveTime::MIN).and_utc()
 }
 
 /// A certificate with its key, both in PEM.
@@ -212,7 +223,8 @@ impl Authority {
             Role::Client => ExtendedKeyUsagePurpose::ClientAuth,
         }];
         params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(if wish.expired { 2021 } else { 2049 }, 1, 1);
+        let seconds = wish.ends.timestamp().try_into()?;
+        params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
         Ok(Identity {
             certificate,
