@@ -1,17 +1,21 @@
 //! The commands beside collecting: what is given, and what is printed.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
+use exchange_reports_collector::bundle;
 use exchange_reports_collector::check::check;
 use exchange_reports_collector::config::{self, Config, Loaded, Mistakes, Persistence, Source};
 use exchange_reports_collector::ledger::MEMORY;
 use exchange_reports_collector::monitoring::healthcheck::healthcheck;
-use exchange_reports_collector::{privileges, state};
+use exchange_reports_collector::privileges::{self, Outcome};
+use exchange_reports_collector::state;
 use serde_json::Value;
 
 /// What is done instead of collecting.
@@ -25,6 +29,13 @@ pub(crate) enum Command {
     },
     /// Asks the running collector whether it makes progress; status 0 if it does, else 1
     Healthcheck,
+    /// Writes one archive for whoever helps from afar: version, configuration without its secrets, state, metrics and last log lines of the
+    /// running collector, and what `check` says
+    SupportBundle {
+        /// Where to write it; `-` is standard output [default: a file in the current folder that is named by the time]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Shows or changes what is kept of the services
     State {
         /// The state folder [default: the one that the configuration names]
@@ -73,6 +84,7 @@ impl Command {
         match self {
             Self::Check { json } => inspect(json, source, loaded),
             Self::Healthcheck => ask_how_it_is(source),
+            Self::SupportBundle { output } => make_bundle(output, source, loaded),
             Self::State { directory, action } => {
                 let config = loaded.ok().map(|loaded| loaded.config);
                 let kept = || {
@@ -99,15 +111,7 @@ impl Command {
 }
 
 fn inspect(json: bool, source: &Source, loaded: Result<Loaded, Mistakes>) -> Result<ExitCode> {
-    // Before any thread starts, as for collecting.
-    let user = loaded.as_ref().ok().map(|loaded| {
-        let config = &loaded.config;
-        let state = match &config.globals.state {
-            Persistence::Directory(directory) => directory,
-            Persistence::Memory { .. } => Path::new(MEMORY),
-        };
-        privileges::rehearse(state, &config.files())
-    });
+    let user = become_user(&loaded);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -121,6 +125,67 @@ fn inspect(json: bool, source: &Source, loaded: Result<Loaded, Mistakes>) -> Res
         print(&inspection.to_string())?;
     }
     Ok(ExitCode::from(u8::from(!inspection.is_fine())))
+}
+
+/// Becomes who collecting would be, before any thread starts.
+fn become_user(loaded: &Result<Loaded, Mistakes>) -> Option<Result<Outcome>> {
+    let config = &loaded.as_ref().ok()?.config;
+    let state = match &config.globals.state {
+        Persistence::Directory(directory) => directory,
+        Persistence::Memory { .. } => Path::new(MEMORY),
+    };
+    Some(privileges::rehearse(state, &config.files()))
+}
+
+fn make_bundle(
+    output: Option<PathBuf>,
+    source: &Source,
+    loaded: Result<Loaded, Mistakes>,
+) -> Result<ExitCode> {
+    let path = output.unwrap_or_else(|| {
+        let name = bundle::name(Utc::now());
+        PathBuf::from(format!("{name}.tar.gz"))
+    });
+    let printed = path == Path::new("-");
+    // Opened by whoever has started this, who may have rights that collecting does without.
+    let mut file: Box<dyn Write> = if printed {
+        if io::stdout().is_terminal() {
+            bail!(
+                "an archive is not for a terminal: send standard output to a file, or name one by `--output`"
+            );
+        }
+        Box::new(io::stdout())
+    } else {
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
+        let context = || {
+            format!(
+                "cannot make {}: name another place by `--output`, or `-` for standard output",
+                path.display()
+            )
+        };
+        Box::new(file.with_context(context)?)
+    };
+    let user = become_user(&loaded);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let bundle = runtime.block_on(bundle::bundle(source, loaded, user));
+    // A name server that hangs must not hold up the end.
+    runtime.shutdown_background();
+    let written = bundle.write(&mut file);
+    written.with_context(|| format!("cannot write {}", path.display()))?;
+    if !printed {
+        let path = path.display();
+        print(&format!(
+            "{path}: nothing secret is in it as far as the collector knows; look through it before you give it away\n"
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn on_state(action: Action, directory: &Path, config: Option<&Config>) -> Result<ExitCode> {

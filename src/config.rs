@@ -15,11 +15,13 @@ mod globals;
 mod hosted;
 mod inputs;
 mod json;
+mod keys;
 mod loggers;
 mod monitoring;
 mod names;
 mod outputs;
 mod reader;
+mod redacted;
 mod scalar;
 mod schema;
 mod services;
@@ -35,6 +37,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
+use serde_json::Value;
 use url::Url;
 
 use crate::report::Report;
@@ -83,6 +86,13 @@ pub fn persistence(source: &Source) -> Option<Persistence> {
 /// be told.
 pub fn monitoring(source: &Source) -> Option<Monitoring> {
     globals(source).map(|globals| globals.monitoring)
+}
+
+/// The configuration as it is written, with every value left out that may be secret, though it may be of no use. `None` if it cannot
+/// be read.
+pub fn redacted(source: &Source) -> Option<Value> {
+    let findings = Findings::new(&source.files());
+    Some(redacted::redacted(&*tree(source, &findings)?))
 }
 
 fn globals(source: &Source) -> Option<Globals> {

@@ -20,7 +20,7 @@
 //! - [`relay`]: Devo's side: deliveries and receipts
 //! - [`ledger`]: what is confirmed, on disk
 //! - [`monitoring`]: what each service and output is doing, as a page, metrics, health and status
-//! - [`check`]: whether all will work, told before the first record · [`state`]: the state by hand
+//! - [`check`]: whether all will work, told before the first record · [`state`]: the state by hand · [`bundle`]: all of it for who helps from afar
 //! - [`log`]: what is said, on standard error · [`messages`]: the same, to Devo · [`span`]: a length of time as people read it
 //! - [`privileges`]: giving up root · [`signal`]: what stops the collector · [`memory`]: what a backlog has taken, kept and given back
 //!
@@ -37,6 +37,7 @@
 //!    but by an operator's hand.
 
 pub mod backoff;
+pub mod bundle;
 pub mod check;
 pub mod client;
 pub mod config;

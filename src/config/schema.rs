@@ -1,17 +1,16 @@
 //! The configuration's schema, for editors: what each key is for, and which values it takes.
 //!
-//! `config/schema.json` is what [`schema`] makes of the description in `schema/keys.rs`; a test keeps it current. That the description
+//! `config/schema.json` is what [`schema`] makes of the description in `keys.rs`; a test keeps it current. That the description
 //! and the readers know the same keys is a test's as well, which runs the readers and looks at what they ask for. The schema is never
 //! stricter than they are but in the case of a word's letters, and does not know everything that they do: they have the last word.
 
-mod keys;
 #[cfg(test)]
 mod tests;
 
 use serde_json::{Map, Value, json};
 
+use super::keys::{FILE, INPUT, Key, Kind, SERVICE};
 use crate::report::{REPORTS, Resolution};
-use keys::{FILE, INPUT, Key, Kind, SERVICE};
 
 /// The schema of `config.yaml`, as JSON Schema, draft 7.
 pub fn schema() -> Value {
@@ -47,7 +46,7 @@ fn section(keys: &[Key]) -> Value {
 
 fn property(key: &Key) -> Value {
     let mut property = match &key.kind {
-        Kind::Text => json!({"type": ["string", "number", "boolean", "null"]}),
+        Kind::Text | Kind::Secret => json!({"type": ["string", "number", "boolean", "null"]}),
         Kind::Boolean => json!({"anyOf": [
             {"type": ["boolean", "null"]},
             {"type": "string", "pattern": "^\\s*([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|[Yy][Ee][Ss]|[Nn][Oo]|[Oo][Nn]|[Oo][Ff][Ff])?\\s*$"},

@@ -7,6 +7,7 @@
 
 mod answers;
 mod backlog;
+mod bundle;
 mod by_hand;
 mod certificates;
 mod checking;

@@ -165,6 +165,7 @@ fn described(path: &str) -> Option<String> {
             Kind::Inputs => (INPUT, true),
             Kind::Services => (SERVICE, true),
             Kind::Text
+            | Kind::Secret
             | Kind::Boolean
             | Kind::Number(..)
             | Kind::Fraction(..)
@@ -197,7 +198,7 @@ fn the_schema_and_the_readers_know_the_same_keys() {
     let known: BTreeSet<_> = asked
         .iter()
         .map(|path| {
-            described(path).unwrap_or_else(|| panic!("`{path}` is not described in schema/keys.rs"))
+            described(path).unwrap_or_else(|| panic!("`{path}` is not described in config/keys.rs"))
         })
         .collect();
     let all = paths(FILE, "");

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::super::{globals, inputs, monitoring, outputs, services};
+use super::{globals, inputs, monitoring, outputs, services};
 
 /// A key of a map.
 #[derive(Clone, Copy)]
@@ -20,6 +20,8 @@ pub(super) struct Key {
 pub(super) enum Kind {
     /// Any single value.
     Text,
+    /// The same, and nobody else's business.
+    Secret,
     /// `true` or `false`, in any spelling of YAML 1.1.
     Boolean,
     /// A whole number from the first to the second.
@@ -303,7 +305,7 @@ const LIMIT: &[Key] = &[
 const CREDENTIALS: &[Key] = &[
     may(
         "username",
-        Kind::Text,
+        Kind::Secret,
         "An account; Microsoft turned this off in the winter of 2022/23",
     ),
     may(
@@ -311,7 +313,7 @@ const CREDENTIALS: &[Key] = &[
         Kind::Text,
         "A file in credentials/ that holds `username`",
     ),
-    may("password", Kind::Text, "The account's password"),
+    may("password", Kind::Secret, "The account's password"),
     may(
         "password_file",
         Kind::Text,
@@ -323,7 +325,7 @@ const CREDENTIALS: &[Key] = &[
         Kind::Text,
         "A file in credentials/ that holds `tenant_id`",
     ),
-    may("client_id", Kind::Text, "The application's id"),
+    may("client_id", Kind::Secret, "The application's id"),
     may(
         "client_id_file",
         Kind::Text,
@@ -331,7 +333,7 @@ const CREDENTIALS: &[Key] = &[
     ),
     may(
         "client_secret",
-        Kind::Text,
+        Kind::Secret,
         "The application's secret; put it in single quotes",
     ),
     may(
