@@ -93,7 +93,7 @@ fn main() -> Result<()> {
         report.services = services(&scene, &tools.collector, &effort, &tell)?;
     }
     if wanted(Part::Size) {
-        report.size = Some(size(&scene, &tools.collector, &effort)?);
+        report.size = Some(size(&scene, &tools.program, &effort)?);
         report.image = Some(tools.image()?);
     }
     if wanted(Part::Parts) {

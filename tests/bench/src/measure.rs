@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use chrono::Utc;
+use testkit::collector::Folder;
 use testkit::report::Report;
 
+use crate::child::Running;
 use crate::figures::{Series, Spread, float};
 use crate::programs::{Job, Program, write_lines};
 use crate::rows::Backlog;
 use crate::scene::{DELAY, Scene, committed};
+use crate::watcher;
 
 const DAY: i64 = 86_400;
 
@@ -23,6 +26,9 @@ const SETTLED: i64 = DELAY + 120;
 const SPARSE: i64 = 180;
 
 const TRACES: &[Report] = &[Report::MessageTrace];
+
+/// How often all is asked for that a collector serves.
+const ASKED: usize = 100;
 
 /// How much is done.
 #[derive(Clone, Debug)]
@@ -185,6 +191,10 @@ pub struct Size {
     pub idle_mib: f64,
     /// Share of a core, in percent.
     pub idle_percent: f64,
+    /// MiB resident of one that listens nowhere.
+    pub unwatched_mib: f64,
+    /// MiB resident of one that has been asked for all that it serves, often.
+    pub watched_mib: f64,
     /// Milliseconds from the start until it is connected, with all services' state.
     pub connected: Spread,
     /// Milliseconds from the start until its first request was read.
@@ -192,22 +202,35 @@ pub struct Size {
 }
 
 /// Lets the collector drain all eight services, watches it idle, and starts it again from that state.
-pub fn size(scene: &Scene, collector: &Program, effort: &Effort) -> Result<Size> {
+pub fn size(scene: &Scene, program: &Path, effort: &Effort) -> Result<Size> {
+    let collector = Program::Collector(program.to_owned());
     let pages = scene.pages(sparse_backlog(effort.of_each_service), false)?;
     let job = Job {
         pages: &pages,
         reports: &Report::ALL,
         lines: None,
     };
+    let unwatched = scene.folder()?;
+    let running = settled(
+        scene,
+        &Program::Unwatched(program.to_owned()),
+        &job,
+        &unwatched,
+    )?;
+    let unwatched_mib = resident(&running)?;
+    running.end()?;
+
     let folder = scene.folder()?;
-    let mut running = scene.start(collector, &job, &folder, DELAY)?;
-    running.until(Duration::from_mins(5), || committed(&folder, &job))?;
-    // Whatever follows the last commit is over by then.
-    thread::sleep(Duration::from_secs(2));
+    let watched = Program::Watched(program.to_owned());
+    let running = settled(scene, &watched, &job, &folder)?;
     let (begun, before) = (Instant::now(), running.cpu_so_far()?);
     thread::sleep(effort.idle);
     let used = (running.cpu_so_far()? - before) / begun.elapsed().as_secs_f64();
-    let idle_mib = float(running.resident_kib()?) / 1024.0;
+    let idle_mib = resident(&running)?;
+    for path in ["/metrics", "/status", "/", "/log"].repeat(ASKED) {
+        watcher::ask(path)?;
+    }
+    let watched_mib = resident(&running)?;
     running.end()?;
 
     let old = folder.path().join("old");
@@ -218,7 +241,7 @@ pub fn size(scene: &Scene, collector: &Program, effort: &Effort) -> Result<Size>
         copy(&old, &folder.state())?;
         pages.forget();
         // Without the delay there is something to ask for at once.
-        let mut running = scene.start(collector, &job, &folder, 1)?;
+        let mut running = scene.start(&collector, &job, &folder, 1)?;
         running.until(Duration::from_secs(30), || pages.first().request.is_some())?;
         let since = |instant: Option<Instant>| {
             let instant = instant.context("it ended before it asked")?;
@@ -230,9 +253,24 @@ pub fn size(scene: &Scene, collector: &Program, effort: &Effort) -> Result<Size>
     Ok(Size {
         idle_mib,
         idle_percent: used * 100.0,
+        unwatched_mib,
+        watched_mib,
         connected: Spread::of(connected),
         requested: Spread::of(requested),
     })
+}
+
+/// A collector that has nothing to do any more.
+fn settled(scene: &Scene, collector: &Program, job: &Job<'_>, folder: &Folder) -> Result<Running> {
+    let mut running = scene.start(collector, job, folder, DELAY)?;
+    running.until(Duration::from_mins(5), || committed(folder, job))?;
+    // Whatever follows the last commit is over by then.
+    thread::sleep(Duration::from_secs(2));
+    Ok(running)
+}
+
+fn resident(running: &Running) -> Result<f64> {
+    Ok(float(running.resident_kib()?) / 1024.0)
 }
 
 /// Copies a folder with its folders.

@@ -21,10 +21,11 @@ const IMAGES: [&str; 2] = [
 /// The programs, ready to run.
 pub(crate) struct Tools {
     pub(crate) collector: Program,
+    /// The collector's program.
+    pub(crate) program: PathBuf,
     others: Vec<Program>,
     /// For files of the bench.
     pub(crate) folder: PathBuf,
-    target: PathBuf,
 }
 
 impl Tools {
@@ -62,7 +63,10 @@ impl Tools {
             &[],
         )?;
         let python = python(&folder)?;
+        let program = target.join("release/exchange-reports-collector");
         let mut others = vec![
+            Program::Watched(program.clone()),
+            Program::Unwatched(program.clone()),
             Program::Limit(target.join("release/limit")),
             Program::Original(python.clone()),
             Program::Best(python),
@@ -74,10 +78,10 @@ impl Tools {
         others.push(Program::Rsyslog);
         others.push(Program::SyslogNg(syslog_ng(&folder)?));
         Ok(Tools {
-            collector: Program::Collector(target.join("release/exchange-reports-collector")),
+            collector: Program::Collector(program.clone()),
+            program,
             others,
             folder,
-            target,
         })
     }
 
@@ -119,8 +123,7 @@ impl Tools {
                 return Ok((size / MIB, "image"));
             }
         }
-        let program = self.target.join("release/exchange-reports-collector");
-        let size = bench::figures::float(fs::metadata(program)?.len());
+        let size = bench::figures::float(fs::metadata(&self.program)?.len());
         Ok((size / MIB, "program alone (no image is built here)"))
     }
 

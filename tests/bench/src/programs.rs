@@ -13,6 +13,7 @@ use crate::pages::Pages;
 use crate::relay::Tally;
 use crate::rows::{Backlog, Templates};
 use crate::scene::Scene;
+use crate::watcher;
 
 /// Blocks that a program without adaptive windows asks for at once, 18,000 rows: what the collector settles on here.
 const SPAN: i64 = 900;
@@ -28,6 +29,10 @@ const LINE: (&str, &str) = (
 pub enum Program {
     /// The collector, as it is shipped.
     Collector(PathBuf),
+    /// The same, asked for its metrics and its page each second.
+    Watched(PathBuf),
+    /// The same, listening nowhere.
+    Unwatched(PathBuf),
     /// Another one, such as that of an earlier commit.
     Beside(PathBuf),
     /// The same crates with nothing of ours.
@@ -46,6 +51,8 @@ impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Program::Collector(_) => "collector",
+            Program::Watched(_) => "collector, watched",
+            Program::Unwatched(_) => "collector, listening nowhere",
             Program::Beside(_) => "the collector beside it",
             Program::Limit(_) => "the limit",
             Program::Original(_) => "the original's way (Python)",
@@ -77,7 +84,22 @@ impl Job<'_> {
 impl Program {
     /// Whether it is a collector, with configuration and state.
     pub(crate) fn collects(&self) -> bool {
-        matches!(self, Program::Collector(_) | Program::Beside(_))
+        matches!(
+            self,
+            Program::Collector(_)
+                | Program::Watched(_)
+                | Program::Unwatched(_)
+                | Program::Beside(_)
+        )
+    }
+
+    /// Where it listens for who watches it, unless that is left to it.
+    pub(crate) fn listens(&self) -> Option<String> {
+        match self {
+            Program::Watched(_) => Some(watcher::ADDRESS.to_string()),
+            Program::Unwatched(_) => Some("off".to_owned()),
+            _ => None,
+        }
     }
 
     /// Whether it takes lines from a file, rather than pages.
@@ -95,9 +117,10 @@ impl Program {
             command
         };
         let mut command = match self {
-            Program::Collector(program) | Program::Beside(program) => {
-                return Ok(Command::new(program));
-            }
+            Program::Collector(program)
+            | Program::Watched(program)
+            | Program::Unwatched(program)
+            | Program::Beside(program) => return Ok(Command::new(program)),
             Program::Rsyslog => return rsyslog(scene, job.lines()?, folder),
             Program::SyslogNg(root) => return syslog_ng(root, scene, job.lines()?, folder),
             Program::Limit(program) => Command::new(program),

@@ -72,10 +72,12 @@ impl<'a> Report<'a> {
         if let (Some(size), Some((image, which))) = (&self.size, self.image) {
             let _ = write!(
                 text,
-                "\n### Size\n\n| what | figure |\n|---|---|\n| idle for {} s with eight services up to date: resident | {:.1} MiB |\n| the same: CPU | {:.4} % of a core |\n| start to connection, state of eight services loaded | {} ms |\n| start to first request, the same | {} ms |\n| {which} | {image:.1} MiB |\n",
+                "\n### Size\n\n| what | figure |\n|---|---|\n| idle for {} s with eight services up to date: resident | {:.1} MiB |\n| the same: CPU | {:.4} % of a core |\n| the same, listening nowhere: resident | {:.1} MiB |\n| the same, asked 100 times for all that it serves: resident | {:.1} MiB |\n| start to connection, state of eight services loaded | {} ms |\n| start to first request, the same | {} ms |\n| {which} | {image:.1} MiB |\n",
                 self.effort.idle.as_secs(),
                 size.idle_mib,
                 size.idle_percent,
+                size.unwatched_mib,
+                size.watched_mib,
                 size.connected.show(1),
                 size.requested.show(1),
             );
@@ -154,6 +156,21 @@ impl<'a> Report<'a> {
             "idle CPU",
             "< 0.1 %",
             size.map(|size| format!("{:.4} %", size.idle_percent)),
+        );
+        row(
+            "what being watched adds: memory",
+            "< 3 MiB",
+            size.map(|size| format!("{:.1} MiB", size.watched_mib - size.unwatched_mib)),
+        );
+        row(
+            "the same: CPU of a drain, times more",
+            "1.00",
+            show(times(
+                &self.identity,
+                "collector, watched",
+                "collector, listening",
+                cpu,
+            )),
         );
         row(
             "start to first request",

@@ -17,6 +17,7 @@ use crate::programs::{Job, Program};
 use crate::relay::{Relay, Tally};
 use crate::rows::Backlog;
 use crate::tls;
+use crate::watcher::Watcher;
 
 /// The collector's input, by which its state is named.
 const INPUT: (&str, &str) = ("bench", "1");
@@ -72,11 +73,13 @@ impl Scene {
         let expected = job.expected();
         self.relay.forget();
         let mut running = self.start(program, job, &folder, DELAY)?;
+        let watcher = matches!(program, Program::Watched(_)).then(Watcher::start);
         let patience = Duration::from_secs(60 + expected.lines / 3_000);
         match program {
-            Program::Collector(_) | Program::Beside(_) => {
-                running.until(patience, || committed(&folder, job))?;
-            }
+            Program::Collector(_)
+            | Program::Watched(_)
+            | Program::Unwatched(_)
+            | Program::Beside(_) => running.until(patience, || committed(&folder, job))?,
             Program::Limit(_) | Program::Original(_) | Program::Best(_) => {
                 running.until(patience, || false)?;
             }
@@ -84,6 +87,7 @@ impl Scene {
                 running.until(patience, || self.relay.tally().lines >= expected.lines)?;
             }
         }
+        watcher.map_or(Ok(()), Watcher::end)?;
         // syslog-ng 3.38 breaks down at SIGTERM now and then, with everything delivered.
         let cost = if program.only_forwards() {
             running.kill()?
@@ -109,14 +113,20 @@ impl Scene {
         delay: i64,
     ) -> Result<Running> {
         if program.collects() {
-            self.configure(job, folder, delay)?;
+            self.configure(program, job, folder, delay)?;
         }
         let mut command = program.command(self, job, folder.path())?;
         let log = folder.path().join("said");
         Running::start(command.current_dir(folder.path()), &log)
     }
 
-    fn configure(&self, job: &Job<'_>, folder: &Folder, delay: i64) -> Result<()> {
+    fn configure(
+        &self,
+        program: &Program,
+        job: &Job<'_>,
+        folder: &Folder,
+        delay: i64,
+    ) -> Result<()> {
         let start = DateTime::from_timestamp(job.pages.backlog().from, 0).context("no time")?;
         let input = Input {
             name: INPUT.0.to_owned(),
@@ -144,6 +154,9 @@ impl Scene {
         let mut config = Config::new(input, Output::relay(self.relay.port()));
         // As it runs at a customer's: not at DEBUG.
         config.globals.clear();
+        if let Some(listen) = program.listens() {
+            config = config.global("monitoring", &format!("{{listen: '{listen}'}}"));
+        }
         folder.configure(&config)
     }
 }

@@ -20,7 +20,11 @@ fn the_collector_and_the_limit_deliver_every_row_once_with_gzip_and_without() {
             reports: &[Report::MessageTrace],
             lines: None,
         };
-        for program in [collector(), limit()] {
+        let Program::Collector(program) = collector() else {
+            unreachable!()
+        };
+        let watched = Program::Watched(program.clone());
+        for program in [collector(), watched, Program::Unwatched(program), limit()] {
             scene.run(&program, &job).unwrap();
         }
     }
