@@ -28,6 +28,8 @@ const DELAY: Duration = Duration::from_secs(5);
 const DRAIN_MAX: Duration = Duration::from_secs(40);
 /// How long a record may be under way when the demonstration ends before the rest is delivered.
 const UNDER_WAY: Duration = Duration::from_secs(10);
+/// How long the collector may take until it listens.
+const STARTING_MAX: Duration = Duration::from_secs(20);
 const SUMMARY_PERIOD: Duration = Duration::from_secs(3);
 /// Lines shown a second; the others are only counted.
 const LINES_MAX: usize = 3;
@@ -151,7 +153,7 @@ impl Demo {
         let input = Input::for_service(&service).all_services_from(start, &keys);
         let mut config = Config::new(input, Output::relay(relay.port()));
         config.globals.clear();
-        folder.configure(&config)?;
+        folder.configure(&config.global("monitoring", "{listen: 0}"))?;
         let collector = Collector::start(program, &folder)?;
         println!(
             "service {}  relay port {}  folder {}",
@@ -159,6 +161,10 @@ impl Demo {
             relay.port(),
             folder.path().display()
         );
+        let served = collector.wait_for("are served", STARTING_MAX).await?;
+        if let Some((_, address)) = served.split_once("address=") {
+            println!("the collector's page: http://{address}/");
+        }
         Ok(Demo {
             service,
             relay,
