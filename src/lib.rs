@@ -21,7 +21,7 @@
 //! - [`ledger`]: what is confirmed, on disk
 //! - [`monitoring`]: what each service and output is doing, as a page, metrics, health and status
 //! - [`check`]: whether all will work, told before the first record · [`state`]: the state by hand · [`bundle`]: all of it for who helps from afar
-//! - [`log`]: what is said, on standard error · [`messages`]: the same, to Devo · [`span`]: a length of time as people read it
+//! - [`log`]: what is said, on standard error · [`messages`]: the same, to Devo · [`length`]: a length of time as people read it
 //! - [`privileges`]: giving up root · [`signal`]: what stops the collector · [`memory`]: what a backlog has taken, kept and given back
 //!
 //! # The invariants
@@ -42,6 +42,7 @@ pub mod check;
 pub mod client;
 pub mod config;
 pub mod ledger;
+pub mod length;
 pub mod limiter;
 pub mod log;
 pub mod memory;
@@ -53,7 +54,6 @@ pub mod relay;
 pub mod report;
 pub mod service;
 pub mod signal;
-pub mod span;
 pub mod state;
 pub mod window;
 

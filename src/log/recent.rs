@@ -6,6 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The most that is kept: some thousand lines.
 const KEPT_BYTES: usize = 256 * 1024;
 
+/// The most of one line.
+const LINE_BYTES: usize = 16 * 1024;
+
 /// A process has one log.
 static RECENT: Mutex<Recent> = Mutex::new(Recent {
     lines: VecDeque::new(),
@@ -37,7 +40,12 @@ fn lock() -> MutexGuard<'static, Recent> {
 }
 
 impl Recent {
-    fn keep(&mut self, line: String) {
+    fn keep(&mut self, mut line: String) {
+        if line.len() > LINE_BYTES {
+            line.truncate(line.floor_char_boundary(LINE_BYTES));
+            line.push_str(" (cut off)\n");
+        }
+        line.shrink_to_fit();
         self.bytes += line.len();
         self.lines.push_back(line);
         while self.bytes > KEPT_BYTES
@@ -65,7 +73,9 @@ mod tests {
         assert_eq!(recent.bytes, bytes);
         assert!(bytes <= KEPT_BYTES && bytes > KEPT_BYTES - 20);
         assert_eq!(recent.lines.back().unwrap(), "line 99999\n");
-        recent.keep("a".repeat(KEPT_BYTES + 1));
-        assert_eq!((recent.lines.len(), recent.bytes), (0, 0));
+        recent.keep("ä".repeat(KEPT_BYTES));
+        let last = recent.lines.back().unwrap();
+        assert!(last.len() < LINE_BYTES + 20 && last.ends_with("ä (cut off)\n"));
+        assert!(recent.lines.len() > 1_000 && recent.bytes <= KEPT_BYTES);
     }
 }

@@ -9,10 +9,11 @@ mod picture;
 use chrono::{DateTime, TimeDelta, Utc};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::server::SERVED;
 use super::state::Grade;
 use super::status::{InputStatus, OutletStatus, OutputStatus, ServiceStatus, Status};
 use super::trouble::Trouble;
-use crate::span::Span;
+use crate::length::Length;
 use notice::Notice;
 
 const STYLE: &str = include_str!("page/style.css");
@@ -61,9 +62,9 @@ pub fn page(status: &Status) -> String {
                 }
                 footer {
                     "The same for machines: "
-                    @for (at, path) in ["status", "metrics", "log", "healthz", "readyz", "livez"].iter().enumerate() {
+                    @for (at, path) in SERVED.iter().enumerate() {
                         @if at > 0 { ", " }
-                        a href=(path) { "/" (path) }
+                        a href=(path) { (path) }
                     }
                     ". This page is fetched anew every " (REFRESH_SECONDS) " s."
                 }
@@ -172,7 +173,7 @@ fn card(service: &ServiceStatus, several_inputs: bool, now: DateTime<Utc>) -> Ma
             }
             dl {
                 dt { "Lag" }
-                dd { (known(lag.map(Span))) }
+                dd { (known(lag.map(Length))) }
                 @if let Some(at) = service.caught_up_at {
                     dt { "Caught up" }
                     dd { (instant(at, now)) }
@@ -189,10 +190,15 @@ fn card(service: &ServiceStatus, several_inputs: bool, now: DateTime<Utc>) -> Ma
                 dd { (service.last_window.map_or_else(|| html! { "none since the start" }, |at| instant(at, now))) }
                 @if let Some(due) = service.due_seconds.filter(|due| *due >= 60) {
                     dt { "No progress for" }
-                    dd { (Span(seconds(due))) }
+                    dd { (Length(seconds(due))) }
                 }
                 dt { "Microsoft deletes in" }
-                dd { (known(deletion.map(Span))) }
+                dd {
+                    @match deletion {
+                        Some(left) if left <= TimeDelta::zero() => "it is deleting now",
+                        left => (known(left.map(Length))),
+                    }
+                }
             }
             @if let Some(trouble) = &service.trouble { (of_trouble(trouble, now)) }
             (picture::of(&service.history, now))
@@ -202,8 +208,9 @@ fn card(service: &ServiceStatus, several_inputs: bool, now: DateTime<Utc>) -> Ma
                 ", late " (grouped(service.late_records))
                 ", windows " (grouped(service.windows))
                 ", requests " (grouped(service.requests))
+                @if service.capped_windows > 0 { ", windows cut off at a cap " (grouped(service.capped_windows)) }
                 @if service.unreachable_seconds > 0 {
-                    "; the records of " (Span(seconds(service.unreachable_seconds))) " were deleted before they were collected"
+                    "; the records of " (Length(seconds(service.unreachable_seconds))) " were deleted before they were collected"
                 }
                 "."
             }
@@ -276,18 +283,27 @@ fn row(
     several_inputs: bool,
     now: DateTime<Utc>,
 ) -> Markup {
-    let (class, symbol) = shown(if outlet.down { Grade::Bad } else { Grade::Good });
+    let (grade, state) = if outlet.down {
+        (Grade::Bad, "down")
+    } else if outlet.unwritable {
+        (Grade::Bad, "state not writable")
+    } else if outlet.receipts + outlet.stood_in > 0 {
+        (Grade::Good, "takes records")
+    } else {
+        (Grade::Waiting, "no delivery yet")
+    };
+    let (class, symbol) = shown(grade);
     html! {
         tr {
             th scope="row" { a href={ "#" (id(service)) } { (name(service, several_inputs)) } }
             td data-label="State" {
-                span.badge.(class) { span aria-hidden="true" { (symbol) } @if outlet.down { " down" } @else { " takes records" } }
+                span.badge.(class) { span aria-hidden="true" { (symbol) } " " (state) }
             }
             td.number data-label="Confirmed" { (grouped(outlet.confirmed_records)) }
             td.number data-label="Waiting" {
                 (grouped(outlet.unconfirmed_records))
                 @if let Some(oldest) = outlet.oldest_unconfirmed {
-                    " " span.away { "(oldest " (Span(now - oldest)) ")" }
+                    " " span.away { "(oldest " (Length(now - oldest)) ")" }
                 }
             }
             td.number data-label="Sent again" { (grouped(outlet.resent_records)) }
@@ -315,7 +331,7 @@ fn of_input(input: &InputStatus, now: DateTime<Utc>) -> Markup {
                 }
                 @if let Some(pause) = input.pause_seconds {
                     dt { "Pause left" }
-                    dd { (Span(seconds(pause))) }
+                    dd { (Length(seconds(pause))) }
                 }
             }
         }
@@ -324,7 +340,7 @@ fn of_input(input: &InputStatus, now: DateTime<Utc>) -> Markup {
 
 /// Our clock against the reporting service's, whose answers name whole seconds.
 fn clocks(difference: i64) -> String {
-    let apart = Span(TimeDelta::seconds(difference.abs()));
+    let apart = Length(TimeDelta::seconds(difference.abs()));
     match difference {
         -2..=2 => "agree with Microsoft's".to_owned(),
         3.. => format!("ours is {apart} ahead of Microsoft's"),
@@ -337,7 +353,7 @@ fn instant(at: DateTime<Utc>, now: DateTime<Utc>) -> Markup {
     html! {
         (clock(at)) " "
         span.away {
-            @if at > now { "(in " (Span(at - now)) ")" } @else { "(" (Span(now - at)) " ago)" }
+            @if at > now { "(in " (Length(at - now)) ")" } @else { "(" (Length(now - at)) " ago)" }
         }
     }
 }
@@ -378,7 +394,7 @@ fn grouped(number: u64) -> String {
     grouped
 }
 
-impl maud::Render for Span {
+impl maud::Render for Length {
     fn render_to(&self, buffer: &mut String) {
         maud::display(self).render_to(buffer);
     }

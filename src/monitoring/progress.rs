@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::Monitor;
 use super::state::State;
-use crate::span::Span;
+use crate::length::Length;
 
 /// A backlog that is gone by then is not spoken of.
 const FIRST: Duration = Duration::from_secs(10);
@@ -40,13 +40,13 @@ fn tell_once(monitor: &Monitor) -> bool {
         let left = seen.left.and_then(|left| TimeDelta::from_std(left).ok());
         let end = left.and_then(|left| Utc::now().checked_add_signed(left));
         let end = end.map(|end| end.format("%Y-%m-%dT%H:%M:%SZ").to_string());
-        let behind = seen.lag.map(|lag| Span(lag).to_string());
+        let behind = seen.lag.map(|lag| Length(lag).to_string());
         info!(
             input = service.input.name,
             service = service.name,
             cursor = seen.cursor.map(tracing::field::display),
             behind,
-            left = left.map(|left| Span(left).to_string()),
+            left = left.map(|left| Length(left).to_string()),
             caught_up_at = end,
             "catching up"
         );

@@ -1,11 +1,11 @@
 //! The page, metrics, health, status and the last of the log over HTTP, for whoever can reach the address that is listened on.
 //!
-//! It answers what is asked by `GET`, without credentials, and takes nothing in. Few connections at once, each with little time, small
+//! It answers what is asked by `GET`, without credentials, and takes nothing in; the log is shown on this machine only. Few connections at once, each with little time, small
 //! requests only: whoever asks too much is refused, and collecting goes on.
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +13,10 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue,
     X_CONTENT_TYPE_OPTIONS,
 };
+use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -31,6 +32,11 @@ use super::Monitor;
 use super::page::page;
 use crate::config::Listen;
 use crate::log;
+
+/// What there is beside the page.
+pub const SERVED: [&str; 6] = [
+    "/status", "/metrics", "/log", "/healthz", "/readyz", "/livez",
+];
 
 /// Connections at once; more are closed as they come.
 const CONNECTIONS_MAX: usize = 16;
@@ -90,7 +96,7 @@ pub async fn serve(listener: TcpListener, monitor: Arc<Monitor>, stop: Cancellat
         };
         let (monitor, stop) = (Arc::clone(&monitor), stop.clone());
         tokio::spawn(async move {
-            let served = timeout(CONNECTION_TIMEOUT, converse(stream, monitor));
+            let served = timeout(CONNECTION_TIMEOUT, converse(stream, peer, monitor));
             let _ = stop.run_until_cancelled(served).await;
             drop(place);
         });
@@ -98,20 +104,35 @@ pub async fn serve(listener: TcpListener, monitor: Arc<Monitor>, stop: Cancellat
 }
 
 /// One connection; what goes wrong on it is the other side's affair.
-async fn converse(stream: TcpStream, monitor: Arc<Monitor>) {
+async fn converse(stream: TcpStream, peer: SocketAddr, monitor: Arc<Monitor>) {
+    let Ok(at) = stream.local_addr() else {
+        return;
+    };
     let answer = service_fn(move |request| {
-        let response = answer(&request, &monitor);
+        let response = answer(&request, (at, peer), &monitor);
         async move { Ok::<_, Infallible>(response) }
     });
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_MAX_BYTES)
+        // Whoever asks again comes again, and finds the others before him.
+        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), answer)
         .await;
 }
 
-fn answer(request: &Request<Incoming>, monitor: &Monitor) -> Response<Full<Bytes>> {
+fn answer(
+    request: &Request<Incoming>,
+    (at, peer): (SocketAddr, SocketAddr),
+    monitor: &Monitor,
+) -> Response<Full<Bytes>> {
+    if at.ip().is_loopback() && is_foreign(request) {
+        return text(
+            StatusCode::MISDIRECTED_REQUEST,
+            "ask for localhost, or for the address\n",
+        );
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "there is only GET here\n");
         let headers = response.headers_mut();
@@ -132,15 +153,29 @@ fn answer(request: &Request<Incoming>, monitor: &Monitor) -> Response<Full<Bytes
         },
         "/" => of_page(page(&monitor.status())),
         "/status" => json(&monitor.status()),
-        "/log" => text(StatusCode::OK, log::recent()),
+        "/log" if peer.ip().to_canonical().is_loopback() => text(StatusCode::OK, log::recent()),
+        "/log" => text(
+            StatusCode::FORBIDDEN,
+            "the log is shown on the collector's own machine only\n",
+        ),
         "/livez" => health(&monitor.health().live),
         "/readyz" => health(&monitor.health().ready),
         "/healthz" => health(&monitor.health().healthy),
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "there are /, /status, /metrics, /log, /healthz, /readyz and /livez\n",
-        ),
+        _ => {
+            let served = SERVED.join(", ");
+            text(StatusCode::NOT_FOUND, format!("there are / and {served}\n"))
+        }
     }
+}
+
+/// Whether a browser may have been led here by somebody else's name for this machine, to read what only this machine may.
+fn is_foreign(request: &Request<Incoming>) -> bool {
+    let host = request.headers().get(HOST);
+    let Some(authority) = host.and_then(|host| Authority::try_from(host.as_bytes()).ok()) else {
+        return host.is_some();
+    };
+    let name = authority.host().trim_matches(['[', ']']);
+    name.parse::<IpAddr>().is_err() && !name.eq_ignore_ascii_case("localhost")
 }
 
 /// Prometheus's text format, as its own client libraries call it.

@@ -121,6 +121,8 @@ struct Live {
     pace: Option<Pace>,
     trouble: Option<Trouble>,
     last_window: Option<DateTime<Utc>>,
+    /// When records were found to be out of reach.
+    loss: Option<DateTime<Utc>>,
     /// Since when there is something due and the cursor has not moved.
     due: Option<Instant>,
     turned: Option<Instant>,
@@ -146,6 +148,8 @@ pub(super) struct Seen {
     pub(super) left: Option<Duration>,
     pub(super) window: Option<Window>,
     pub(super) last_window: Option<DateTime<Utc>>,
+    /// When records were last found to be out of reach.
+    pub(super) loss: Option<DateTime<Utc>>,
     /// How long a window has been due while the cursor has not moved.
     pub(super) due: Option<Duration>,
     /// How long until Microsoft deletes the first of what is not confirmed.
@@ -285,6 +289,7 @@ impl ServiceMonitor {
     /// The result was cut off at a cap, of a window that cannot be shorter.
     pub fn capped(&self) {
         self.counters.capped.inc();
+        self.turn().loss = Some(Utc::now());
     }
 
     /// A window is done with, and the cursor is at its end.
@@ -297,6 +302,7 @@ impl ServiceMonitor {
     pub fn gave_up(&self, time: TimeDelta) {
         let seconds = u64::try_from(time.num_seconds()).unwrap_or_default();
         self.counters.unreachable.inc_by(seconds);
+        self.turn().loss = Some(Utc::now());
     }
 
     /// The cursor has been written there.
@@ -377,6 +383,7 @@ impl ServiceMonitor {
             left,
             window: live.window,
             last_window: live.last_window,
+            loss: live.loss,
             due,
             deletion,
         }
@@ -405,8 +412,8 @@ impl ServiceMonitor {
         fetched.saturating_sub(duplicates)
     }
 
-    /// Rows fetched, rows filtered, late rows, windows, requests, seconds unreachable.
-    pub(super) fn figures(&self) -> [u64; 6] {
+    /// Rows fetched, rows filtered, late rows, windows, requests, seconds unreachable, windows cut off.
+    pub(super) fn figures(&self) -> [u64; 7] {
         let counters = &self.counters;
         [
             counters.fetched_records.get(),
@@ -415,6 +422,7 @@ impl ServiceMonitor {
             counters.windows.get(),
             counters.requests.iter().map(IntCounter::get).sum(),
             counters.unreachable.get(),
+            counters.capped.get(),
         ]
     }
 

@@ -77,6 +77,8 @@ pub struct ServiceStatus {
     pub state_text: &'static str,
     /// Whether it has not advanced for long though a window was due, whatever its state.
     pub stalled: bool,
+    /// Whether its state cannot be read or written.
+    pub unwritable: bool,
     /// How long a window has been due while the cursor has not moved.
     pub due_seconds: Option<u64>,
     /// Everything before it is delivered and confirmed.
@@ -107,6 +109,10 @@ pub struct ServiceStatus {
     pub requests: u64,
     /// Length of the time whose records were deleted before they were collected.
     pub unreachable_seconds: u64,
+    /// Windows that could not be shorter and were cut off at one of the reporting service's caps.
+    pub capped_windows: u64,
+    /// When records were last found to be out of reach, for their age or for such a cap.
+    pub last_loss: Option<DateTime<Utc>>,
     /// Its outputs.
     pub outputs: Vec<OutletStatus>,
     /// Its last day, a point every five minutes; the last one's minutes are not over.
@@ -120,6 +126,8 @@ pub struct OutletStatus {
     pub output: String,
     /// Whether it cannot deliver.
     pub down: bool,
+    /// Whether what it confirms cannot be written to the state folder.
+    pub unwritable: bool,
     /// Records confirmed.
     pub confirmed_records: u64,
     /// Records sent again.
@@ -203,6 +211,7 @@ fn of_service(
         windows,
         requests,
         unreachable_seconds,
+        capped_windows,
     ] = service.figures();
     let left = seen.left.and_then(|left| TimeDelta::from_std(left).ok());
     ServiceStatus {
@@ -212,6 +221,7 @@ fn of_service(
         state: seen.state,
         state_text: seen.state.text(),
         stalled: seen.stalled,
+        unwritable: seen.unwritable,
         due_seconds: seen.due.as_ref().map(Duration::as_secs),
         cursor: seen.cursor,
         lag_seconds: seen.lag.map(|lag| lag.num_seconds()),
@@ -227,6 +237,8 @@ fn of_service(
         windows,
         requests,
         unreachable_seconds,
+        capped_windows,
+        last_loss: seen.loss,
         outputs: service
             .outlets()
             .iter()
@@ -248,6 +260,7 @@ fn of_outlet(outlet: &OutletMonitor) -> OutletStatus {
     OutletStatus {
         output: outlet.output.clone(),
         down: seen.down,
+        unwritable: seen.unwritable,
         confirmed_records,
         resent_records,
         receipts,

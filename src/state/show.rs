@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::{configured, existing, whole_name};
 use crate::config::{Config, ServiceConfig};
 use crate::ledger::{LedgerError, Reading, ServiceFolder};
+use crate::length::Length;
 use crate::service::chain;
-use crate::span::Span;
 
 /// A collector may write while the files are read: they are read again so often before what they seem to tell is believed.
 const READINGS_MAX: u32 = 5;
@@ -113,7 +113,7 @@ impl Shown {
     /// Its cells in the table, and what gets a line of its own below.
     fn cells(&self) -> ([String; 5], Option<String>) {
         let or_unknown = |time: Option<TimeDelta>| {
-            time.map_or_else(|| "unknown".to_owned(), |time| Span(time).to_string())
+            time.map_or_else(|| "unknown".to_owned(), |time| Length(time).to_string())
         };
         let (name, behind, lag) = (
             self.name.clone(),

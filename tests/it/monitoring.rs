@@ -88,7 +88,7 @@ impl Watched {
 
 /// The status and the body of what is at `path` of this server, in one piece, as of old.
 pub(super) async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
-    let request = format!("GET {path} HTTP/1.0\r\nhost: test\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nhost: 127.0.0.1\r\n\r\n");
     let answer = ask(address, request.as_bytes()).await?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
     let status = head.split(' ').nth(1).unwrap_or_default();

@@ -3,16 +3,16 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{id, name};
+use crate::length::Length;
 use crate::monitoring::state::{Grade, State};
-use crate::monitoring::status::{ServiceStatus, Status};
-use crate::span::Span;
+use crate::monitoring::status::{InputStatus, OutputStatus, ServiceStatus, Status};
+use crate::service::DIFFERENCE_MAX;
 
-/// As the alerts that ship have it: from then on a certificate is to be renewed, and from then on records are about to be lost.
+/// As the alerts that ship have it: from then on a certificate is to be renewed, from then on records are about to be lost, and for so long
+/// a loss is news.
 const RENEW_WITHIN: TimeDelta = TimeDelta::days(14);
 const DELETION_NEAR: TimeDelta = TimeDelta::hours(48);
-
-/// Clocks that differ by more are looked at: times in the log and in the records are then not the same.
-const CLOCKS_APART: TimeDelta = TimeDelta::minutes(2);
+const LOSS_IS_NEWS: TimeDelta = TimeDelta::days(1);
 
 /// What a person should look at.
 pub(super) struct Notice {
@@ -27,40 +27,39 @@ impl Notice {
     /// All that there are, most urgent first.
     pub(super) fn all(status: &Status) -> Vec<Self> {
         let several_inputs = status.inputs.len() > 1;
+        let hanging = status.health.live.iter().map(|line| Self {
+            grade: Grade::Bad,
+            about: None,
+            who: status.name.clone(),
+            what: line.clone(),
+        });
         let services = status
             .services
             .iter()
-            .flat_map(|service| of_service(service, several_inputs));
-        let outputs = status.outputs.iter().filter_map(|output| {
-            ending(
-                &format!("output-{}", output.name),
-                &output.name,
-                output.certificate_expiry?,
-                status.now,
-            )
-        });
-        let inputs = status.inputs.iter().flat_map(|input| {
-            let about = format!("input-{}", input.name);
-            let ending = input
-                .certificate_expiry
-                .and_then(|end| ending(&about, &input.name, end, status.now));
-            let apart = input.clock_difference_seconds.map(TimeDelta::seconds);
-            let apart = apart.filter(|apart| apart.abs() > CLOCKS_APART);
-            let clocks = apart.map(|apart| Self {
-                grade: Grade::Waiting,
-                about: Some(about),
-                who: input.name.clone(),
-                what: format!("our clock and Microsoft's are {} apart", Span(apart.abs())),
-            });
-            ending.into_iter().chain(clocks)
-        });
-        let mut all: Vec<_> = services.chain(outputs).chain(inputs).collect();
+            .flat_map(|service| of_service(service, several_inputs, status.now));
+        let outputs = status
+            .outputs
+            .iter()
+            .flat_map(|output| of_output(output, status));
+        let inputs = status
+            .inputs
+            .iter()
+            .flat_map(|input| of_input(input, status.now));
+        let mut all: Vec<_> = hanging
+            .chain(services)
+            .chain(outputs)
+            .chain(inputs)
+            .collect();
         all.sort_by_key(|notice| std::cmp::Reverse(notice.grade));
         all
     }
 }
 
-fn of_service(service: &ServiceStatus, several_inputs: bool) -> impl Iterator<Item = Notice> {
+fn of_service(
+    service: &ServiceStatus,
+    several_inputs: bool,
+    now: DateTime<Utc>,
+) -> impl Iterator<Item = Notice> {
     let notice = |grade, what: String| Notice {
         grade,
         about: Some(id(service)),
@@ -68,9 +67,15 @@ fn of_service(service: &ServiceStatus, several_inputs: bool) -> impl Iterator<It
         what,
     };
     let grade = service.state.grade();
-    let state = (grade > Grade::Good).then(|| notice(grade, service.state_text.to_owned()));
+    // A relay that is down is told once, with its output.
+    let told = grade > Grade::Good && service.state != State::RelayDown;
+    let state = told.then(|| notice(grade, service.state_text.to_owned()));
     let stalled = service.stalled && grade < Grade::Bad;
     let stalled = stalled.then(|| notice(Grade::Bad, "no progress for long".to_owned()));
+    let unwritable = service.unwritable.then(|| {
+        let what = "its state cannot be read or written, so that nothing is collected";
+        notice(Grade::Bad, what.to_owned())
+    });
     let deletion = service.deletion_seconds.map(TimeDelta::seconds);
     let deletion = deletion.filter(|left| *left < DELETION_NEAR);
     let deletion = deletion.and_then(|left| {
@@ -81,21 +86,66 @@ fn of_service(service: &ServiceStatus, several_inputs: bool) -> impl Iterator<It
             State::CatchingUp => Grade::Waiting,
             _ => Grade::Bad,
         };
-        let left = Span(left.max(TimeDelta::zero()));
-        let what = format!("Microsoft begins to delete what is not delivered in {left}");
+        let what = if left > TimeDelta::zero() {
+            let left = Length(left);
+            format!("Microsoft begins to delete what is not delivered in {left}")
+        } else {
+            "Microsoft is deleting what is not delivered".to_owned()
+        };
         Some(notice(grade, what))
     });
-    let unreachable = service.unreachable_seconds;
-    let unreachable = (unreachable > 0).then(|| {
-        let time = Span(super::seconds(unreachable));
-        notice(
-            Grade::Bad,
-            format!("the records of {time} were deleted before they were collected"),
-        )
+    let lost = service.last_loss.is_some_and(|at| now - at < LOSS_IS_NEWS);
+    let unreachable = (lost && service.unreachable_seconds > 0).then(|| {
+        let time = Length(super::seconds(service.unreachable_seconds));
+        let what = format!("the records of {time} were deleted before they were collected");
+        notice(Grade::Bad, what)
     });
-    [state, stalled, deletion, unreachable]
+    let capped = (lost && service.capped_windows > 0).then(|| {
+        let what =
+            "Microsoft has cut a result off at its cap; the log says which hours are not complete";
+        notice(Grade::Bad, what.to_owned())
+    });
+    [state, stalled, unwritable, deletion, unreachable, capped]
         .into_iter()
         .flatten()
+}
+
+fn of_output(output: &OutputStatus, status: &Status) -> impl Iterator<Item = Notice> {
+    let about = format!("output-{}", output.name);
+    let outlets = status.services.iter().flat_map(|service| &service.outputs);
+    let down = outlets.filter(|outlet| outlet.output == output.name && outlet.down);
+    let down = match down.count() {
+        0 => None,
+        waiting => Some(Notice {
+            grade: Grade::Bad,
+            about: Some(about.clone()),
+            who: output.name.clone(),
+            what: format!(
+                "does not confirm what it is given; services that wait for it: {waiting}"
+            ),
+        }),
+    };
+    let end = output.certificate_expiry;
+    let ending = end.and_then(|end| ending(&about, &output.name, end, status.now));
+    down.into_iter().chain(ending)
+}
+
+fn of_input(input: &InputStatus, now: DateTime<Utc>) -> impl Iterator<Item = Notice> {
+    let about = format!("input-{}", input.name);
+    let end = input.certificate_expiry;
+    let ending = end.and_then(|end| ending(&about, &input.name, end, now));
+    let apart = input.clock_difference_seconds.map(TimeDelta::seconds);
+    let apart = apart.filter(|apart| apart.abs() > DIFFERENCE_MAX);
+    let clocks = apart.map(|apart| Notice {
+        grade: Grade::Waiting,
+        about: Some(about),
+        who: input.name.clone(),
+        what: format!(
+            "our clock and Microsoft's are {} apart",
+            Length(apart.abs())
+        ),
+    });
+    ending.into_iter().chain(clocks)
 }
 
 fn ending(about: &str, who: &str, end: DateTime<Utc>, now: DateTime<Utc>) -> Option<Notice> {
@@ -105,7 +155,7 @@ fn ending(about: &str, who: &str, end: DateTime<Utc>, now: DateTime<Utc>) -> Opt
     } else if left < RENEW_WITHIN {
         (
             Grade::Waiting,
-            format!("the certificate ends in {}", Span(left)),
+            format!("the certificate ends in {}", Length(left)),
         )
     } else {
         return None;
@@ -116,4 +166,20 @@ fn ending(about: &str, who: &str, end: DateTime<Utc>, now: DateTime<Utc>) -> Opt
         who: who.to_owned(),
         what,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_and_the_alerts_agree_on_when() {
+        let alerts = include_str!("../../../config/monitoring/alerts.yaml");
+        let (days, hours) = (RENEW_WITHIN.num_days(), DELETION_NEAR.num_hours());
+        assert!(alerts.contains(&format!("- time() < {days} * 86400")));
+        assert!(alerts.contains(&format!("deletion_seconds < {hours} * 3600")));
+        let days = LOSS_IS_NEWS.num_days();
+        assert!(alerts.contains(&format!("unreachable_seconds_total[{days}d]")));
+        assert!(alerts.contains(&format!("capped_windows_total[{days}d]")));
+    }
 }

@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use maud::{Markup, html};
 
 use super::grouped;
+use crate::length::Length;
 use crate::monitoring::history::{EVERY, Point};
-use crate::span::Span;
 
 /// Heights within the picture's hundred units: the bars, the gap below them, and the line.
 const BARS: u64 = 60;
@@ -35,7 +35,7 @@ pub(super) fn of(points: &[Point], now: DateTime<Utc>) -> Markup {
     let most = points.iter().map(|point| point.records).max().unwrap_or(0);
     let lags = || points.iter().filter_map(|point| point.lag_seconds);
     let behind = lags().max().unwrap_or(0).max(0);
-    let (records, lag) = (grouped(most), Span(TimeDelta::seconds(behind)));
+    let (records, lag) = (grouped(most), Length(TimeDelta::seconds(behind)));
     let told = format!(
         "The last {hours} h: at most {records} records in {minutes} min, and a lag of at most {lag}"
     );
@@ -113,12 +113,13 @@ fn line(points: &[Point], axis: &Axis, behind: i64) -> String {
     path
 }
 
-/// Equal parts of the picture: where each begins, how wide it is, and what it tells.
+/// Parts of the picture, as equal as whole minutes are: where each begins, how wide it is, and what it tells.
 fn parts(points: &[Point], axis: &Axis) -> Vec<(i64, i64, String)> {
-    let width = axis.width / PARTS_MAX.min(axis.width / 5);
-    (0..axis.width / width)
+    let number = PARTS_MAX.min(axis.width / 5);
+    let border = |part: i64| part * axis.width / number;
+    (0..number)
         .map(|part| {
-            let x = part * width;
+            let (x, width) = (border(part), border(part + 1) - border(part));
             let from = axis.from + TimeDelta::minutes(x);
             let to = from + TimeDelta::minutes(width);
             let of_this = || {
@@ -129,7 +130,7 @@ fn parts(points: &[Point], axis: &Axis) -> Vec<(i64, i64, String)> {
             let records = of_this().map(|point| point.records).sum();
             let lag = of_this().filter_map(|point| point.lag_seconds).max();
             let lag = lag.map_or_else(String::new, |lag| {
-                format!(", lag at most {}", Span(TimeDelta::seconds(lag)))
+                format!(", lag at most {}", Length(TimeDelta::seconds(lag)))
             });
             let (from, to) = (from.format("%H:%M"), to.format("%H:%M UTC"));
             let told = format!("{from} to {to}: {} records{lag}", grouped(records));
@@ -178,7 +179,25 @@ mod tests {
             parts[1].2,
             "02:45 to 02:50 UTC: 30 records, lag at most 1 min 0 s"
         );
-        assert_eq!(parts.iter().map(|part| part.1).sum::<i64>(), 60);
+    }
+
+    #[test]
+    fn every_minute_belongs_to_a_part_that_tells_its_figures() {
+        for hours in 1..=24 {
+            let axis = Axis {
+                from: at(0),
+                width: hours * 60,
+            };
+            let points: Vec<_> = (1..=axis.width)
+                .map(|minute| point(minute, 1, None))
+                .collect();
+            let parts = parts(&points, &axis);
+            assert!(parts.len() <= 24);
+            assert_eq!(parts.iter().map(|part| part.1).sum::<i64>(), axis.width);
+            for (_, width, told) in &parts {
+                assert!(told.ends_with(&format!(": {width} records")), "{told}");
+            }
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use fantoccini::{Client, ClientBuilder};
 use hyper::Method;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use url::{ParseError, Url};
 
@@ -86,28 +87,36 @@ pub(super) struct Browser {
     client: Client,
     /// In a namespace of processes of its own, which end with it.
     _driver: Child,
+    /// For what it leaves behind.
+    _folder: TempDir,
 }
 
 impl Browser {
     /// A new one; `None` where there is none on this machine.
     pub(super) async fn start() -> Option<Self> {
+        let installed = std::process::Command::new("chromedriver")
+            .arg("--version")
+            .output();
+        if installed.is_err() {
+            skip("the package chromium-driver is missing");
+            return None;
+        }
+        if !nix::unistd::geteuid().is_root() {
+            skip("only root can keep a browser's processes together");
+            return None;
+        }
         let port = free_port();
-        let driver = Command::new("unshare")
+        let folder = tempfile::tempdir().unwrap();
+        let mut driver = Command::new("unshare")
             .args(["--pid", "--fork", "--mount-proc", "--kill-child=KILL"])
             .args(["chromedriver", &format!("--port={port}")])
+            .env("TMPDIR", folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true)
-            .spawn();
-        let installed = std::process::Command::new("chromedriver")
-            .arg("--version")
-            .output()
-            .is_ok();
-        let (Ok(driver), true) = (driver, installed) else {
-            skip("the package chromium-driver is missing");
-            return None;
-        };
+            .spawn()
+            .unwrap();
         let options = json!({"args": ARGUMENTS});
         let wanted =
             json!({"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}});
@@ -124,11 +133,15 @@ impl Browser {
                 Ok(client) => break client,
                 Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
             }
+            if let Some(status) = driver.try_wait().unwrap() {
+                panic!("chromedriver has ended with {status}");
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
         Some(Self {
             client,
             _driver: driver,
+            _folder: folder,
         })
     }
 

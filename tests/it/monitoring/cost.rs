@@ -35,7 +35,7 @@ async fn resident(watch: bool) -> u64 {
     }
     let watched = Watched::of(collector).await;
     for _ in 0..50 {
-        for path in ["/metrics", "/status", "/readyz"] {
+        for path in ["/", "/metrics", "/status", "/log", "/readyz"] {
             watched.get(path).await;
         }
     }

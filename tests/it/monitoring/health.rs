@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use exchange_reports_collector::monitoring::server::SERVED;
 use testkit::collector::Collector;
 use testkit::report::Report;
 
@@ -104,10 +105,33 @@ async fn nothing_secret_is_served() {
     let record = setting.relay.lines()[0].clone();
     let recipient = record.split("\"RecipientAddress\":\"").nth(1).unwrap();
     let recipient = recipient.split('"').next().unwrap();
-    for path in ["/", "/metrics", "/status", "/livez", "/readyz", "/healthz"] {
-        let (_, text) = watched.get(path).await;
+    for path in ["/"].iter().chain(&SERVED) {
+        let (status, text) = watched.get(path).await;
+        assert_eq!(status, 200, "{path}");
         for hidden in [secret.as_str(), recipient, "Bearer"] {
             assert!(!text.contains(hidden), "{hidden} at {path}");
         }
+    }
+}
+
+/// By another's name for this machine a page of theirs could read what is only meant for whoever is on it.
+#[tokio::test]
+async fn a_browser_that_was_led_astray_is_refused() {
+    let setting = Setting::new().await;
+    let input = setting.input().service(Report::SafelinksDetail, &[]);
+    let watched = Watched::start(&setting, input, "{listen: 0}").await;
+    for (host, expected) in [
+        ("rebound.example", "421"),
+        ("rebound.example:18514", "421"),
+        ("127.0.0.1.rebound.example", "421"),
+        ("", "421"),
+        ("localhost:8080", "404"),
+        ("127.0.0.1:18514", "404"),
+        ("[::1]:18514", "404"),
+    ] {
+        let request = format!("GET /nowhere HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        let answer = watched.ask(request.as_bytes()).await;
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        assert_eq!(status, expected, "{host}");
     }
 }

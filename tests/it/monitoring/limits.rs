@@ -22,23 +22,29 @@ async fn idle() -> (Setting, Watched) {
 #[tokio::test]
 async fn requests_that_are_too_large_or_bring_something_are_refused() {
     let (_setting, watched) = idle().await;
-    let long = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(20_000));
+    let long = format!(
+        "GET /{} HTTP/1.1\r\nhost: localhost:1\r\n\r\n",
+        "a".repeat(20_000)
+    );
     let wide = format!(
-        "GET /livez HTTP/1.1\r\nhost: a\r\n{}\r\n",
+        "GET /livez HTTP/1.1\r\nhost: localhost:1\r\n{}\r\n",
         "x-a: aaaaaaaaaaaaaaaaaaaa\r\n".repeat(1_000)
     );
     for (request, statuses) in [
         (long.as_str(), ["414", "431"]),
         (wide.as_str(), ["431", "431"]),
         (
-            "POST /livez HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello",
+            "POST /livez HTTP/1.1\r\nhost: localhost:1\r\ncontent-length: 5\r\n\r\nhello",
             ["405", "405"],
         ),
         (
-            "GET /livez HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello",
+            "GET /livez HTTP/1.1\r\nhost: localhost:1\r\ncontent-length: 5\r\n\r\nhello",
             ["413", "413"],
         ),
-        ("DELETE / HTTP/1.1\r\nhost: a\r\n\r\n", ["405", "405"]),
+        (
+            "DELETE / HTTP/1.1\r\nhost: localhost:1\r\n\r\n",
+            ["405", "405"],
+        ),
         ("nonsense\r\n\r\n", ["400", "400"]),
         ("GET /nowhere HTTP/1.0\r\n\r\n", ["404", "404"]),
     ] {

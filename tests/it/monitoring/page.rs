@@ -64,7 +64,7 @@ async fn the_page_shows_each_state_and_what_to_do() {
         return;
     };
     for state in State::ALL {
-        let (_setting, watched) = in_state(state).await;
+        let (setting, watched) = in_state(state).await;
         watched.until(state.name()).await;
         let troubled = state.grade() == Grade::Bad || state == State::Throttled;
         if troubled {
@@ -74,24 +74,36 @@ async fn the_page_shows_each_state_and_what_to_do() {
         if state == State::CatchingUp {
             let in_sight = |service: &Value| service["caught_up_at"].is_string();
             watched.until_it(in_sight, "about to be done").await;
+            // It stays like that from the next request on.
+            let slow = Fault::Delay(Duration::from_mins(9));
+            setting
+                .service
+                .fault(Report::MessageTrace, When::Always, slow);
         }
-        browser.open(&format!("http://{}/", watched.address)).await;
-        let service = watched.status().await["services"][0].take();
-        // It may have gone on by itself meanwhile.
+        let service = open_settled(&browser, &watched).await;
         let shown = browser.text(".card .badge").await;
         assert!(shown.ends_with(state.text()), "{shown}");
         let card = browser.text(".card").await;
         assert!(card.contains(state.meaning()), "{card}");
         let verdict = browser.text(".verdict strong").await;
+        let unwritable = state == State::Starting;
         let expected = match state.grade() {
-            Grade::Good => "All is well",
-            Grade::Waiting => "To be looked at",
             Grade::Bad => "Needs attention",
+            Grade::Waiting if unwritable => "Needs attention",
+            Grade::Waiting => "To be looked at",
+            Grade::Good => "All is well",
         };
-        assert_eq!(verdict, expected);
+        assert_eq!(verdict, expected, "{}", state.name());
         let notices = browser.text(".summary").await;
-        let named = notices.contains(Report::MessageTrace.service());
-        assert_eq!(named, state.grade() > Grade::Good, "{notices}");
+        let expected = match state {
+            State::RelayDown => Some("devo_1: does not confirm"),
+            _ if state.grade() > Grade::Good => Some(Report::MessageTrace.service()),
+            _ => None,
+        };
+        match expected {
+            Some(named) => assert!(notices.contains(named), "{notices}"),
+            None => assert!(!notices.contains(": "), "{notices}"),
+        }
         if troubled {
             let error = service["trouble"]["error"].as_str().unwrap();
             assert!(card.contains(error), "{error}: {card}");
@@ -101,6 +113,46 @@ async fn the_page_shows_each_state_and_what_to_do() {
         }
         browser.look(state.name()).await;
     }
+}
+
+/// Opens the page at a moment at which nothing changes; what the status says of the first service then.
+async fn open_settled(browser: &Browser, watched: &Watched) -> Value {
+    let state_and_trouble = |service: &Value| {
+        let trouble = &service["trouble"];
+        [&service["state"], &trouble["error"], &trouble["over"]].map(Value::to_string)
+    };
+    let mut before = watched.status().await["services"][0].take();
+    for _ in 0..50 {
+        browser.open(&format!("http://{}/", watched.address)).await;
+        let after = watched.status().await["services"][0].take();
+        if state_and_trouble(&before) == state_and_trouble(&after) {
+            return after;
+        }
+        before = after;
+    }
+    panic!("it does not come to rest: {before:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_full_is_not_well_though_the_service_is_up_to_date() {
+    let Some(browser) = Browser::start().await else {
+        return;
+    };
+    let (setting, watched) = in_state(State::UpToDate).await;
+    watched.until("up_to_date").await;
+    // The cursor is written aside first, and something else is there.
+    let folder = setting.state_of(Report::MessageTrace);
+    fs::create_dir(folder.join("cursor.new")).unwrap();
+    let unwritable = |service: &Value| service["unwritable"] == true;
+    watched.until_it(unwritable, "unwritable").await;
+    open_settled(&browser, &watched).await;
+    assert_eq!(browser.text(".verdict strong").await, "Needs attention");
+    let notices = browser.text(".summary").await;
+    assert!(
+        notices.contains("its state cannot be read or written"),
+        "{notices}"
+    );
+    browser.look("unwritable").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -137,7 +189,7 @@ async fn the_page_shows_the_figures_of_the_status() {
 async fn a_browser_is_told_to_fetch_nothing_and_to_run_nothing() {
     let (_setting, watched) = in_state(State::UpToDate).await;
     let answer = watched
-        .ask(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        .ask(b"GET / HTTP/1.1\r\nhost: localhost:1\r\nconnection: close\r\n\r\n")
         .await;
     let head = answer.split("\r\n\r\n").next().unwrap().to_lowercase();
     for header in [
@@ -182,6 +234,7 @@ fn crowded() -> Status {
             state,
             state_text: state.text(),
             stalled: state == State::Throttled,
+            unwritable: state == State::Starting,
             due_seconds: Some(u64::from(at) * 1_000),
             cursor: Some(now - TimeDelta::hours(26)),
             lag_seconds: Some(3_600 * i64::from(at)),
@@ -200,10 +253,13 @@ fn crowded() -> Status {
             windows: 1_440,
             requests: 98_765,
             unreachable_seconds: if at == 2 { 172_800 } else { 0 },
+            capped_windows: u64::from(at == 3),
+            last_loss: (at == 2 || at == 3).then_some(now - TimeDelta::hours(3)),
             outputs: ["devo", "archive"]
                 .map(|output| OutletStatus {
                     output: output.to_owned(),
                     down: state == State::RelayDown,
+                    unwritable: state == State::Starting,
                     confirmed_records: 123_456_789 * u64::from(at),
                     resent_records: 2_000,
                     receipts: 4_321,

@@ -6,13 +6,13 @@ use chrono::TimeDelta;
 
 /// Displayed in its two largest units, from days to seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span(pub TimeDelta);
+pub struct Length(pub TimeDelta);
 
-impl fmt::Display for Span {
+impl fmt::Display for Length {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = self.0;
         if time < TimeDelta::zero() {
-            return write!(out, "-{}", Span(-time));
+            return write!(out, "-{}", Length(-time));
         }
         let (days, hours) = (time.num_days(), time.num_hours() % 24);
         let (minutes, seconds) = (time.num_minutes() % 60, time.num_seconds() % 60);
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_is_shown_in_its_two_largest_units() {
+    fn a_length_is_shown_in_its_two_largest_units() {
         for (seconds, shown) in [
             (0, "0 s"),
             (61, "1 min 1 s"),
@@ -39,7 +39,7 @@ mod tests {
             (180_000, "2 d 2 h"),
             (-61, "-1 min 1 s"),
         ] {
-            assert_eq!(Span(TimeDelta::seconds(seconds)).to_string(), shown);
+            assert_eq!(Length(TimeDelta::seconds(seconds)).to_string(), shown);
         }
     }
 }
