@@ -15,21 +15,23 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::StatusCode;
 use nix::sys::statvfs::statvfs;
+use serde_json::Value;
 use tar::{Builder, Header};
 
 use crate::check::check;
-use crate::config::{self, Loaded, Mistakes, Persistence, Source};
+use crate::config::{self, Config, Listen, Loaded, Mistakes, Monitoring, Persistence, Source};
 use crate::monitoring::visit::Visit;
 use crate::privileges::Outcome;
 use crate::state;
 
 /// Variables that change what the collector does and hold no secret.
-const VARIABLES: [&str; 5] = [
+const VARIABLES: [&str; 6] = [
     "CONFIG_FILE",
     "COLLECTOR_IMAGE",
     "LOG_FORMAT",
     "RUST_LOG",
     "NO_PROXY",
+    "no_proxy",
 ];
 
 /// The same, but for a password that may be in them.
@@ -75,18 +77,47 @@ struct Part {
 /// The archive's files, in its order.
 pub struct Bundle {
     made: DateTime<Utc>,
+    /// The configuration did not tell where the running collector listens.
+    assumed: bool,
     parts: Vec<Part>,
 }
 
-/// Gathers everything under the configuration that was looked for at `source`. `user` is who the process has become
-/// ([`crate::privileges::rehearse`]), `None` where there was no configuration to go by.
+/// What has to be read before root is given up, as a configuration that holds a secret may belong to root.
+pub struct Setup<'a> {
+    source: &'a Source,
+    loaded: Result<Loaded, Mistakes>,
+    redacted: Option<Value>,
+    kept: Option<Persistence>,
+    listen: Option<Listen>,
+}
+
+impl<'a> Setup<'a> {
+    /// What is `loaded` from `source`, and what can be read of it where it cannot be run.
+    pub fn read(source: &'a Source, loaded: Result<Loaded, Mistakes>) -> Self {
+        let globals = loaded.as_ref().ok().map(|loaded| &loaded.config.globals);
+        let kept = globals.map(|globals| globals.state.clone());
+        let listen = globals.map(|globals| globals.monitoring.listen);
+        Setup {
+            source,
+            redacted: config::redacted(source),
+            kept: kept.or_else(|| config::persistence(source)),
+            listen: listen
+                .or_else(|| config::monitoring(source).map(|monitoring| monitoring.listen)),
+            loaded,
+        }
+    }
+
+    /// The configuration, where it can be run.
+    pub fn config(&self) -> Option<&Config> {
+        self.loaded.as_ref().ok().map(|loaded| &loaded.config)
+    }
+}
+
+/// Gathers everything. `user` is who the process has become ([`crate::privileges::rehearse`]), `None` where there was no configuration to go
+/// by.
 ///
 /// The check that is part of it asks each relay and each report once, as the command `check` does.
-pub async fn bundle(
-    source: &Source,
-    loaded: Result<Loaded, Mistakes>,
-    user: Option<Result<Outcome>>,
-) -> Bundle {
+pub async fn bundle(setup: Setup<'_>, user: Option<Result<Outcome>>) -> Bundle {
     let made = Utc::now();
     let mut parts = vec![
         part(
@@ -97,55 +128,16 @@ pub async fn bundle(
         part(
             "configuration.json",
             "the configuration, without what is or may be secret",
-            configuration(source),
+            configuration(&setup),
         ),
     ];
-    let kept = loaded.as_ref().ok();
-    let kept = kept.map(|loaded| loaded.config.globals.state.clone());
-    let known = kept.or_else(|| config::persistence(source));
-    let (shown, table) = match &known {
-        Some(Persistence::Directory(folder)) => {
-            let config = loaded.as_ref().ok().map(|loaded| &loaded.config);
-            match state::show(folder, config, made) {
-                Ok(shown) => (
-                    format!(
-                        "{:#}\n",
-                        shown
-                            .iter()
-                            .map(state::Shown::json)
-                            .collect::<serde_json::Value>()
-                    ),
-                    state::table(&shown),
-                ),
-                Err(error) => (String::new(), format!("{error:#}\n")),
-            }
-        }
-        Some(Persistence::Memory { .. }) => {
-            (String::new(), "the state is kept in memory\n".to_owned())
-        }
-        None => (
-            String::new(),
-            "where the state is kept is not known, since the configuration cannot be read\n"
-                .to_owned(),
-        ),
-    };
-    parts.push(part(
-        "state.txt",
-        "cursor, lag and counts of each service",
-        table,
-    ));
-    parts.push(part("state.json", "the same for machines", shown));
-    if let Some(Persistence::Directory(folder)) = &known {
-        parts.push(part(
-            "state-files.txt",
-            "the files of the state: their names, not what is in them",
-            files(folder),
-        ));
-    }
+    parts.extend(state(&setup, made));
+    let assumed = setup.listen.is_none();
+    let listen = setup.listen.unwrap_or(Monitoring::default().listen);
     for (path, name, about) in SERVED {
-        parts.push(part(name, about, served(source, path).await));
+        parts.push(part(name, about, served(listen, path).await));
     }
-    let inspection = check(source, loaded, user).await;
+    let inspection = check(setup.source, setup.loaded, user).await;
     parts.push(part(
         "check.txt",
         "what `check` says; of a state folder that is in use by the running collector, that it is",
@@ -156,7 +148,42 @@ pub async fn bundle(
         "the same for machines",
         format!("{:#}\n", inspection.json()),
     ));
-    Bundle { made, parts }
+    Bundle {
+        made,
+        assumed,
+        parts,
+    }
+}
+
+fn state(setup: &Setup<'_>, now: DateTime<Utc>) -> Vec<Part> {
+    let table = |text| part("state.txt", "cursor, lag and counts of each service", text);
+    let folder = match &setup.kept {
+        Some(Persistence::Directory(folder)) => folder,
+        Some(Persistence::Memory { .. }) => {
+            return vec![table("the state is kept in memory\n".to_owned())];
+        }
+        None => {
+            let text = "the configuration cannot be read, so it is not known where the state is\n";
+            return vec![table(text.to_owned())];
+        }
+    };
+    let names = part(
+        "state-files.txt",
+        "the files of the state: their names, not what is in them",
+        files(folder),
+    );
+    match state::show(folder, setup.config(), now) {
+        Ok(shown) => {
+            let json: Value = shown.iter().map(state::Shown::json).collect();
+            let json = format!("{json:#}\n");
+            vec![
+                table(state::table(&shown)),
+                part("state.json", "the same for machines", json),
+                names,
+            ]
+        }
+        Err(error) => vec![table(format!("{error:#}\n")), names],
+    }
 }
 
 impl Bundle {
@@ -195,6 +222,11 @@ impl Bundle {
         for part in &self.parts {
             // Writing to a text does not fail.
             let _ = writeln!(text, "{:20} {}", part.name, part.about);
+        }
+        if self.assumed {
+            text.push_str(
+                "\nThe configuration cannot be read. The running collector was asked at the default address: it may be another one.\n",
+            );
         }
         text
     }
@@ -238,15 +270,14 @@ fn program(now: DateTime<Utc>) -> String {
     text
 }
 
-fn configuration(source: &Source) -> String {
-    config::redacted(source).map_or_else(
-        || format!("{source} cannot be read; check.txt says why\n"),
+fn configuration(setup: &Setup<'_>) -> String {
+    setup.redacted.as_ref().map_or_else(
+        || format!("{} cannot be read; check.txt says why\n", setup.source),
         |redacted| format!("{redacted:#}\n"),
     )
 }
 
-async fn served(source: &Source, path: &str) -> String {
-    let listen = config::monitoring(source).unwrap_or_default().listen;
+async fn served(listen: Listen, path: &str) -> String {
     let answer = async { Visit::to(listen)?.read(path).await };
     match answer.await {
         Ok((StatusCode::OK, text)) => text,

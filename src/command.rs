@@ -1,6 +1,6 @@
 //! The commands beside collecting: what is given, and what is printed.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use exchange_reports_collector::bundle;
+use exchange_reports_collector::bundle::{self, Setup};
 use exchange_reports_collector::check::check;
 use exchange_reports_collector::config::{self, Config, Loaded, Mistakes, Persistence, Source};
 use exchange_reports_collector::ledger::MEMORY;
@@ -111,7 +111,7 @@ impl Command {
 }
 
 fn inspect(json: bool, source: &Source, loaded: Result<Loaded, Mistakes>) -> Result<ExitCode> {
-    let user = become_user(&loaded);
+    let user = become_user(loaded.as_ref().ok().map(|loaded| &loaded.config));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -128,8 +128,8 @@ fn inspect(json: bool, source: &Source, loaded: Result<Loaded, Mistakes>) -> Res
 }
 
 /// Becomes who collecting would be, before any thread starts.
-fn become_user(loaded: &Result<Loaded, Mistakes>) -> Option<Result<Outcome>> {
-    let config = &loaded.as_ref().ok()?.config;
+fn become_user(config: Option<&Config>) -> Option<Result<Outcome>> {
+    let config = config?;
     let state = match &config.globals.state {
         Persistence::Directory(directory) => directory,
         Persistence::Memory { .. } => Path::new(MEMORY),
@@ -169,22 +169,29 @@ fn make_bundle(
         };
         Box::new(file.with_context(context)?)
     };
-    let user = become_user(&loaded);
+    let setup = Setup::read(source, loaded);
+    let user = become_user(setup.config());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let bundle = runtime.block_on(bundle::bundle(source, loaded, user));
+    let bundle = runtime.block_on(bundle::bundle(setup, user));
     // A name server that hangs must not hold up the end.
     runtime.shutdown_background();
     let written = bundle.write(&mut file);
-    written.with_context(|| format!("cannot write {}", path.display()))?;
-    if !printed {
-        let path = path.display();
-        print(&format!(
-            "{path}: nothing secret is in it as far as the collector knows; look through it before you give it away\n"
-        ))?;
+    if printed {
+        written.context("cannot write to standard output")?;
+        return Ok(ExitCode::SUCCESS);
     }
+    let shown = path.display();
+    if let Err(error) = written {
+        // Whoever tries again is not to find half of one in the way.
+        let _ = fs::remove_file(&path);
+        return Err(error).with_context(|| format!("cannot write {shown}"));
+    }
+    print(&format!(
+        "{shown}: nothing secret is in it as far as the collector knows; look through it before you give it away\n"
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

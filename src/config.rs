@@ -88,8 +88,8 @@ pub fn monitoring(source: &Source) -> Option<Monitoring> {
     globals(source).map(|globals| globals.monitoring)
 }
 
-/// The configuration as it is written, with every value left out that may be secret, though it may be of no use. `None` if it cannot
-/// be read.
+/// The configuration's values as they are written, those left out that may be secret, though it may be of no use. `None` if it cannot be
+/// read.
 pub fn redacted(source: &Source) -> Option<Value> {
     let findings = Findings::new(&source.files());
     Some(redacted::redacted(&*tree(source, &findings)?))

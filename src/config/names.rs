@@ -70,6 +70,10 @@ pub(super) fn documented_file(field: &Field<'_>, folder: &str) -> Option<PathBuf
 /// A file; a relative name is looked up under `folder`, unless it begins with that folder already.
 pub(super) fn file(field: &Field<'_>, folder: &str) -> Option<PathBuf> {
     let text = field.text()?;
+    if text.trim().contains(char::is_control) {
+        field.mistake("the name of a file is needed here, and this is of several lines: put what it holds into a file");
+        return None;
+    }
     let parts = Path::new(text.trim()).components();
     let path: PathBuf = parts.filter(|part| *part != Component::CurDir).collect();
     if path.starts_with(folder) {

@@ -1,9 +1,9 @@
 //! The command `support-bundle`: one archive for whoever helps, with nothing secret in it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 use testkit::report::Report;
 
 use crate::monitoring::{Watched, free_port};
-use crate::setting::{Setting, program, stop};
+use crate::setting::{Setting, program, skip, stop};
 
 fn bundle(folder: &Path, output: Option<&str>) -> Output {
     let mut command = Command::new(program());
@@ -205,4 +205,36 @@ async fn a_bundle_takes_nobodys_place() {
     assert_eq!(fs::read_to_string(folder.join("mine")).unwrap(), "precious");
     let nowhere = bundle(folder, Some("no/such/folder.tar.gz"));
     assert!(!nowhere.status.success());
+}
+
+/// A configuration that holds a secret may belong to root alone, and what root is given up for is the state's owner.
+#[tokio::test]
+async fn a_configuration_that_only_root_may_read_is_in_it() {
+    if !nix::unistd::geteuid().is_root() {
+        skip("only root can give itself up");
+        return;
+    }
+    let setting = Setting::new().await;
+    let from = setting.ago(26);
+    setting.configure_one(Report::MessageTrace, from, &[]);
+    let folder = setting.folder.path();
+    let readable =
+        |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    readable(folder, 0o755);
+    readable(&folder.join("config/config.yaml"), 0o600);
+    chown(setting.folder.state(), Some(65_534), Some(65_534)).unwrap();
+    let printed = bundle(folder, Some("-"));
+    let files = unpacked(printed.stdout.as_slice());
+    assert!(
+        files["check.txt"].contains("running as 65534:65534"),
+        "{}",
+        files["check.txt"]
+    );
+    let configuration: Value = serde_json::from_str(&files["configuration.json"]).unwrap();
+    assert_eq!(configuration["globals"]["monitoring"]["listen"], "off");
+    assert!(
+        files["health.txt"].contains("is `off`"),
+        "{}",
+        files["health.txt"]
+    );
 }
