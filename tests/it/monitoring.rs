@@ -1,4 +1,4 @@
-//! What an operator sees while the collector runs: metrics, health and status over HTTP, and the command `healthcheck`.
+//! What an operator sees while the collector runs: page, metrics, health and status over HTTP, and the command `healthcheck`.
 
 mod browser;
 mod cost;
