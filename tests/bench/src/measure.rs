@@ -217,6 +217,7 @@ pub fn size(scene: &Scene, program: &Path, effort: &Effort) -> Result<Size> {
         &job,
         &unwatched,
     )?;
+    thread::sleep(effort.idle);
     let unwatched_mib = resident(&running)?;
     running.end()?;
 
