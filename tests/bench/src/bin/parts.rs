@@ -48,9 +48,25 @@ fn page_split(bencher: Bencher<'_, '_>) {
         });
 }
 
-/// Rows become fingerprints.
+/// Rows of a list become fingerprints, each read by the layout of the row before: what the page splitter does with them.
 #[divan::bench]
-fn fingerprint(bencher: Bencher<'_, '_>) {
+fn fingerprints(bencher: Bencher<'_, '_>) {
+    let fingerprinter = Fingerprinter::new(&[7; 16]);
+    let mut list = sample(PAGE).join(&b',');
+    list.push(b']');
+    counted(bencher, PAGE, list.len()).bench_local(|| {
+        let mut found = 0;
+        fingerprinter.rows(black_box(&list), |_, fingerprint| {
+            black_box(fingerprint);
+            found += 1;
+        });
+        assert_eq!(found, PAGE);
+    });
+}
+
+/// The same with rows by themselves, as where they are of another kind: no layout is known.
+#[divan::bench]
+fn fingerprint_alone(bencher: Bencher<'_, '_>) {
     let (rows, fingerprinter) = (sample(PAGE), Fingerprinter::new(&[7; 16]));
     counted(bencher, PAGE, bytes(&rows)).bench_local(|| {
         for row in &rows {
