@@ -17,6 +17,7 @@ use exchange_reports_collector::monitoring::healthcheck::healthcheck;
 use exchange_reports_collector::privileges::{self, Outcome};
 use exchange_reports_collector::state;
 use serde_json::Value;
+use tokio::runtime::Runtime;
 
 /// What is done instead of collecting.
 #[derive(Subcommand)]
@@ -112,10 +113,7 @@ impl Command {
 
 fn inspect(json: bool, source: &Source, loaded: Result<Loaded, Mistakes>) -> Result<ExitCode> {
     let user = become_user(loaded.as_ref().ok().map(|loaded| &loaded.config));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let runtime = runtime()?;
     let inspection = runtime.block_on(check(source, loaded, user));
     // A name server that hangs must not hold up the end.
     runtime.shutdown_background();
@@ -171,10 +169,7 @@ fn make_bundle(
     };
     let setup = Setup::read(source, loaded);
     let user = become_user(setup.config());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let runtime = runtime()?;
     let bundle = runtime.block_on(bundle::bundle(setup, user));
     // A name server that hangs must not hold up the end.
     runtime.shutdown_background();
@@ -227,10 +222,7 @@ fn ask_how_it_is(source: &Source) -> Result<ExitCode> {
     let assumed = known.is_none();
     // The collector may have been started with another configuration, by arguments that are not known here.
     let listen = known.unwrap_or_default().listen;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let runtime = runtime()?;
     let asked = runtime.block_on(healthcheck(listen));
     if assumed {
         asked.with_context(|| {
@@ -241,6 +233,13 @@ fn ask_how_it_is(source: &Source) -> Result<ExitCode> {
     }
     print("ok\n")?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
 }
 
 fn print_json(value: &Value) -> Result<()> {
