@@ -193,13 +193,14 @@ impl Bundle {
     ///
     /// What `to` refuses.
     pub fn write(&self, to: impl io::Write) -> io::Result<()> {
+        let folder = name(self.made);
         let mut archive = Builder::new(GzEncoder::new(to, Compression::default()));
         let mut add = |name: &str, text: &str| {
             let mut header = Header::new_gnu();
             header.set_size(text.len() as u64);
             header.set_mode(0o644);
             header.set_mtime(self.made.timestamp().unsigned_abs());
-            let path = format!("{}/{name}", self.name());
+            let path = format!("{folder}/{name}");
             archive.append_data(&mut header, path, text.as_bytes())
         };
         add("README.txt", &self.contents())?;
@@ -207,11 +208,6 @@ impl Bundle {
             add(part.name, &part.text)?;
         }
         archive.into_inner()?.finish()?.flush()
-    }
-
-    /// The name of its folder, which tells when it was made.
-    pub fn name(&self) -> String {
-        name(self.made)
     }
 
     /// What is in which file.

@@ -150,6 +150,16 @@ fn id(service: &ServiceStatus) -> String {
     format!("{}-{}", service.input, service.service)
 }
 
+/// The same for an output's.
+fn output_id(output: &OutputStatus) -> String {
+    format!("output-{}", output.name)
+}
+
+/// The same for an input's.
+fn input_id(input: &InputStatus) -> String {
+    format!("input-{}", input.name)
+}
+
 /// A service's name, with its input's where there are several.
 fn name(service: &ServiceStatus, several_inputs: bool) -> String {
     if several_inputs {
@@ -244,7 +254,7 @@ fn of_output(output: &OutputStatus, status: &Status, several_inputs: bool) -> Ma
         })
         .collect();
     html! {
-        article.card id={ "output-" (output.name) } {
+        article.card id=(output_id(output)) {
             h3 { (output.name) }
             p.report { (output.address) }
             @if let Some(end) = output.certificate_expiry {
@@ -316,7 +326,7 @@ fn row(
 
 fn of_input(input: &InputStatus, now: DateTime<Utc>) -> Markup {
     html! {
-        article.card id={ "input-" (input.name) } {
+        article.card id=(input_id(input)) {
             h3 { (input.name) }
             dl {
                 dt { "Token ends" }

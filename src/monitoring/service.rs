@@ -408,8 +408,8 @@ impl ServiceMonitor {
 
     /// Records that had not been delivered before.
     pub(super) fn new_records(&self) -> u64 {
-        let [fetched, duplicates, ..] = self.figures();
-        fetched.saturating_sub(duplicates)
+        let (fetched, duplicates) = (&self.counters.fetched_records, &self.counters.duplicates);
+        fetched.get().saturating_sub(duplicates.get())
     }
 
     /// Rows fetched, rows filtered, late rows, windows, requests, seconds unreachable, windows cut off.

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{id, name};
+use super::{id, input_id, name, output_id};
 use crate::length::Length;
 use crate::monitoring::state::{Grade, State};
 use crate::monitoring::status::{InputStatus, OutputStatus, ServiceStatus, Status};
@@ -111,7 +111,7 @@ fn of_service(
 }
 
 fn of_output(output: &OutputStatus, status: &Status) -> impl Iterator<Item = Notice> {
-    let about = format!("output-{}", output.name);
+    let about = output_id(output);
     let outlets = status.services.iter().flat_map(|service| &service.outputs);
     let down = outlets.filter(|outlet| outlet.output == output.name && outlet.down);
     let down = match down.count() {
@@ -131,7 +131,7 @@ fn of_output(output: &OutputStatus, status: &Status) -> impl Iterator<Item = Not
 }
 
 fn of_input(input: &InputStatus, now: DateTime<Utc>) -> impl Iterator<Item = Notice> {
-    let about = format!("input-{}", input.name);
+    let about = input_id(input);
     let end = input.certificate_expiry;
     let ending = end.and_then(|end| ending(&about, &input.name, end, now));
     let apart = input.clock_difference_seconds.map(TimeDelta::seconds);
