@@ -89,8 +89,8 @@ fn main() -> Result<()> {
         report.gzip = drains(&scene, &programs, &effort, true, &tools.folder, &tell)?;
     }
     if wanted(Part::Growth) {
-        report.growth = growth(&scene, &tools.collector, &effort, &tell)?;
-        report.services = services(&scene, &tools.collector, &effort, &tell)?;
+        report.growth = growth(&scene, &tools.collector(), &effort, &tell)?;
+        report.services = services(&scene, &tools.collector(), &effort, &tell)?;
     }
     if wanted(Part::Size) {
         report.size = Some(size(&scene, &tools.program, &effort)?);

@@ -20,7 +20,6 @@ const IMAGES: [&str; 2] = [
 
 /// The programs, ready to run.
 pub(crate) struct Tools {
-    pub(crate) collector: Program,
     /// The collector's program.
     pub(crate) program: PathBuf,
     others: Vec<Program>,
@@ -78,16 +77,20 @@ impl Tools {
         others.push(Program::Rsyslog);
         others.push(Program::SyslogNg(syslog_ng(&folder)?));
         Ok(Tools {
-            collector: Program::Collector(program.clone()),
             program,
             others,
             folder,
         })
     }
 
+    /// The collector, as it is shipped.
+    pub(crate) fn collector(&self) -> Program {
+        Program::Collector(self.program.clone())
+    }
+
     /// The collector first.
     pub(crate) fn all(&self) -> Vec<Program> {
-        let collector = std::iter::once(self.collector.clone());
+        let collector = std::iter::once(self.collector());
         collector.chain(self.others.iter().cloned()).collect()
     }
 
