@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testkit::collector::{Collector, Input};
+use testkit::report::Report;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::setting::{PATIENCE, Setting, log, program};
+use crate::setting::{PATIENCE, Setting, log, program, stop};
 
 /// A collector that is watched.
 pub(super) struct Watched {
@@ -84,6 +85,15 @@ impl Watched {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Has a first collector with this input of message traces make its state, and damages it.
+pub(super) async fn damage(setting: &Setting, input: Input) {
+    let mut first = Watched::start(setting, input, "{listen: 0}").await;
+    first.until("up_to_date").await;
+    stop(&mut first.collector).await;
+    let cursor = setting.state_of(Report::MessageTrace).join("cursor");
+    std::fs::write(cursor, "?").unwrap();
 }
 
 /// The status and the body of what is at `path` of this server, in one piece, as of old.

@@ -18,8 +18,8 @@ use testkit::report::Report;
 use testkit::service::{Fault, RetryAfter, Target, When};
 
 use super::browser::Browser;
-use super::{Watched, get};
-use crate::setting::{Setting, stop};
+use super::{Watched, damage, get};
+use crate::setting::Setting;
 
 /// A collector whose first service is, or soon will be, in this state, by its cause.
 async fn in_state(state: State) -> (Setting, Watched) {
@@ -33,10 +33,7 @@ async fn in_state(state: State) -> (Setting, Watched) {
     let mut monitoring = "{listen: 0}";
     match state {
         State::NotRunning => {
-            let mut first = Watched::start(&setting, input(), monitoring).await;
-            first.until("up_to_date").await;
-            stop(&mut first.collector).await;
-            fs::write(setting.state_of(traces).join("cursor"), "?").unwrap();
+            damage(&setting, input()).await;
             with_another = with_another.service_from(Report::DlpDetail, from, &[]);
         }
         State::Refused => fault(traces.into(), Fault::Forbidden),

@@ -17,7 +17,7 @@ use testkit::service::{Fault, When};
 use tokio::process::{Child, Command};
 
 use super::shipped::alerts;
-use super::{Watched, free_port, get};
+use super::{Watched, damage, free_port, get};
 use crate::setting::{PATIENCE, Setting, skip, stop};
 
 /// The alerts that ship, for whoever cannot wait: they fire at once, and what is foreseen from an hour is foreseen from half a minute.
@@ -251,10 +251,7 @@ async fn a_slow_service() -> Troubled {
 
 async fn a_damaged_state() -> Troubled {
     let setting = Setting::new().await;
-    let mut first = Watched::start(&setting, traces(&setting, 28), WATCHED).await;
-    first.until("up_to_date").await;
-    stop(&mut first.collector).await;
-    fs::write(setting.state_of(Report::MessageTrace).join("cursor"), "?").unwrap();
+    damage(&setting, traces(&setting, 28)).await;
     // A collector without any service that can run does not stay.
     let from = setting.ago(26);
     let input = setting

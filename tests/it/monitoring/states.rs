@@ -9,7 +9,7 @@ use testkit::relay::Behaviour;
 use testkit::report::Report;
 use testkit::service::{Fault, RetryAfter, Target, When};
 
-use super::{Watched, free_port, healthcheck};
+use super::{Watched, damage, free_port, healthcheck};
 use crate::setting::{Setting, stop};
 
 /// Message traces of some hours, and an input that collects them.
@@ -156,10 +156,7 @@ async fn no_progress_though_a_window_is_due_is_stalled_and_not_healthy() {
 #[tokio::test]
 async fn a_damaged_state_is_a_service_that_does_not_run() {
     let (setting, input) = setting().await;
-    let mut first = Watched::start(&setting, input, "{listen: 0}").await;
-    first.until("up_to_date").await;
-    stop(&mut first.collector).await;
-    std::fs::write(setting.state_of(Report::MessageTrace).join("cursor"), "?").unwrap();
+    damage(&setting, input).await;
     let from = setting.ago(40);
     let input = setting
         .input()
