@@ -1,27 +1,32 @@
 //! The commands beside collecting: what is given, and what is printed.
 
+pub mod bundle;
+pub mod check;
+pub mod healthcheck;
+pub mod state;
+pub mod visit;
+
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use self::bundle::Setup;
+use self::check::check;
+use self::healthcheck::healthcheck;
+use crate::config::{self, Config, Loaded, Mistakes, Persistence, Source};
+use crate::ledger::MEMORY;
+use crate::privileges::{self, Outcome};
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use exchange_reports_collector::bundle::{self, Setup};
-use exchange_reports_collector::check::check;
-use exchange_reports_collector::config::{self, Config, Loaded, Mistakes, Persistence, Source};
-use exchange_reports_collector::ledger::MEMORY;
-use exchange_reports_collector::monitoring::healthcheck::healthcheck;
-use exchange_reports_collector::privileges::{self, Outcome};
-use exchange_reports_collector::state;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
 /// What is done instead of collecting.
 #[derive(Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     /// Tells whether all will work; changes nothing and sends no record. Status 0 if nothing has failed, else 1
     Check {
         /// JSON instead of a table
@@ -42,6 +47,7 @@ pub(crate) enum Command {
         /// The state folder [default: the one that the configuration names]
         #[arg(long, value_name = "FOLDER", global = true)]
         directory: Option<PathBuf>,
+        /// What is done with it.
         #[command(subcommand)]
         action: Action,
     },
@@ -49,7 +55,7 @@ pub(crate) enum Command {
 
 /// What is done with the state.
 #[derive(Subcommand)]
-pub(crate) enum Action {
+pub enum Action {
     /// Cursor, lag, unfinished window and counts of each service; also while a collector runs
     Show {
         /// JSON instead of a table
@@ -77,11 +83,7 @@ fn time(text: &str) -> Result<DateTime<Utc>, String> {
 
 impl Command {
     /// Carries the command out under the configuration that was looked for at `source`.
-    pub(crate) fn carry_out(
-        self,
-        source: &Source,
-        loaded: Result<Loaded, Mistakes>,
-    ) -> Result<ExitCode> {
+    pub fn carry_out(self, source: &Source, loaded: Result<Loaded, Mistakes>) -> Result<ExitCode> {
         match self {
             Self::Check { json } => inspect(json, source, loaded),
             Self::Healthcheck => ask_how_it_is(source),

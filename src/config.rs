@@ -40,7 +40,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use url::Url;
 
-use crate::report::Report;
+use crate::report::{AggregateBy, Report};
 use crate::window::Schedule;
 
 pub(crate) use endpoints::is_loopback;
@@ -451,13 +451,4 @@ impl ServiceConfig {
     pub fn schedule(&self) -> Schedule {
         Schedule::new(self.report, self.aggregate_by, self.period, self.delay)
     }
-}
-
-/// The buckets of a traffic report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AggregateBy {
-    /// A row an hour.
-    Hour,
-    /// A row a day (UTC).
-    Day,
 }

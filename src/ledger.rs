@@ -14,6 +14,7 @@
 
 mod amending;
 mod cursor;
+mod disk;
 mod error;
 mod file;
 mod folder;
@@ -31,6 +32,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 pub use self::cursor::{Carried, Cursor};
+pub(crate) use self::disk::OnDisk;
 pub use self::error::LedgerError;
 pub use self::folder::{MEMORY, StateFolder};
 pub use self::journal::{Journal, Mark};

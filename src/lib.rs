@@ -7,7 +7,7 @@
 //! config ─▶ Config ─▶ one Service for each enabled report ─┐        (Client: sign-in and limiter, shared by an input's services)
 //! ledger.cursor ─▶ window::Schedule::next ─▶ wait ↺        │
 //!                                         └─▶ collect(window)
-//!    window ─▶ client::Walk ─▶ [turn → GET → Page] ↺                 the next page is fetched while this one is delivered
+//!    window ─▶ source::Walk ─▶ [turn → GET → Page] ↺                 the next page is fetched while this one is delivered
 //!    page   ─▶ rows and their fingerprints (record) ─▶ what is new ─▶ lines ─▶ relay::Delivery
 //!    delivery full, or walk ended ─▶ finish ─▶ Receipt ─▶ ledger: journal
 //!    walk ended, all confirmed ─▶ ledger: commit(window.end) ─▶ Schedule::next …
@@ -16,34 +16,35 @@
 //! - [`config`]: the file as a model that can be run · [`report`]: the eight reports as data
 //! - [`service`]: one task a report; it alone knows all parts, sleeps and retries
 //! - [`window`], [`backoff`], [`record`]: pure decisions on time, waits and rows
-//! - [`client`]: Microsoft's side: sign-in, walks, pages, errors with their remedy · [`limiter`]: the tenant's budget of requests
+//! - [`source`]: Microsoft's side: sign-in, walks, pages, errors with their remedy and the tenant's budget of requests
 //! - [`relay`]: Devo's side: deliveries and receipts
 //! - [`ledger`]: what is confirmed, on disk
 //! - [`monitoring`]: what each service and output is doing, as a page, metrics, health and status
-//! - [`check`]: whether all will work, told before the first record · [`state`]: the state by hand · [`bundle`]: all of it for who helps from afar
+//! - [`command`]: what is done instead of collecting: `check`, `state`, `support-bundle`, `healthcheck`
+//! - [`web`]: what `monitoring` knows, over HTTP and as a page
 //! - [`log`]: what is said, on standard error · [`messages`]: the same, to Devo · [`length`]: a length of time as people read it
 //! - [`privileges`]: giving up root · [`signal`]: what stops the collector · [`memory`]: what a backlog has taken, kept and given back
 //!
 //! # The invariants
 //!
-//! 1. `client`, `relay` and `ledger` do not know one another; only `service`, `check` and `monitoring`, which only looks, know several.
+//! 1. `source`, `relay` and `ledger` do not know one another; only `service`, `check` and `monitoring`, which only looks, know several.
 //! 2. `window`, `backoff`, `record` and `report` do no I/O, read no clock and log nothing.
 //! 3. Nothing below `service` and `messages` sleeps on an error or looks at the stop signal, but for `ledger`, which tries for the
 //!    state folder's lock for a second.
 //! 4. Nothing but an input's client (sign-in, limiter, connections, the clock of its service) is shared between services.
-//! 5. Only `config` knows that it is YAML or JSON; only `relay::tls` and `client` name TLS types; only `ledger` writes under `state/`.
+//! 5. Only `config` knows that it is YAML or JSON; only `relay::tls` and `source` name TLS types; only `ledger` writes under `state/`.
 //! 6. A secret's type cannot be printed.
 //! 7. The cursor passes a window only when every output has confirmed all its records, and never moves back
 //!    but by an operator's hand.
 
 pub mod backoff;
-pub mod bundle;
-pub mod check;
-pub mod client;
+pub mod command;
 pub mod config;
+mod dedup;
+mod delivery;
+mod error;
 pub mod ledger;
 pub mod length;
-pub mod limiter;
 pub mod log;
 pub mod memory;
 pub mod messages;
@@ -54,7 +55,9 @@ pub mod relay;
 pub mod report;
 pub mod service;
 pub mod signal;
-pub mod state;
+pub mod source;
+mod stop;
+pub mod web;
 pub mod window;
 
 use std::path::Path;
@@ -64,18 +67,16 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, info, warn};
+use tracing::{Instrument, info, warn};
 
 use crate::backoff::Backoff;
-use crate::client::Client;
 use crate::config::Config;
 use crate::ledger::{LedgerError, StateDirectory};
 use crate::monitoring::{Monitor, ServiceMonitor};
 use crate::relay::{Host, Relay};
 use crate::service::Service;
-
-/// How long services have to confirm what is written after the stop signal; the process is gone within 8 s.
-const GRACE: Duration = Duration::from_secs(7);
+use crate::source::Client;
+use crate::stop::GRACE;
 
 /// Waits before a service's state is opened again, at first and at most.
 const REOPEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -109,7 +110,7 @@ pub fn prepare(config: Config) -> anyhow::Result<Prepared> {
     for output in &config.outputs {
         if let Err(error) = Relay::new(output).check() {
             let action = error.action().unwrap_or_default();
-            let error = service::chain(&error);
+            let error = error::chain(&error);
             mistakes.push(format!("output `{}`: {error}: {action}", output.name));
         }
     }
@@ -146,7 +147,11 @@ pub async fn run(
     let token = CancellationToken::new();
     let monitor = Arc::new(Monitor::new(&config, &clients)?);
     let listen = config.globals.monitoring.listen;
-    let _watching = Arc::clone(&monitor).start(listen, token.clone()).await;
+    let listener = web::listen(listen).await;
+    let mut watching = Arc::clone(&monitor).start(listener.is_some());
+    if let Some(listener) = listener {
+        watching.spawn(web::serve(listener, Arc::clone(&monitor), token.clone()));
+    }
     let mut services = JoinSet::new();
     let mut left_out = 0;
     for (at, (input, client)) in config.inputs.iter().zip(clients).enumerate() {
@@ -185,11 +190,11 @@ pub async fn run(
                 }
                 Err(failure) => {
                     left_out += 1;
-                    monitor.not_opened(&service::chain(&failure), true);
-                    error!(
+                    monitor.not_opened(&error::chain(&failure), true);
+                    tracing::error!(
                         input = input.name,
                         service = name,
-                        error = service::chain(&failure),
+                        error = error::chain(&failure),
                         "this service does not run"
                     );
                 }
@@ -272,8 +277,8 @@ async fn run_later(
     let mut backoff = Backoff::new(REOPEN.0, REOPEN.1);
     loop {
         let wait = backoff.next(rand::random());
-        monitor.not_opened(&service::chain(&failure), false);
-        error!(error = service::chain(&failure), retry_in = ?wait, action = failure.action(), "this service waits for its state");
+        monitor.not_opened(&error::chain(&failure), false);
+        tracing::error!(error = error::chain(&failure), retry_in = ?wait, action = failure.action(), "this service waits for its state");
         if stop
             .run_until_cancelled(tokio::time::sleep(wait))
             .await

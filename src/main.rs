@@ -1,14 +1,12 @@
 //! Arguments, configuration, log, runtime, exit status.
 
-mod command;
-
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use chrono::Utc;
 use clap::{ArgGroup, Parser};
-use command::Command;
+use exchange_reports_collector::command::Command;
 use exchange_reports_collector::config::{self, Config, Listen, Named, Persistence, Source};
 use exchange_reports_collector::ledger::{LedgerError, Original, StateFolder};
 use exchange_reports_collector::messages::Messages;

@@ -7,24 +7,19 @@
 //!
 //! - [`state`]: facts to one word, pure · [`pace`]: when a service will have caught up, pure
 //! - [`families`]: every metric, as data · [`status`]: everything at one instant · [`health`]: whether that is as it should be
-//! - [`page`]: the status for people · [`server`]: all of it over HTTP · [`progress`]: the same in the log, while there is a backlog
-//! - [`visit`]: reads what a running collector serves · [`healthcheck`]: asks it how it is
+//! - [`progress`]: the same in the log, while there is a backlog · `web` serves all of it over HTTP
 
 pub mod families;
 pub mod health;
-pub mod healthcheck;
-mod history;
+pub(crate) mod history;
 mod input;
 mod outlet;
 pub mod pace;
-pub mod page;
 pub mod progress;
-pub mod server;
 mod service;
 pub mod state;
 pub mod status;
 mod trouble;
-pub mod visit;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,11 +28,10 @@ use chrono::{DateTime, Utc};
 use prometheus::{Registry, TextEncoder};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
-use crate::client::Client;
-use crate::config::{Config, Listen, Output};
+use crate::config::{Config, Output};
 use crate::relay::Relay;
+use crate::source::Client;
 use families::{Families, PREFIX};
 use history::History;
 pub use history::Point;
@@ -119,13 +113,12 @@ impl Monitor {
         services.filter(move |service| service.input.name == input)
     }
 
-    /// Serves what there is to see at `listen`, and tells of progress in the log, until `stop` is cancelled or what is returned is dropped.
-    pub async fn start(self: Arc<Self>, listen: Listen, stop: CancellationToken) -> JoinSet<()> {
+    /// Logs progress until what is returned is dropped; where it is served (`listens`), keeps the history too.
+    pub fn start(self: Arc<Self>, listens: bool) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(progress::tell(Arc::clone(&self)));
-        if let Some(listener) = server::listen(listen).await {
-            tasks.spawn(Arc::clone(&self).watch());
-            tasks.spawn(server::serve(listener, self, stop));
+        if listens {
+            tasks.spawn(self.watch());
         }
         tasks
     }

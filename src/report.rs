@@ -51,6 +51,15 @@ pub enum Resolution {
     Aggregate,
 }
 
+/// The buckets of a traffic report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AggregateBy {
+    /// A row an hour.
+    Hour,
+    /// A row a day (UTC).
+    Day,
+}
+
 impl Report {
     /// The report that the configuration calls `service`, if there is one.
     pub fn by_service(service: &str) -> Option<&'static Report> {

@@ -4,20 +4,11 @@
 //! service's own clock; what cannot be had is said and counted, never skipped in silence; the records of a window go through once,
 //! however often it is walked. It shares nothing with other services but its input's client.
 
-mod accounts;
-mod agreement;
-mod asking;
-mod beginning;
 mod clock;
-mod courier;
-mod disk;
-mod kinds;
-mod lines;
+mod fetch;
 mod once;
-mod outlet;
-mod statistics;
-mod tally;
-mod walking;
+mod start;
+mod walk;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,26 +17,23 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::accounts::Accounts;
-use self::agreement::{Agreement, Verdict, WALKS_MAX};
-use self::asking::Asking;
-use self::beginning::begin;
-pub(crate) use self::beginning::{is_another_tenant, tenant_of};
 use self::clock::Clock;
-pub(crate) use self::clock::DIFFERENCE_MAX;
-use self::disk::OnDisk;
-use self::once::Progress;
-use self::outlet::Outlet;
-use self::tally::Tally;
-use self::walking::{Pull, Walked};
+use self::fetch::Asking;
+use self::start::begin;
+pub(crate) use self::start::{is_another_tenant, tenant_of};
+use self::walk::{Pull, Walked};
 use crate::backoff::Backoff;
-use crate::client::{Client, Walk};
 use crate::config::{Input, Output, ServiceConfig};
-use crate::ledger::{Carried, Cursor, Ledger, LedgerError, Owner, StateDirectory};
+use crate::dedup::{Accounts, Agreement, Tally, Verdict, WALKS_MAX};
+use crate::delivery::{Next as Then, Outlet};
+use crate::error::chain;
+use crate::ledger::{Carried, Cursor, Ledger, LedgerError, OnDisk, Owner, StateDirectory};
 use crate::memory;
 use crate::monitoring::ServiceMonitor;
 use crate::record::Fingerprinter;
 use crate::relay::Host;
+use crate::source::{Client, Walk};
+use crate::stop::{Progress, Stopped};
 use crate::window::{Next, Schedule, Span, Window};
 
 /// Waiting is cut into pieces of at most this, so that a clock that is set, ours or the service's, is noticed.
@@ -59,10 +47,6 @@ const AHEAD_MAX: TimeDelta = TimeDelta::seconds(10);
 
 /// Waits between attempts to write state, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
-
-/// The collector is to stop: what is not confirmed is left for the next start.
-#[derive(Debug)]
-pub(crate) struct Stopped;
 
 /// The window that comes next, and a walk of it whose first page is on its way.
 struct Ahead {
@@ -317,8 +301,8 @@ impl Service {
     /// Waits until every output has confirmed all that it was given.
     async fn confirm(&self) -> Result<(), Stopped> {
         let next = match self.ahead {
-            Some(_) => courier::Next::More,
-            None => courier::Next::Nothing,
+            Some(_) => Then::More,
+            None => Then::Nothing,
         };
         for outlet in &self.outlets {
             let confirmed = self.stop.run_until_cancelled(outlet.confirm(next)).await;
@@ -448,18 +432,3 @@ impl Service {
 
 #[cfg(test)]
 mod model;
-
-/// The whole chain of an error's causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let next = source.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = source.source();
-    }
-    text
-}

@@ -9,8 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::{Serialize, Serializer};
 
-use crate::config::AggregateBy;
-use crate::report::{Report, Resolution};
+use crate::report::{AggregateBy, Report, Resolution};
 
 const SECOND: TimeDelta = TimeDelta::seconds(1);
 

@@ -7,8 +7,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::reader::{Field, Section};
 use super::words::{nearest, quoted};
-use super::{AggregateBy, ServiceConfig, scalar};
-use crate::report::{REPORTS, Report, Resolution};
+use super::{ServiceConfig, scalar};
+use crate::report::{AggregateBy, REPORTS, Report, Resolution};
 
 const PERIOD: Duration = Duration::from_mins(1);
 const DELAY_MAX_SECONDS: u32 = 90_000;

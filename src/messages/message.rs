@@ -4,7 +4,6 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use tracing::Level;
 
-use super::queue::Missing;
 use crate::log::{Place, Said, levelname};
 
 /// A longer text is cut: what says so much is in the log.
@@ -111,6 +110,22 @@ fn tag(level: Level) -> &'static str {
 
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_MAX)]
+}
+
+/// How many messages an output has not been seen to get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// Those that there was no room for.
+    pub(super) dropped: u64,
+    /// Those that were written and let go without a receipt: the output may have them or not.
+    pub(super) unconfirmed: u64,
+}
+
+impl Missing {
+    /// All of them together.
+    pub(super) fn total(self) -> u64 {
+        self.dropped + self.unconfirmed
+    }
 }
 
 #[cfg(test)]

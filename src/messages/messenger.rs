@@ -11,8 +11,8 @@ use super::message::{Collector, Message};
 use super::queue::Outlet;
 use crate::backoff::Backoff;
 use crate::config::Output;
+use crate::error::chain;
 use crate::relay::{Delivery, DeliveryError, Host, Relay, Trust};
-use crate::service::chain;
 
 /// A connection is opened so long after the first message: more will come, and one connection serves them all.
 const GATHERING: Duration = Duration::from_secs(1);

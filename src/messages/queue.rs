@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tracing::Level;
 
-use super::message::Message;
+use super::message::{Message, Missing};
 
 /// The most messages that wait; with the bound on a message's text, some megabytes at the very most, and usually a third of one.
 pub(super) const MESSAGES_MAX: usize = 1_000;
@@ -24,22 +24,6 @@ pub(super) struct Outlet {
     messages: mpsc::Receiver<Arc<Message>>,
     dropped: Arc<AtomicU64>,
     let_go: u64,
-}
-
-/// How many messages an output has not been seen to get.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Missing {
-    /// Those that there was no room for.
-    pub(super) dropped: u64,
-    /// Those that were written and let go without a receipt: the output may have them or not.
-    pub(super) unconfirmed: u64,
-}
-
-impl Missing {
-    /// All of them together.
-    pub(super) fn total(self) -> u64 {
-        self.dropped + self.unconfirmed
-    }
 }
 
 /// An empty queue.

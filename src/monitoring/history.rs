@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 /// How often a point is set.
-pub(super) const EVERY: Duration = Duration::from_mins(5);
+pub(crate) const EVERY: Duration = Duration::from_mins(5);
 
 /// The points of a day.
 const POINTS_MAX: usize = 288;

@@ -8,7 +8,7 @@ use prometheus::Gauge;
 
 use super::families::Families;
 use super::lock;
-use crate::client::Client;
+use crate::source::Client;
 
 /// An input, looked at from outside: it is told nothing, its client is asked.
 pub(super) struct InputMonitor {

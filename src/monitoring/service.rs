@@ -14,9 +14,9 @@ use super::outlet::OutletMonitor;
 use super::pace::Pace;
 use super::state::{Facts, State};
 use super::trouble::Trouble;
-use crate::client::{Kind, Meter};
 use crate::config::ServiceConfig;
-use crate::limiter::Waited;
+use crate::source::limiter::Waited;
+use crate::source::{Kind, Meter};
 use crate::window::{Schedule, Window};
 
 /// A loop that has not turned for so long hangs: the longest single waits are an hour (a pause that the reporting service asks for) and,

@@ -1,6 +1,13 @@
-//! How long each step of a delivery may take: every bound on time in one place.
+//! The bounds of a delivery in one place: how long each step may take, how many bytes may wait, how much a peer may say.
 
 use std::time::Duration;
+
+use super::error::DeliveryError;
+
+/// A relay says nothing. What it says all the same is ignored up to this many bytes.
+const IGNORED_MAX: usize = 64 << 10;
+/// The bytes that may wait for the socket: one chunk as the service writes them.
+pub(super) const OUTPUT_MAX: usize = 64 << 10;
 
 /// How long each step of a delivery may take.
 #[derive(Clone, Copy, Debug)]
@@ -35,4 +42,18 @@ impl Limits {
         probe: Duration::from_secs(15),
         stand_in: Duration::from_secs(1),
     };
+}
+
+/// Counts what a peer says where a relay is silent.
+#[derive(Debug, Default)]
+pub(super) struct Ignored(usize);
+
+impl Ignored {
+    pub(super) fn count(&mut self, bytes: usize) -> Result<(), DeliveryError> {
+        self.0 += bytes;
+        if self.0 > IGNORED_MAX {
+            return Err(DeliveryError::Talks { bound: IGNORED_MAX });
+        }
+        Ok(())
+    }
 }

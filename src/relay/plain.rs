@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::error::DeliveryError;
-use super::session::{Ignored, OUTPUT_MAX};
+use super::limits::{Ignored, OUTPUT_MAX};
 
 /// How a fatal or warning alert of TLS begins (RFC 8446, 5.1 and 6): with it a TLS server answers what is no handshake.
 const TLS_ALERT: [u8; 2] = [0x15, 0x03];

@@ -11,11 +11,6 @@ use super::error::DeliveryError;
 use super::plain;
 use super::tls;
 
-/// A relay says nothing. What it says all the same is ignored up to this many bytes.
-const IGNORED_MAX: usize = 64 << 10;
-/// The bytes that may wait for the socket: one chunk as the service writes them.
-pub(super) const OUTPUT_MAX: usize = 64 << 10;
-
 /// One connection's state above its socket.
 #[derive(Debug)]
 pub(super) enum Session {
@@ -92,19 +87,5 @@ impl Session {
             Self::Tls(session) => session.receive(bytes),
             Self::Plain(session) => session.receive(bytes),
         }
-    }
-}
-
-/// Counts what a peer says where a relay is silent.
-#[derive(Debug, Default)]
-pub(super) struct Ignored(usize);
-
-impl Ignored {
-    pub(super) fn count(&mut self, bytes: usize) -> Result<(), DeliveryError> {
-        self.0 += bytes;
-        if self.0 > IGNORED_MAX {
-            return Err(DeliveryError::Talks { bound: IGNORED_MAX });
-        }
-        Ok(())
     }
 }

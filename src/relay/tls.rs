@@ -25,7 +25,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use rustls_pki_types::{ServerName, UnixTime};
 
 use super::error::DeliveryError;
-use super::session::{Ignored, OUTPUT_MAX};
+use super::limits::{Ignored, OUTPUT_MAX};
 use crate::config::RelayOutput;
 pub use files::FileError;
 use stamps::Stamps;

@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tracing::{error, info};
 
-use crate::client::Client;
-
-/// A difference that an operator should know of.
-pub(crate) const DIFFERENCE_MAX: TimeDelta = TimeDelta::minutes(5);
+use crate::source::{Client, DIFFERENCE_MAX};
 
 /// Our clock and the reporting service's.
 #[derive(Clone)]

@@ -14,9 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::YOUNG;
-use super::accounts::Accounts;
-use super::agreement::{Agreement, Verdict};
-use super::tally::{Certainty, Tally};
+use crate::dedup::{Accounts, Agreement, Certainty, Tally, Verdict};
 use crate::ledger::{Carried, Cursor, Journal, Ledger, Mark, Owner, StateDirectory};
 use crate::record::Fingerprint;
 use crate::report::Report;

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use exchange_reports_collector::config::{
-    self, AggregateBy, Compression, Config, Credentials, Input, Loaded, OutputKind, Persistence,
-    ReceiptPolicy, RequestsLimit, Source,
+    self, Compression, Config, Credentials, Input, Loaded, OutputKind, Persistence, ReceiptPolicy,
+    RequestsLimit, Source,
 };
+use exchange_reports_collector::report::AggregateBy;
 use exchange_reports_collector::report::REPORTS;
 use insta::assert_snapshot;
 use proptest::prelude::*;

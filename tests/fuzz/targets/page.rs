@@ -3,7 +3,7 @@
 #![no_main]
 
 use chrono::NaiveDateTime;
-use exchange_reports_collector::client::Page;
+use exchange_reports_collector::source::Page;
 use exchange_reports_collector::record::Fingerprinter;
 use fuzz::{Json, decoded};
 use libfuzzer_sys::fuzz_target;

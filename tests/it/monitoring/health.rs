@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use exchange_reports_collector::monitoring::server::SERVED;
+use exchange_reports_collector::web::page::SERVED;
 use testkit::collector::Collector;
 use testkit::report::Report;
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use exchange_reports_collector::monitoring::health::Health;
-use exchange_reports_collector::monitoring::page::page;
 use exchange_reports_collector::monitoring::state::{Grade, State};
 use exchange_reports_collector::monitoring::status::{
     InputStatus, OutletStatus, OutputStatus, ServiceStatus,
 };
 use exchange_reports_collector::monitoring::{Point, Status, Trouble};
+use exchange_reports_collector::web::page::page;
 use exchange_reports_collector::window::Window;
 use serde_json::{Value, json};
 use testkit::relay::Behaviour;

@@ -34,7 +34,7 @@ fn main() {
 #[cfg(fuzzing)]
 #[divan::bench]
 fn page_split(bencher: Bencher<'_, '_>) {
-    use exchange_reports_collector::client::Page;
+    use exchange_reports_collector::source::Page;
     let mut body =
         br#"{"odata.metadata":"https://localhost/$metadata#MessageTrace","value":["#.to_vec();
     body.extend(sample(PAGE).join(&b','));

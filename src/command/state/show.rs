@@ -1,0 +1,172 @@
+//! What each service's state tells, for people and for machines.
+
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::Result;
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde_json::{Value, json};
+
+use super::{configured, existing, whole_name};
+use crate::config::{Config, ServiceConfig};
+use crate::error::chain;
+use crate::ledger::{LedgerError, Reading, ServiceFolder};
+use crate::length::Length;
+
+/// A collector may write while the files are read: they are read again so often before what they seem to tell is believed.
+const READINGS_MAX: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The state of one service.
+#[derive(Debug)]
+pub struct Shown {
+    /// `INPUT.ID.SERVICE`.
+    pub name: String,
+    /// What its files tell.
+    pub reading: Result<Reading, LedgerError>,
+    /// How far the cursor is behind the present.
+    pub behind: Option<TimeDelta>,
+    /// How far it is behind what has settled; only if the configuration runs the service.
+    pub lag: Option<TimeDelta>,
+}
+
+/// All services that have state in the folder at `path`.
+///
+/// # Errors
+///
+/// If the folder cannot be read. A file that cannot be trusted is in what is shown of its service.
+pub fn show(path: &Path, config: Option<&Config>, now: DateTime<Utc>) -> Result<Vec<Shown>> {
+    let services = existing(path)?;
+    let shown = services.iter().map(|service| {
+        let reading = read(path, service);
+        let cursor = reading
+            .as_ref()
+            .ok()
+            .and_then(|reading| reading.cursor.as_ref());
+        let cursor = cursor.map(|cursor| cursor.at);
+        let schedule = configured(config, service).map(ServiceConfig::schedule);
+        let lag = cursor
+            .zip(schedule)
+            .map(|(cursor, schedule)| schedule.lag(cursor, now));
+        Shown {
+            name: whole_name(service),
+            behind: cursor.map(|cursor| now - cursor),
+            reading,
+            lag,
+        }
+    });
+    Ok(shown.collect())
+}
+
+/// Reads until two readings in a row are of the same commit.
+fn read(path: &Path, service: &ServiceFolder) -> Result<Reading, LedgerError> {
+    let generation = |reading: &Result<Reading, LedgerError>| {
+        let reading = reading.as_ref().ok()?;
+        Some(reading.cursor.as_ref().map(|cursor| cursor.generation))
+    };
+    let mut last = Reading::of(path, service.owner());
+    for _ in 1..READINGS_MAX {
+        if last.is_err() {
+            sleep(PAUSE);
+        }
+        let again = Reading::of(path, service.owner());
+        let agreed = generation(&again).is_some() && generation(&again) == generation(&last);
+        last = again;
+        if agreed {
+            break;
+        }
+    }
+    last
+}
+
+impl Shown {
+    /// `{"service", "cursor", "behind_seconds", "lag_seconds", "unfinished": {"start", "end"}, "confirmed": {OUTPUT: records}, "records",
+    /// "tenant", "error"}`; `confirmed` counts what lies at or after the cursor.
+    pub fn json(&self) -> Value {
+        let seconds = |time: Option<TimeDelta>| time.map(|time| time.num_seconds());
+        let (reading, error) = match &self.reading {
+            Ok(reading) => (Some(reading), None),
+            Err(error) => (None, Some(chain(error))),
+        };
+        let cursor = reading.and_then(|reading| reading.cursor.as_ref());
+        let unfinished = reading.and_then(|reading| reading.unfinished);
+        let unfinished = unfinished
+            .map(|window| json!({"start": instant(window.start), "end": instant(window.end)}));
+        let confirmed = reading.into_iter().flat_map(|reading| &reading.confirmed);
+        let confirmed: serde_json::Map<_, _> = confirmed
+            .map(|(output, records)| (output.clone(), (*records).into()))
+            .collect();
+        json!({
+            "service": self.name,
+            "cursor": cursor.map(|cursor| instant(cursor.at)),
+            "behind_seconds": seconds(self.behind),
+            "lag_seconds": seconds(self.lag),
+            "unfinished": unfinished,
+            "confirmed": confirmed,
+            "records": cursor.map(|cursor| cursor.records),
+            "tenant": cursor.map(|cursor| cursor.tenant.as_str()),
+            "error": error,
+        })
+    }
+
+    /// Its cells in the table, and what gets a line of its own below.
+    fn cells(&self) -> ([String; 5], Option<String>) {
+        let or_unknown = |time: Option<TimeDelta>| {
+            time.map_or_else(|| "unknown".to_owned(), |time| Length(time).to_string())
+        };
+        let (name, behind, lag) = (
+            self.name.clone(),
+            or_unknown(self.behind),
+            or_unknown(self.lag),
+        );
+        let reading = match &self.reading {
+            Ok(reading) => reading,
+            Err(error) => {
+                let [cursor, records] = ["unknown"; 2].map(str::to_owned);
+                return ([name, cursor, behind, lag, records], Some(chain(error)));
+            }
+        };
+        let cursor = reading.cursor.as_ref();
+        let at = cursor.map_or_else(|| "none".to_owned(), |cursor| instant(cursor.at));
+        let records = cursor.map_or(0, |cursor| cursor.records).to_string();
+        let unfinished = reading.unfinished.map(|window| {
+            let confirmed = reading.confirmed.iter();
+            let confirmed: Vec<_> = confirmed
+                .map(|(output, records)| format!("{output} has confirmed {records} of it"))
+                .collect();
+            format!("unfinished: {window}; {}", confirmed.join(", "))
+        });
+        ([name, at, behind, lag, records], unfinished)
+    }
+}
+
+/// The table for people.
+pub fn table(shown: &[Shown]) -> String {
+    let head = ["service", "cursor", "behind now", "lag", "records"].map(str::to_owned);
+    let rows = shown.iter().map(Shown::cells);
+    let rows: Vec<_> = [(head, None)].into_iter().chain(rows).collect();
+    let widths: [usize; 5] = std::array::from_fn(|column| {
+        let cells = rows.iter().map(|(cells, _)| cells[column].chars().count());
+        cells.max().unwrap_or_default()
+    });
+    let mut table = String::new();
+    for (cells, below) in rows {
+        let cells = cells.iter().zip(widths);
+        let cells: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        let below = below
+            .map(|below| format!("\n  {below}"))
+            .unwrap_or_default();
+        table.push_str(cells.join("  ").trim_end());
+        table.push_str(&below);
+        table.push('\n');
+    }
+    table
+}
+
+/// An instant as the files have it, in UTC.
+pub(super) fn instant(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}

@@ -1,0 +1,12 @@
+//! The outputs of one service: what they are handed is delivered, confirmed by a receipt, and journalled.
+//!
+//! An [`Outlet`] is the service's end; its task, the courier, owns the connection and the journal.
+
+mod courier;
+mod lines;
+mod order;
+mod outlet;
+mod statistics;
+
+pub(crate) use order::{Batch, Next};
+pub(crate) use outlet::Outlet;

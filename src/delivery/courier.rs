@@ -1,0 +1,531 @@
+//! Delivers what one output of one service is given, confirms it, and journals what is confirmed.
+//!
+//! Guarantees: lines are kept until their receipt, and sent again whole if it does not come; a delivery begins only when the
+//! journal has room for it, and the next one only when the last one's records are journalled. So after a crash what comes twice is at
+//! most one delivery. It holds at most one delivery and one page, whatever the relay does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument, debug, error, info, warn};
+
+use super::lines::{Chunk, Lines};
+use super::order::{Batch, Next, Order};
+use crate::backoff::Backoff;
+use crate::config::{Output, ReceiptPolicy};
+use crate::error::chain;
+use crate::ledger::{Journal, LedgerError, Mark, OnDisk};
+use crate::monitoring::{Cause, OutletMonitor};
+use crate::record::Fingerprint;
+use crate::relay::{Answer, Delivery, DeliveryError, Host, Receipt, Relay, Trust};
+use crate::stop::{Progress, Stopped};
+
+/// A delivery is ended, and the next connection takes over, at this many unconfirmed bytes.
+const DELIVERY_MAX: usize = 8 << 20;
+
+/// Deliveries that fail are halved down to this, a few hundred records.
+const DELIVERY_MIN: usize = 128 << 10;
+
+/// The most records of a delivery: they are journalled in one piece.
+const RECORDS_MAX: usize = 32 << 10;
+
+/// A delivery with nothing to write for so long is ended: relays close idle connections after 30 s, and a close that we did not
+/// begin is no receipt.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Waits between attempts, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
+
+/// The delivery that is open, and how much of what waits is written to it: nothing yet, if it was opened while the one before was confirmed.
+struct OnTheWay {
+    delivery: Delivery,
+    chunks: usize,
+    bytes: usize,
+    records: usize,
+    written: Instant,
+    begun: Instant,
+}
+
+impl OnTheWay {
+    fn new(delivery: Delivery) -> Self {
+        let now = Instant::now();
+        OnTheWay {
+            delivery,
+            chunks: 0,
+            bytes: 0,
+            records: 0,
+            written: now,
+            begun: now,
+        }
+    }
+}
+
+/// The connection for the next delivery, which is being opened; dropped, that is given up.
+struct Ahead(AbortOnDropHandle<Option<OnTheWay>>);
+
+impl Ahead {
+    fn open(relay: &Relay) -> Self {
+        let relay = relay.clone();
+        let open = async move { relay.open().await.ok().map(OnTheWay::new) };
+        Ahead(AbortOnDropHandle::new(tokio::spawn(open.in_current_span())))
+    }
+
+    /// What it has come to, if the relay has taken it and not waited for long: it would close it soon. Cancel safe.
+    async fn delivery(&mut self) -> Option<OnTheWay> {
+        let open = (&mut self.0).await.ok().flatten()?;
+        (open.written.elapsed() < IDLE).then_some(open)
+    }
+}
+
+/// What the last batch told.
+struct Last {
+    mark: Mark,
+    deleted: DateTime<Utc>,
+}
+
+/// The task of one output.
+pub(crate) struct Courier {
+    tag: &'static str,
+    host: Host,
+    relay: Relay,
+    requires_receipts: bool,
+    journal: OnDisk<Journal>,
+    /// What is not confirmed; the open delivery has the first chunks of it.
+    waiting: Lines,
+    /// The lines of the chunk that is being written, in memory that stays warm.
+    rendered: Vec<u8>,
+    on_the_way: Option<OnTheWay>,
+    ahead: Option<Ahead>,
+    delivery_most: usize,
+    /// What is known of the relay's receipts; `None` before the first contact.
+    trust: Option<Trust>,
+    backoff: Backoff,
+    failing: bool,
+    last: Option<Last>,
+    monitor: Arc<OutletMonitor>,
+    stop: CancellationToken,
+    progress: Progress,
+}
+
+/// Why a delivery did not come to its receipt.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl Courier {
+    /// Delivers to `output` under the Devo table `tag`, in the name of the machine `host`.
+    pub(crate) fn new(
+        output: &Output,
+        tag: &'static str,
+        host: &Host,
+        journal: Journal,
+        monitor: Arc<OutletMonitor>,
+        stop: CancellationToken,
+        progress: Progress,
+    ) -> Self {
+        let requires_receipts = output.kind.receipt() == ReceiptPolicy::Required;
+        Courier {
+            tag,
+            host: host.clone(),
+            relay: Relay::new(output),
+            requires_receipts,
+            journal: OnDisk::new(journal),
+            waiting: Lines::default(),
+            rendered: Vec::new(),
+            on_the_way: None,
+            ahead: None,
+            delivery_most: DELIVERY_MAX,
+            trust: None,
+            backoff: Backoff::new(RETRY.0, RETRY.1),
+            failing: false,
+            last: None,
+            monitor,
+            stop,
+            progress,
+        }
+    }
+
+    /// Carries out orders until there are no more or the collector stops, and then confirms what is written.
+    pub(crate) async fn run(mut self, mut queue: mpsc::Receiver<Order>) {
+        loop {
+            let order = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                order = queue.recv() => order,
+                open = opened(self.ahead.as_mut()) => {
+                    self.ahead = None;
+                    if let Some(open) = open {
+                        self.monitor.opened();
+                        self.on_the_way = Some(open);
+                    }
+                    continue;
+                }
+                end = end_of(self.on_the_way.as_mut()) => {
+                    if let End::Broken(failure) = end {
+                        self.failed(&failure.into());
+                    }
+                    if self.send(Some(Next::Nothing)).await.is_err() {
+                        break;
+                    }
+                    continue;
+                }
+            };
+            let done = match order {
+                Some(Order::Deliver(batch)) => self.take(batch).await,
+                Some(Order::Confirm(next, reply)) => {
+                    let confirmed = self.send(Some(next)).await;
+                    // Nobody waits for it any more only when the service has stopped.
+                    confirmed.map(|()| reply.send(()).unwrap_or(()))
+                }
+                None => break,
+            };
+            if done.is_err() {
+                break;
+            }
+        }
+        self.finish_at_the_stop().await;
+    }
+
+    /// Takes a batch over, and writes it.
+    async fn take(&mut self, batch: Batch) -> Result<(), Stopped> {
+        let (mark, deleted) = (batch.mark, batch.deleted);
+        let others = self.last.as_ref().is_some_and(|last| last.mark != mark);
+        if others && self.waiting.records() > 0 {
+            // What waits was claimed under the mark before, and is journalled under it.
+            self.send(Some(Next::More)).await?;
+        }
+        self.last = Some(Last { mark, deleted });
+        let envelope = self.relay.envelope(batch.pulled, &self.host, self.tag);
+        self.waiting.add(batch, envelope);
+        self.note_what_waits();
+        self.send(None).await
+    }
+
+    /// Writes what waits, in as many deliveries as it takes; to the last receipt if `then` tells what comes after it. Tries for ever.
+    async fn send(&mut self, then: Option<Next>) -> Result<(), Stopped> {
+        loop {
+            if self.stop.is_cancelled() {
+                return Err(Stopped);
+            }
+            match self.try_to_send(then).await {
+                Ok(()) => {
+                    if std::mem::take(&mut self.failing) {
+                        info!(relay = %self.relay.address(), "delivery works again");
+                    }
+                    return Ok(());
+                }
+                Err(failure) => {
+                    let wait = self.failed(&failure);
+                    tokio::select! {
+                        () = self.stop.cancelled() => return Err(Stopped),
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn try_to_send(&mut self, then: Option<Next>) -> Result<(), Failure> {
+        loop {
+            let written = self.on_the_way.as_ref().map_or(0, |open| open.chunks);
+            if self.waiting.get(written).is_none() || self.stop.is_cancelled() {
+                break;
+            }
+            if let Err(full) = self.make_room().await {
+                self.confirm(Next::Nothing).await?;
+                return Err(full.into());
+            }
+            if self.on_the_way.is_none() {
+                self.on_the_way = Some(self.open().await?);
+            }
+            let fullness = self.fullness();
+            let (Some(open), Some(chunk)) = (self.on_the_way.as_mut(), self.waiting.get(written))
+            else {
+                break;
+            };
+            if open.chunks == 0 {
+                open.begun = Instant::now();
+                open.delivery.begin(fullness);
+            }
+            chunk.render(&mut self.rendered);
+            let bytes = open.bytes + self.rendered.len();
+            let records = open.records + chunk.records();
+            let full = bytes >= self.delivery_most || records >= RECORDS_MAX;
+            if full || self.waiting.get(written + 1).is_none() {
+                open.delivery.write_last(&self.rendered).await?;
+            } else {
+                open.delivery.write(&self.rendered).await?;
+            }
+            (open.bytes, open.records) = (bytes, records);
+            open.chunks += 1;
+            open.written = Instant::now();
+            self.monitor.delivered(chunk.records(), self.rendered.len());
+            if full {
+                // A walk mostly goes on.
+                self.confirm(Next::More).await?;
+            }
+        }
+        match then {
+            Some(next) => self.confirm(next).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Has the journal reserve space for the delivery with its next chunk: a full disk is met before that is delivered.
+    async fn make_room(&mut self) -> Result<(), LedgerError> {
+        let Some(mark) = self.last.as_ref().map(|last| last.mark) else {
+            return Ok(());
+        };
+        let (written, records) = self
+            .on_the_way
+            .as_ref()
+            .map_or((0, 0), |open| (open.chunks, open.records));
+        let needed = records + self.waiting.get(written).map_or(0, Chunk::records);
+        if self.journal.get().has_room(mark, needed) {
+            return Ok(());
+        }
+        self.journal
+            .run(move |journal| journal.reserve(mark, needed))
+            .await
+    }
+
+    async fn open(&mut self) -> Result<OnTheWay, Failure> {
+        if let Some(ahead) = &mut self.ahead {
+            let opened = ahead.delivery().await;
+            self.ahead = None;
+            // What came of it otherwise, the next try tells.
+            if let Some(open) = opened {
+                self.monitor.opened();
+                return Ok(open);
+            }
+        }
+        self.meet().await?;
+        let delivery = self.relay.open().await?;
+        self.monitor.opened();
+        Ok(OnTheWay::new(delivery))
+    }
+
+    /// The share of a full delivery that waits.
+    fn fullness(&self) -> f64 {
+        let number = |bytes: usize| f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
+        number(self.waiting.bytes()) / number(DELIVERY_MAX)
+    }
+
+    /// At the first contact, an empty delivery shows whether the relay answers a half-close at all, and with what words.
+    async fn meet(&mut self) -> Result<(), Failure> {
+        if self.trust.is_some() {
+            return Ok(());
+        }
+        let address = self.relay.address();
+        let answer = self.relay.probe().await?;
+        let known = self.journal.get().receipts_from() == Some(address.as_str());
+        match answer {
+            Answer::Answers if known => {}
+            Answer::Answers => return Ok(self.trust_receipts().await?),
+            Answer::Silent if known => {
+                warn!(
+                    relay = address,
+                    "the relay does not answer a half-close, and has done so before: nothing stands in for its receipts"
+                );
+            }
+            Answer::Silent if self.requires_receipts => {
+                error!(
+                    relay = address,
+                    "the relay does not answer a half-close, and `receipt: required` forbids to go by TCP's word: records will be \
+                     sent again and again until it does; let the relay close when its peer has, or take the line out"
+                );
+            }
+            Answer::Silent => {
+                self.trust = Some(Trust::StandIn);
+                warn!(
+                    relay = address,
+                    "the relay does not answer a half-close, so there is no receipt: TCP's acknowledgement stands in for it, which \
+                     does not tell whether the relay has read the records; `receipt: required` forbids this"
+                );
+                return Ok(());
+            }
+        }
+        self.trust = Some(Trust::ReceiptOnly);
+        Ok(())
+    }
+
+    /// From now on, and after a restart, nothing stands in for this relay's receipts: it has shown that it gives them.
+    async fn trust_receipts(&mut self) -> Result<(), LedgerError> {
+        self.trust = Some(Trust::ReceiptOnly);
+        let address = self.relay.address();
+        self.journal
+            .run(move |journal| journal.remember_receipts(&address))
+            .await
+    }
+
+    /// Ends the open delivery, waits for its receipt, and journals what it confirms; opens the connection for the next one meanwhile.
+    async fn confirm(&mut self, next: Next) -> Result<(), Failure> {
+        let more = next == Next::More;
+        let on_the_way = &mut self.on_the_way;
+        let Some(open) = on_the_way.take_if(|open| open.chunks > 0 || !more) else {
+            return Ok(());
+        };
+        if more {
+            self.ahead = Some(Ahead::open(&self.relay));
+        }
+        self.conclude(open).await
+    }
+
+    async fn conclude(&mut self, open: OnTheWay) -> Result<(), Failure> {
+        let (chunks, bytes, count) = (open.chunks, open.bytes, open.records);
+        let asked = Instant::now();
+        let receipt = open
+            .delivery
+            .finish(self.trust.unwrap_or(Trust::ReceiptOnly))
+            .await;
+        self.monitor.closed();
+        let receipt = receipt.inspect_err(|_| self.halve(bytes, count))?;
+        self.progress.made();
+        self.backoff.reset();
+        if chunks == 0 {
+            return Ok(());
+        }
+        let took = (open.begun.elapsed(), asked.elapsed());
+        let records = self.waiting.confirm(chunks);
+        self.journal_for_certain(records).await;
+        let stood_in = receipt == Receipt::StoodIn;
+        self.monitor.confirmed((count, bytes), stood_in, took);
+        self.note_what_waits();
+        self.delivery_most = (self.delivery_most * 2).min(DELIVERY_MAX);
+        debug!(records = count, bytes, ?receipt, "delivery confirmed");
+        if receipt == Receipt::Read && self.trust == Some(Trust::StandIn) {
+            info!(
+                relay = self.relay.address(),
+                "the relay has given a receipt: from now on nothing stands in for it"
+            );
+            self.trust_receipts().await?;
+        }
+        Ok(())
+    }
+
+    /// Journals what is confirmed. Tries for ever, since nothing else may be delivered before it is done.
+    async fn journal_for_certain(&mut self, records: Vec<Fingerprint>) {
+        let Some(mark) = self.last.as_ref().map(|last| last.mark) else {
+            return;
+        };
+        let records: Arc<[Fingerprint]> = records.into();
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        loop {
+            let appended = records.clone();
+            let Err(failure) = self
+                .journal
+                .run(move |journal| journal.confirm(mark, &appended))
+                .await
+            else {
+                return;
+            };
+            let wait = backoff.next(rand::random());
+            self.monitor.not_journalled(&chain(&failure));
+            error!(
+                error = chain(&failure),
+                records = records.len(),
+                retry_in = ?wait,
+                action = failure.action(),
+                "confirmed records cannot be journalled; nothing is collected until they are, and they come twice if the \
+                 collector is stopped before"
+            );
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Gives up the open delivery, says so, and tells how long to wait.
+    fn failed(&mut self, failure: &Failure) -> Duration {
+        self.ahead = None;
+        if let Some(open) = self.on_the_way.take() {
+            self.monitor.closed();
+            self.halve(open.bytes, open.records);
+        }
+        self.failing = true;
+        let wait = self.backoff.next(rand::random());
+        let waiting = self.waiting.records();
+        let hours = self
+            .last
+            .as_ref()
+            .map(|last| (last.deleted - Utc::now()).num_hours());
+        let (cause, action) = match failure {
+            Failure::Delivery(error) if error.is_setup() => (Cause::Setup, error.action()),
+            Failure::Delivery(error) => (Cause::Connection, error.action()),
+            Failure::Ledger(error) => (Cause::State, error.action().map(Into::into)),
+        };
+        let needs_operator = cause != Cause::Connection;
+        let (relay, error) = (self.relay.address(), chain(failure));
+        self.monitor.failed(cause, &error, action.as_deref());
+        if needs_operator {
+            error!(relay, error, unconfirmed = waiting, retry_in = ?wait, action, hours_until_microsoft_deletes = hours, "delivery waits");
+        } else {
+            warn!(relay, error, unconfirmed = waiting, retry_in = ?wait, action, hours_until_microsoft_deletes = hours,
+                "delivery failed; nothing is lost, it is tried again");
+        }
+        wait
+    }
+
+    /// So much was written on a connection that gave no receipt. A relay that never holds one for long still gets everything, in smaller
+    /// deliveries.
+    fn halve(&mut self, bytes: usize, records: usize) {
+        self.monitor.broken_off(records);
+        if bytes > 0 {
+            self.delivery_most = (bytes.min(self.delivery_most) / 2).max(DELIVERY_MIN);
+        }
+    }
+
+    fn note_what_waits(&self) {
+        let (records, oldest) = (self.waiting.records(), self.waiting.oldest());
+        self.monitor.waits(records, oldest);
+    }
+
+    /// What is written is confirmed and journalled; what is not will be fetched again.
+    async fn finish_at_the_stop(mut self) {
+        let unconfirmed = self.waiting.records();
+        if let Err(failure) = self.confirm(Next::Nothing).await
+            && unconfirmed > 0
+        {
+            warn!(
+                error = chain(&failure),
+                unconfirmed,
+                "stopped without a receipt: these records are delivered again after the next start"
+            );
+        }
+    }
+}
+
+/// Resolves when the connection for the next delivery is open, or cannot be.
+async fn opened(ahead: Option<&mut Ahead>) -> Option<OnTheWay> {
+    match ahead {
+        Some(ahead) => ahead.delivery().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Why a delivery with nothing to write is over.
+enum End {
+    Broken(DeliveryError),
+    Idle,
+}
+
+/// Resolves when the open delivery breaks, or has had nothing to write for long.
+async fn end_of(open: Option<&mut OnTheWay>) -> End {
+    match open {
+        Some(open) => tokio::select! {
+            failure = open.delivery.broken() => End::Broken(failure),
+            () = tokio::time::sleep_until(open.written + IDLE) => End::Idle,
+        },
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,231 @@
+//! One request at a time: signed, within the budget, and its answer read within bounds.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use reqwest::StatusCode;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use super::answer::{self, Refusal};
+use super::clock::RemoteClock;
+use super::error::{FetchError, Kind};
+use super::limiter::Limiter;
+use super::meter::Meter;
+use super::sign_in::{Authorization, SignIn};
+use super::tls;
+use crate::config::{Credentials, Input, is_loopback};
+
+/// The longest that a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection that nothing is asked on is kept: its buffers are as large as a quarter of a page, and a service in step asks once
+/// a minute.
+const POOL_IDLE: Duration = Duration::from_secs(15);
+/// The longest that a request may take, body included: the service computes for minutes.
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(10);
+/// The largest body of an answer, decompressed.
+pub(super) const BODY_MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// An input's way to the reporting service. Clones share connections, sign-in, budget and the service's clock.
+#[derive(Clone)]
+pub struct Client(pub(super) Arc<Shared>);
+
+pub(super) struct Shared {
+    pub(super) http: reqwest::Client,
+    pub(super) base_url: Url,
+    pub(super) sign_in: SignIn,
+    pub(super) limiter: Limiter,
+    clock: RemoteClock,
+}
+
+impl Client {
+    /// Prepares to ask for an input's reports; nothing is sent yet.
+    ///
+    /// Fails if `ca_bundle`, the client's certificate or its key cannot be used, or there is nothing to trust for HTTPS.
+    pub fn new(input: &Input) -> anyhow::Result<Self> {
+        let context = || format!("input `{}`", input.name);
+        let reports = http(input, &input.base_url).with_context(context)?;
+        let alike = is_loopback(&input.base_url) == is_loopback(&input.authority_url);
+        let tokens = if alike {
+            reports.clone()
+        } else {
+            http(input, &input.authority_url).with_context(context)?
+        };
+        let sign_in = SignIn::new(input, &tokens).with_context(context)?;
+        Ok(Self(Arc::new(Shared {
+            http: reports,
+            base_url: input.base_url.clone(),
+            sign_in,
+            limiter: Limiter::new(input.requests_per_second, &input.requests_limits),
+            clock: RemoteClock::default(),
+        })))
+    }
+
+    /// Gets a token, if the input signs in with one; the walks that follow use it.
+    ///
+    /// # Errors
+    /// The tenant's directory gives none.
+    pub async fn sign_in(&self) -> Result<(), FetchError> {
+        self.0.sign_in.authorization().await.map(drop)
+    }
+
+    /// What is left of the pause that the service asked for; `None` when there is none.
+    pub fn paused(&self) -> Option<Duration> {
+        self.0.limiter.paused()
+    }
+
+    /// The service's clock now: the `Date` of its last answer and the time since. `None` before the first answer.
+    pub fn service_time(&self) -> Option<DateTime<Utc>> {
+        self.0.clock.now()
+    }
+
+    /// How long ago the service last told its clock. `None` before the first answer.
+    pub fn service_time_age(&self) -> Option<Duration> {
+        self.0.clock.age()
+    }
+
+    /// When the token at hand ends; `None` where there is none.
+    pub fn token_expiry(&self) -> Option<DateTime<Utc>> {
+        self.0.sign_in.token_expiry()
+    }
+
+    /// When the certificate ends that the application signs in with; `None` where there is none, or where it cannot be read. Blocks on
+    /// the disk.
+    pub fn certificate_expiry(&self) -> Option<DateTime<Utc>> {
+        self.0.sign_in.certificate_expiry()
+    }
+
+    /// Asks for the page at `url`, with a new token if the service rejects the one at hand.
+    pub(super) async fn fetch(
+        &self,
+        url: &Url,
+        followed: bool,
+        hint: usize,
+        meter: Option<&dyn Meter>,
+    ) -> Result<Body, FetchError> {
+        let sign_in = &self.0.sign_in;
+        // Before the turn: who waited for a token with a turn in hand would use it late, and others with it at once.
+        sign_in.authorization().await?;
+        self.turn(meter).await;
+        // And after it, since a turn may be an hour away.
+        let authorization = sign_in.authorization().await?;
+        let error = match self.ask(url, &authorization, followed, hint, meter).await {
+            Err(error) if error.kind() == Kind::Unauthorized => error,
+            answered => return answered,
+        };
+        let Some(other) = sign_in.instead_of(&authorization).await? else {
+            return Err(error);
+        };
+        self.turn(meter).await;
+        self.ask(url, &other, followed, hint, meter).await
+    }
+
+    async fn turn(&self, meter: Option<&dyn Meter>) {
+        let waited = self.0.limiter.turn().await;
+        if let Some(meter) = meter {
+            meter.waited(waited);
+        }
+    }
+
+    /// Makes one request, and notes what came of it.
+    async fn ask(
+        &self,
+        url: &Url,
+        authorization: &Authorization,
+        followed: bool,
+        hint: usize,
+        meter: Option<&dyn Meter>,
+    ) -> Result<Body, FetchError> {
+        let begun = Instant::now();
+        let mut status = None;
+        let answer = self.answer(url, authorization, followed, hint, &mut status);
+        let answer = answer.await;
+        if let Some(meter) = meter {
+            meter.answered(status, begun.elapsed());
+        }
+        answer
+    }
+
+    async fn answer(
+        &self,
+        url: &Url,
+        authorization: &Authorization,
+        followed: bool,
+        hint: usize,
+        answered: &mut Option<StatusCode>,
+    ) -> Result<Body, FetchError> {
+        let request = self.0.http.get(url.clone());
+        let response = request
+            .header(AUTHORIZATION, authorization.header())
+            .send()
+            .await
+            .map_err(|error| answer::unanswered(error, url))?;
+        self.0.clock.note(response.headers());
+        let status = response.status();
+        *answered = Some(status);
+        if let Some(pause) = answer::pause(status, response.headers()) {
+            self.0.limiter.pause(pause);
+        }
+        let request_id = answer::request_id(response.headers());
+        if status == StatusCode::OK {
+            return match answer::body(response, BODY_MAX_BYTES, hint).await {
+                Ok(json) => Ok(Body { json, request_id }),
+                Err(error) => Err(error.with_request_id(request_id)),
+            };
+        }
+        let headers = response.headers().clone();
+        let body = authorization.removed_from(&answer::fault_body(response).await);
+        let basic = self.0.sign_in.is_basic();
+        let refusal = Refusal {
+            status,
+            headers: &headers,
+            followed,
+            basic,
+        };
+        Err(answer::refused(refusal, &body).with_request_id(request_id))
+    }
+}
+
+/// What the service answered with status 200.
+pub(super) struct Body {
+    pub(super) json: Vec<u8>,
+    pub(super) request_id: Option<String>,
+}
+
+/// The way to `url`'s host: HTTP/1.1 through the system's proxies, compressed, and never redirected: requests carry credentials.
+fn http(input: &Input, url: &Url) -> anyhow::Result<reqwest::Client> {
+    let signs_in_elsewhere = !matches!(input.credentials, Credentials::Basic { .. });
+    let https = input.base_url.scheme() == "https"
+        || (signs_in_elsewhere && input.authority_url.scheme() == "https");
+    let headers = HeaderMap::from_iter([
+        // Without `$format` in the query this is the light shape.
+        (ACCEPT, HeaderValue::from_static("application/json")),
+        // In the header only: the same in the query as well is an error.
+        (
+            HeaderName::from_static("x-rws-version"),
+            HeaderValue::from_static("2013-V1"),
+        ),
+    ]);
+    let builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::config(input.ca_bundle.as_deref(), https)?)
+        .user_agent(concat!(
+            env!("CARGO_PKG_NAME"),
+            "/",
+            env!("CARGO_PKG_VERSION")
+        ))
+        .default_headers(headers)
+        .http1_only()
+        .gzip(true)
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(POOL_IDLE)
+        .timeout(REQUEST_TIMEOUT);
+    let builder = if is_loopback(url) {
+        builder.no_proxy() // a proxy's loopback is another one
+    } else {
+        builder
+    };
+    builder.build().context("cannot set HTTP up")
+}

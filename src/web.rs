@@ -1,0 +1,223 @@
+//! The page, metrics, health, status and the last of the log over HTTP, for whoever can reach the address that is listened on.
+//!
+//! It answers what is asked by `GET`, without credentials, and takes nothing in; the log is shown on this machine only. Few connections at once, each with little time, small
+//! requests only: whoever asks too much is refused, and collecting goes on.
+
+pub mod page;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::http::uri::Authority;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use self::page::{SERVED, page};
+use crate::config::Listen;
+use crate::log;
+use crate::monitoring::Monitor;
+
+/// Connections at once; more are closed as they come.
+const CONNECTIONS_MAX: usize = 16;
+
+/// The longest that a request's head may take to come, and a whole connection to be served.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The largest head of a request; no reader's is larger, and hyper takes no smaller bound.
+const HEAD_MAX_BYTES: usize = 8 * 1024;
+
+/// A wait after a connection could not be taken, as where there are too many open files.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Listens where the configuration says. A port that is taken is a warning: collecting does not depend on it.
+pub async fn listen(listen: Listen) -> Option<TcpListener> {
+    let Listen::At(address) = listen else {
+        return None;
+    };
+    match bind(address).await {
+        Ok((listener, address)) => {
+            info!(%address, "status page, metrics and health are served");
+            Some(listener)
+        }
+        Err(error) => {
+            warn!(
+                %address, error = %error,
+                "status page, metrics and health are not served: give `globals.monitoring.listen` another address or port, or `off`; collecting \
+                 goes on"
+            );
+            None
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// Serves until `stop` is cancelled; who is being answered then gets no answer.
+pub async fn serve(listener: TcpListener, monitor: Arc<Monitor>, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                debug!(%error, "a connection to the monitoring was not taken");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            debug!(%peer, "too many connections to the monitoring: this one is closed");
+            continue;
+        };
+        let (monitor, stop) = (Arc::clone(&monitor), stop.clone());
+        tokio::spawn(async move {
+            let served = timeout(CONNECTION_TIMEOUT, converse(stream, peer, monitor));
+            let _ = stop.run_until_cancelled(served).await;
+            drop(place);
+        });
+    }
+}
+
+/// One connection; what goes wrong on it is the other side's affair.
+async fn converse(stream: TcpStream, peer: SocketAddr, monitor: Arc<Monitor>) {
+    let Ok(at) = stream.local_addr() else {
+        return;
+    };
+    let answer = service_fn(move |request| {
+        let response = answer(&request, (at, peer), &monitor);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_MAX_BYTES)
+        // Whoever asks again comes again, and finds the others before him.
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
+}
+
+fn answer(
+    request: &Request<Incoming>,
+    (at, peer): (SocketAddr, SocketAddr),
+    monitor: &Monitor,
+) -> Response<Full<Bytes>> {
+    if at.ip().is_loopback() && is_foreign(request) {
+        return text(
+            StatusCode::MISDIRECTED_REQUEST,
+            "ask for localhost, or for the address\n",
+        );
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "there is only GET here\n");
+        let headers = response.headers_mut();
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        return response;
+    }
+    if !request.body().is_end_stream() {
+        let mut response = text(StatusCode::PAYLOAD_TOO_LARGE, "nothing is taken in here\n");
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+        return response;
+    }
+    match request.uri().path() {
+        "/metrics" => match monitor.metrics() {
+            Ok(metrics) => of(StatusCode::OK, METRICS, metrics),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")),
+        },
+        "/" => of_page(page(&monitor.status())),
+        "/status" => json(&monitor.status()),
+        "/log" if peer.ip().to_canonical().is_loopback() => text(StatusCode::OK, log::recent()),
+        "/log" => text(
+            StatusCode::FORBIDDEN,
+            "the log is shown on the collector's own machine only\n",
+        ),
+        "/livez" => health(&monitor.health().live),
+        "/readyz" => health(&monitor.health().ready),
+        "/healthz" => health(&monitor.health().healthy),
+        _ => {
+            let served = SERVED.join(", ");
+            text(StatusCode::NOT_FOUND, format!("there are / and {served}\n"))
+        }
+    }
+}
+
+/// Whether a browser may have been led here by somebody else's name for this machine, to read what only this machine may.
+fn is_foreign(request: &Request<Incoming>) -> bool {
+    let host = request.headers().get(HOST);
+    let Some(authority) = host.and_then(|host| Authority::try_from(host.as_bytes()).ok()) else {
+        return host.is_some();
+    };
+    let name = authority.host().trim_matches(['[', ']']);
+    name.parse::<IpAddr>().is_err() && !name.eq_ignore_ascii_case("localhost")
+}
+
+/// Prometheus's text format, as its own client libraries call it.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// The page holds all that it shows. No text in it can become anything else, and this keeps a browser from believing one that had.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+fn of_page(page: String) -> Response<Full<Bytes>> {
+    let mut response = of(StatusCode::OK, HTML, page);
+    let policy = HeaderValue::from_static(PAGE_POLICY);
+    response
+        .headers_mut()
+        .insert(CONTENT_SECURITY_POLICY, policy);
+    response
+}
+
+fn health(obstacles: &[String]) -> Response<Full<Bytes>> {
+    if obstacles.is_empty() {
+        return text(StatusCode::OK, "ok\n");
+    }
+    let lines = obstacles.join("\n") + "\n";
+    text(StatusCode::SERVICE_UNAVAILABLE, lines)
+}
+
+fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_vec_pretty(value) {
+        Ok(json) => of(StatusCode::OK, JSON, json),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    of(status, TEXT, text)
+}
+
+fn of(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
