@@ -6,6 +6,7 @@ mod courier;
 mod lines;
 mod order;
 mod outlet;
+mod shipment;
 mod statistics;
 
 pub(crate) use order::{Batch, Next};

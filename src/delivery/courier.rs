@@ -11,18 +11,18 @@ use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
-use tracing::{Instrument, debug, error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::lines::{Chunk, Lines};
 use super::order::{Batch, Next, Order};
+use super::shipment::{End, Failure, OpenDelivery, Shipments, end_of, opened};
 use crate::backoff::Backoff;
-use crate::config::{Output, ReceiptPolicy};
+use crate::config::Output;
 use crate::error::chain;
 use crate::ledger::{Journal, LedgerError, Mark, OnDisk};
 use crate::monitoring::{Cause, OutletMonitor};
 use crate::record::Fingerprint;
-use crate::relay::{Answer, Delivery, DeliveryError, Host, Receipt, Relay, Trust};
+use crate::relay::{Host, Receipt};
 use crate::stop::{Progress, Stopped};
 
 /// A delivery is ended, and the next connection takes over, at this many unconfirmed bytes.
@@ -34,53 +34,8 @@ const DELIVERY_MIN: usize = 128 << 10;
 /// The most records of a delivery: they are journalled in one piece.
 const RECORDS_MAX: usize = 32 << 10;
 
-/// A delivery with nothing to write for so long is ended: relays close idle connections after 30 s, and a close that we did not
-/// begin is no receipt.
-const IDLE: Duration = Duration::from_secs(10);
-
 /// Waits between attempts, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
-
-/// The delivery that is open, and how much of what waits is written to it: nothing yet, if it was opened while the one before was confirmed.
-struct OnTheWay {
-    delivery: Delivery,
-    chunks: usize,
-    bytes: usize,
-    records: usize,
-    written: Instant,
-    begun: Instant,
-}
-
-impl OnTheWay {
-    fn new(delivery: Delivery) -> Self {
-        let now = Instant::now();
-        OnTheWay {
-            delivery,
-            chunks: 0,
-            bytes: 0,
-            records: 0,
-            written: now,
-            begun: now,
-        }
-    }
-}
-
-/// The connection for the next delivery, which is being opened; dropped, that is given up.
-struct Ahead(AbortOnDropHandle<Option<OnTheWay>>);
-
-impl Ahead {
-    fn open(relay: &Relay) -> Self {
-        let relay = relay.clone();
-        let open = async move { relay.open().await.ok().map(OnTheWay::new) };
-        Ahead(AbortOnDropHandle::new(tokio::spawn(open.in_current_span())))
-    }
-
-    /// What it has come to, if the relay has taken it and not waited for long: it would close it soon. Cancel safe.
-    async fn delivery(&mut self) -> Option<OnTheWay> {
-        let open = (&mut self.0).await.ok().flatten()?;
-        (open.written.elapsed() < IDLE).then_some(open)
-    }
-}
 
 /// What the last batch told.
 struct Last {
@@ -92,33 +47,19 @@ struct Last {
 pub(crate) struct Courier {
     tag: &'static str,
     host: Host,
-    relay: Relay,
-    requires_receipts: bool,
+    shipments: Shipments,
     journal: OnDisk<Journal>,
     /// What is not confirmed; the open delivery has the first chunks of it.
     waiting: Lines,
     /// The lines of the chunk that is being written, in memory that stays warm.
     rendered: Vec<u8>,
-    on_the_way: Option<OnTheWay>,
-    ahead: Option<Ahead>,
     delivery_most: usize,
-    /// What is known of the relay's receipts; `None` before the first contact.
-    trust: Option<Trust>,
     backoff: Backoff,
     failing: bool,
     last: Option<Last>,
     monitor: Arc<OutletMonitor>,
     stop: CancellationToken,
     progress: Progress,
-}
-
-/// Why a delivery did not come to its receipt.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Delivery(#[from] DeliveryError),
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
 }
 
 impl Courier {
@@ -132,19 +73,14 @@ impl Courier {
         stop: CancellationToken,
         progress: Progress,
     ) -> Self {
-        let requires_receipts = output.kind.receipt() == ReceiptPolicy::Required;
         Courier {
             tag,
             host: host.clone(),
-            relay: Relay::new(output),
-            requires_receipts,
+            shipments: Shipments::new(output, Arc::clone(&monitor)),
             journal: OnDisk::new(journal),
             waiting: Lines::default(),
             rendered: Vec::new(),
-            on_the_way: None,
-            ahead: None,
             delivery_most: DELIVERY_MAX,
-            trust: None,
             backoff: Backoff::new(RETRY.0, RETRY.1),
             failing: false,
             last: None,
@@ -161,15 +97,15 @@ impl Courier {
                 biased;
                 () = self.stop.cancelled() => break,
                 order = queue.recv() => order,
-                open = opened(self.ahead.as_mut()) => {
-                    self.ahead = None;
+                open = opened(self.shipments.preconnect.as_mut()) => {
+                    self.shipments.preconnect = None;
                     if let Some(open) = open {
                         self.monitor.opened();
-                        self.on_the_way = Some(open);
+                        self.shipments.open = Some(open);
                     }
                     continue;
                 }
-                end = end_of(self.on_the_way.as_mut()) => {
+                end = end_of(self.shipments.open.as_mut()) => {
                     if let End::Broken(failure) = end {
                         self.failed(&failure.into());
                     }
@@ -204,7 +140,10 @@ impl Courier {
             self.send(Some(Next::More)).await?;
         }
         self.last = Some(Last { mark, deleted });
-        let envelope = self.relay.envelope(batch.pulled, &self.host, self.tag);
+        let envelope = self
+            .shipments
+            .relay
+            .envelope(batch.pulled, &self.host, self.tag);
         self.waiting.add(batch, envelope);
         self.note_what_waits();
         self.send(None).await
@@ -219,7 +158,7 @@ impl Courier {
             match self.try_to_send(then).await {
                 Ok(()) => {
                     if std::mem::take(&mut self.failing) {
-                        info!(relay = %self.relay.address(), "delivery works again");
+                        info!(relay = %self.shipments.relay.address(), "delivery works again");
                     }
                     return Ok(());
                 }
@@ -236,7 +175,7 @@ impl Courier {
 
     async fn try_to_send(&mut self, then: Option<Next>) -> Result<(), Failure> {
         loop {
-            let written = self.on_the_way.as_ref().map_or(0, |open| open.chunks);
+            let written = self.shipments.open.as_ref().map_or(0, |open| open.chunks);
             if self.waiting.get(written).is_none() || self.stop.is_cancelled() {
                 break;
             }
@@ -244,11 +183,10 @@ impl Courier {
                 self.confirm(Next::Nothing).await?;
                 return Err(full.into());
             }
-            if self.on_the_way.is_none() {
-                self.on_the_way = Some(self.open().await?);
-            }
+            self.shipments.open(&mut self.journal).await?;
             let fullness = self.fullness();
-            let (Some(open), Some(chunk)) = (self.on_the_way.as_mut(), self.waiting.get(written))
+            let (Some(open), Some(chunk)) =
+                (self.shipments.open.as_mut(), self.waiting.get(written))
             else {
                 break;
             };
@@ -286,7 +224,8 @@ impl Courier {
             return Ok(());
         };
         let (written, records) = self
-            .on_the_way
+            .shipments
+            .open
             .as_ref()
             .map_or((0, 0), |open| (open.chunks, open.records));
         let needed = records + self.waiting.get(written).map_or(0, Chunk::records);
@@ -298,96 +237,29 @@ impl Courier {
             .await
     }
 
-    async fn open(&mut self) -> Result<OnTheWay, Failure> {
-        if let Some(ahead) = &mut self.ahead {
-            let opened = ahead.delivery().await;
-            self.ahead = None;
-            // What came of it otherwise, the next try tells.
-            if let Some(open) = opened {
-                self.monitor.opened();
-                return Ok(open);
-            }
-        }
-        self.meet().await?;
-        let delivery = self.relay.open().await?;
-        self.monitor.opened();
-        Ok(OnTheWay::new(delivery))
-    }
-
     /// The share of a full delivery that waits.
     fn fullness(&self) -> f64 {
         let number = |bytes: usize| f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
         number(self.waiting.bytes()) / number(DELIVERY_MAX)
     }
 
-    /// At the first contact, an empty delivery shows whether the relay answers a half-close at all, and with what words.
-    async fn meet(&mut self) -> Result<(), Failure> {
-        if self.trust.is_some() {
-            return Ok(());
-        }
-        let address = self.relay.address();
-        let answer = self.relay.probe().await?;
-        let known = self.journal.get().receipts_from() == Some(address.as_str());
-        match answer {
-            Answer::Answers if known => {}
-            Answer::Answers => return Ok(self.trust_receipts().await?),
-            Answer::Silent if known => {
-                warn!(
-                    relay = address,
-                    "the relay does not answer a half-close, and has done so before: nothing stands in for its receipts"
-                );
-            }
-            Answer::Silent if self.requires_receipts => {
-                error!(
-                    relay = address,
-                    "the relay does not answer a half-close, and `receipt: required` forbids to go by TCP's word: records will be \
-                     sent again and again until it does; let the relay close when its peer has, or take the line out"
-                );
-            }
-            Answer::Silent => {
-                self.trust = Some(Trust::StandIn);
-                warn!(
-                    relay = address,
-                    "the relay does not answer a half-close, so there is no receipt: TCP's acknowledgement stands in for it, which \
-                     does not tell whether the relay has read the records; `receipt: required` forbids this"
-                );
-                return Ok(());
-            }
-        }
-        self.trust = Some(Trust::ReceiptOnly);
-        Ok(())
-    }
-
-    /// From now on, and after a restart, nothing stands in for this relay's receipts: it has shown that it gives them.
-    async fn trust_receipts(&mut self) -> Result<(), LedgerError> {
-        self.trust = Some(Trust::ReceiptOnly);
-        let address = self.relay.address();
-        self.journal
-            .run(move |journal| journal.remember_receipts(&address))
-            .await
-    }
-
     /// Ends the open delivery, waits for its receipt, and journals what it confirms; opens the connection for the next one meanwhile.
     async fn confirm(&mut self, next: Next) -> Result<(), Failure> {
         let more = next == Next::More;
-        let on_the_way = &mut self.on_the_way;
-        let Some(open) = on_the_way.take_if(|open| open.chunks > 0 || !more) else {
+        let open = &mut self.shipments.open;
+        let Some(open) = open.take_if(|open| open.chunks > 0 || !more) else {
             return Ok(());
         };
         if more {
-            self.ahead = Some(Ahead::open(&self.relay));
+            self.shipments.preconnect();
         }
         self.conclude(open).await
     }
 
-    async fn conclude(&mut self, open: OnTheWay) -> Result<(), Failure> {
+    async fn conclude(&mut self, open: OpenDelivery) -> Result<(), Failure> {
         let (chunks, bytes, count) = (open.chunks, open.bytes, open.records);
         let asked = Instant::now();
-        let receipt = open
-            .delivery
-            .finish(self.trust.unwrap_or(Trust::ReceiptOnly))
-            .await;
-        self.monitor.closed();
+        let receipt = self.shipments.finish(open.delivery).await;
         let receipt = receipt.inspect_err(|_| self.halve(bytes, count))?;
         self.progress.made();
         self.backoff.reset();
@@ -402,14 +274,8 @@ impl Courier {
         self.note_what_waits();
         self.delivery_most = (self.delivery_most * 2).min(DELIVERY_MAX);
         debug!(records = count, bytes, ?receipt, "delivery confirmed");
-        if receipt == Receipt::Read && self.trust == Some(Trust::StandIn) {
-            info!(
-                relay = self.relay.address(),
-                "the relay has given a receipt: from now on nothing stands in for it"
-            );
-            self.trust_receipts().await?;
-        }
-        Ok(())
+        let learnt = self.shipments.learn(receipt, &mut self.journal).await;
+        Ok(learnt?)
     }
 
     /// Journals what is confirmed. Tries for ever, since nothing else may be delivered before it is done.
@@ -447,8 +313,8 @@ impl Courier {
 
     /// Gives up the open delivery, says so, and tells how long to wait.
     fn failed(&mut self, failure: &Failure) -> Duration {
-        self.ahead = None;
-        if let Some(open) = self.on_the_way.take() {
+        self.shipments.preconnect = None;
+        if let Some(open) = self.shipments.open.take() {
             self.monitor.closed();
             self.halve(open.bytes, open.records);
         }
@@ -465,7 +331,7 @@ impl Courier {
             Failure::Ledger(error) => (Cause::State, error.action().map(Into::into)),
         };
         let needs_operator = cause != Cause::Connection;
-        let (relay, error) = (self.relay.address(), chain(failure));
+        let (relay, error) = (self.shipments.relay.address(), chain(failure));
         self.monitor.failed(cause, &error, action.as_deref());
         if needs_operator {
             error!(relay, error, unconfirmed = waiting, retry_in = ?wait, action, hours_until_microsoft_deletes = hours, "delivery waits");
@@ -502,30 +368,5 @@ impl Courier {
                 "stopped without a receipt: these records are delivered again after the next start"
             );
         }
-    }
-}
-
-/// Resolves when the connection for the next delivery is open, or cannot be.
-async fn opened(ahead: Option<&mut Ahead>) -> Option<OnTheWay> {
-    match ahead {
-        Some(ahead) => ahead.delivery().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Why a delivery with nothing to write is over.
-enum End {
-    Broken(DeliveryError),
-    Idle,
-}
-
-/// Resolves when the open delivery breaks, or has had nothing to write for long.
-async fn end_of(open: Option<&mut OnTheWay>) -> End {
-    match open {
-        Some(open) => tokio::select! {
-            failure = open.delivery.broken() => End::Broken(failure),
-            () = tokio::time::sleep_until(open.written + IDLE) => End::Idle,
-        },
-        None => std::future::pending().await,
     }
 }
