@@ -41,7 +41,6 @@ use serde_json::Value;
 use url::Url;
 
 use crate::report::{AggregateBy, Report};
-use crate::window::Schedule;
 
 pub(crate) use endpoints::is_loopback;
 pub use file::{Named, Source};
@@ -374,6 +373,8 @@ pub struct Input {
     pub requests_per_second: NonZeroU32,
     /// Further budgets, all of which hold.
     pub requests_limits: Vec<RequestsLimit>,
+    /// Requests in flight at once beyond one for each service.
+    pub concurrent_requests: u32,
     /// Goes into each record as `@devo_environment`.
     pub environment: Option<String>,
     /// The reporting service's root, ending in a slash: https, or http on loopback.
@@ -444,11 +445,4 @@ pub struct ServiceConfig {
     pub reset_persistence_auth: Option<String>,
     /// The buckets of a traffic report; `None` for the others.
     pub aggregate_by: Option<AggregateBy>,
-}
-
-impl ServiceConfig {
-    /// When its windows are due, and how long they are.
-    pub fn schedule(&self) -> Schedule {
-        Schedule::new(self.report, self.aggregate_by, self.period, self.delay)
-    }
 }

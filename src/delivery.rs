@@ -9,5 +9,5 @@ mod outlet;
 mod shipment;
 mod statistics;
 
-pub(crate) use order::{Batch, Next};
-pub(crate) use outlet::Outlet;
+pub(crate) use order::{Batch, Held, Next, Rewound};
+pub(crate) use outlet::{Outlet, Surroundings};

@@ -7,14 +7,15 @@
 //! ```text
 //! state/lock                          held by the running collector
 //! state/fingerprint.key               the secret that fingerprints are made with
-//! state/INPUT.ID.SERVICE/cursor       the cursor and what the last committed window saw
-//! state/INPUT.ID.SERVICE/journal.OUT  what OUT has confirmed of the unfinished window
+//! state/INPUT.ID.SERVICE/cursor       the cursor, the entries of what is before it, and the rows at its boundary
+//! state/INPUT.ID.SERVICE/journal.OUT  what OUT has confirmed beyond the cursor
 //! state/32 hexadecimal digits         the original collector's, which are left alone
 //! ```
 
 mod amending;
 mod cursor;
 mod disk;
+mod entry;
 mod error;
 mod file;
 mod folder;
@@ -31,11 +32,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-pub use self::cursor::{Carried, Cursor};
+pub use self::cursor::Cursor;
 pub(crate) use self::disk::OnDisk;
+pub use self::entry::{Entry, Outcome};
 pub use self::error::LedgerError;
 pub use self::folder::{MEMORY, StateFolder};
-pub use self::journal::{Journal, Mark};
+pub use self::journal::{Confirmed, Journal, Mark};
 use self::key::Key;
 pub use self::original::Original;
 pub use self::reading::{Reading, ServiceFolder, probe, probe_service, services};
@@ -111,7 +113,11 @@ impl StateDirectory {
     /// # Errors
     ///
     /// If a file cannot be read, is damaged, or lacks its counterpart: nothing is ever started over on its own account.
-    pub fn ledger(&self, owner: Owner<'_>, outputs: &[&str]) -> Result<Ledger, LedgerError> {
+    pub fn ledger(
+        &self,
+        owner: Owner<'_>,
+        outputs: &[&str],
+    ) -> Result<(Ledger, Recovered), LedgerError> {
         let folder = owner.folder(&self.path);
         let Some(key) = &self.key else {
             return Err(LedgerError::KeyMissing {
@@ -172,48 +178,52 @@ pub struct Ledger {
     folder: PathBuf,
     key: Key,
     cursor: Option<Cursor>,
-    journals: Vec<Journal>,
-    unfinished: Option<Window>,
-    confirmed: Vec<Vec<Fingerprint>>,
-    /// Records that all outputs had confirmed since the last commit when the ledger was opened.
-    recovered: u64,
+}
+
+/// What an earlier run has left.
+#[derive(Debug)]
+pub struct Recovered {
+    /// A journal for each output, in the order in which they were asked for.
+    pub journals: Vec<Journal>,
+    /// What each output has confirmed beyond the cursor, in the same order.
+    pub confirmed: Vec<Vec<Confirmed>>,
+}
+
+/// What moves the cursor forward.
+#[derive(Debug)]
+pub struct Commit {
+    /// Everything before it is confirmed by every output, or accounted for by an entry.
+    pub at: DateTime<Utc>,
+    /// What became of the windows between the old cursor and the new one, in their order.
+    pub entries: Vec<Entry>,
+    /// The rows of the last window that may come again with the next one.
+    pub boundary: Vec<Fingerprint>,
 }
 
 impl Ledger {
-    fn open(folder: PathBuf, key: &Key, outputs: &[&str]) -> Result<Self, LedgerError> {
+    fn open(
+        folder: PathBuf,
+        key: &Key,
+        outputs: &[&str],
+    ) -> Result<(Self, Recovered), LedgerError> {
         file::make_folder(&folder)?;
-        let mut cursor = Cursor::load(&folder, key.id())?;
-        // From here on they are what is confirmed; the cursor in memory goes without them.
-        let mut carried = cursor
-            .as_mut()
-            .map(|cursor| std::mem::take(&mut cursor.carried))
-            .unwrap_or_default();
-        let generation = cursor.as_ref().map(|cursor| cursor.generation);
-        let mut ledger = Ledger {
-            folder,
+        let ledger = Ledger {
+            cursor: Cursor::load(&folder, key.id())?,
             key: key.clone(),
-            cursor,
-            journals: vec![],
-            unfinished: None,
-            confirmed: vec![],
-            recovered: 0,
+            folder,
         };
-        let mut recovered_records = vec![];
-        ledger.unfinished = ledger.cursor.as_ref().and_then(Cursor::unfinished);
+        let (mut journals, mut confirmed) = (vec![], vec![]);
         for output in outputs {
-            let (journal, recovered) = Journal::open(&ledger.folder, output, key.id(), generation)?;
-            let of_output = carried.iter_mut().find(|carried| carried.output == *output);
-            let mut confirmed = of_output
-                .map(|carried| std::mem::take(&mut carried.fingerprints))
-                .unwrap_or_default();
-            recovered_records.push(recovered.confirmed.len() as u64);
-            confirmed.extend(recovered.confirmed);
-            ledger.unfinished = furthest(ledger.unfinished, recovered.window);
-            ledger.confirmed.push(confirmed);
-            ledger.journals.push(journal);
+            let mark = ledger.cursor.as_ref().map(Cursor::mark);
+            let (journal, known) = Journal::open(&ledger.folder, output, key.id(), mark)?;
+            journals.push(journal);
+            confirmed.push(known);
         }
-        ledger.recovered = recovered_records.into_iter().min().unwrap_or_default();
-        Ok(ledger)
+        let recovered = Recovered {
+            journals,
+            confirmed,
+        };
+        Ok((ledger, recovered))
     }
 
     /// The folder of the service's files.
@@ -221,19 +231,9 @@ impl Ledger {
         &self.folder
     }
 
-    /// The cursor as it was last committed; `None` on a first run.
+    /// The cursor as it was last written; `None` on a first run.
     pub fn cursor(&self) -> Option<&Cursor> {
         self.cursor.as_ref()
-    }
-
-    /// The window that an earlier run had begun.
-    pub fn unfinished(&self) -> Option<Window> {
-        self.unfinished
-    }
-
-    /// Hands out what is confirmed at or after the cursor, for each output in the order in which they were asked for.
-    pub fn take_confirmed(&mut self) -> Vec<Vec<Fingerprint>> {
-        std::mem::take(&mut self.confirmed)
     }
 
     /// Makes fingerprints with the secret of this state folder.
@@ -241,54 +241,87 @@ impl Ledger {
         self.key.fingerprinter()
     }
 
-    /// Hands out the journals, which their outputs write to from now on.
-    pub fn take_journals(&mut self) -> Vec<Journal> {
-        std::mem::take(&mut self.journals)
-    }
-
-    /// The mark under which records of a window are journalled until the next commit.
-    pub fn mark(&self, end: DateTime<Utc>) -> Mark {
-        let (generation, start) = self
-            .cursor
-            .as_ref()
-            .map_or((0, end), |cursor| (cursor.generation, cursor.at));
-        Mark {
-            generation,
-            window: Window { start, end },
-        }
-    }
-
-    /// Moves the cursor in one atomic step. All journals written under an earlier mark are void from then on. To `next`'s records those
-    /// are added that an earlier run had confirmed of the window.
+    /// Puts the cursor where a service begins, and voids what journals hold.
     ///
     /// # Errors
     ///
     /// If the disk refuses; the cursor is then where it was, and the call may be repeated.
-    pub fn commit(&mut self, mut next: Cursor) -> Result<(), LedgerError> {
-        next.generation = self
-            .cursor
-            .as_ref()
-            .map_or(1, |cursor| cursor.generation + 1);
-        next.records = next.records.saturating_add(self.recovered);
+    pub fn begin(&mut self, mut cursor: Cursor) -> Result<(), LedgerError> {
+        let known = self.cursor.as_ref();
+        cursor.generation = known.map_or(1, |known| known.generation + 1);
+        cursor.epoch = known.map_or(1, |known| known.epoch + 1);
+        self.store(cursor)
+    }
+
+    /// Notes that from the cursor on records go to `outputs`, and that they are from `tenant`.
+    ///
+    /// # Errors
+    ///
+    /// If the disk refuses; the state is then as it was, and the call may be repeated.
+    pub fn note(&mut self, outputs: &[&str], tenant: &str) -> Result<(), LedgerError> {
+        let Some(mut next) = self.cursor.clone() else {
+            return Ok(());
+        };
+        let without = |these: &[String], those: &[String]| {
+            let missing = these.iter().filter(|name| !those.contains(name));
+            missing.cloned().collect::<Vec<_>>()
+        };
+        let outputs: Vec<String> = outputs.iter().map(|name| (*name).to_owned()).collect();
+        let added = without(&outputs, &next.outputs);
+        let removed = without(&next.outputs, &outputs);
+        let changed = !(added.is_empty() && removed.is_empty());
+        if !changed && next.tenant == tenant {
+            return Ok(());
+        }
+        if changed && !next.outputs.is_empty() {
+            let here = Window {
+                start: next.at,
+                end: next.at,
+            };
+            let entry = Entry::new(here, Outcome::Outputs { added, removed }, 0);
+            entry::append(&mut next.entries, vec![entry]);
+        }
+        next.outputs = outputs;
+        tenant.clone_into(&mut next.tenant);
+        next.generation += 1;
+        self.store(next)
+    }
+
+    /// Moves the cursor in one atomic step, with what became of the windows that it passes. It never moves back. What journals hold of
+    /// windows before the new cursor is void from then on.
+    ///
+    /// # Errors
+    ///
+    /// If the disk refuses; the cursor is then where it was, and the call may be repeated.
+    pub fn commit(&mut self, commit: Commit) -> Result<(), LedgerError> {
+        let Some(mut next) = self.cursor.clone() else {
+            return Ok(());
+        };
+        next.generation += 1;
+        next.at = next.at.max(commit.at);
+        next.by_our_clock = false;
+        let records = commit.entries.iter().map(|entry| entry.records);
+        next.records = records.fold(next.records, u64::saturating_add);
+        entry::append(&mut next.entries, commit.entries);
+        next.boundary = commit.boundary;
+        self.store(next)
+    }
+
+    fn store(&mut self, next: Cursor) -> Result<(), LedgerError> {
         next.store(&self.folder, self.key.id())?;
-        self.recovered = 0;
-        // What these held is the service's own by now, and stale here.
-        self.unfinished = None;
-        self.confirmed.iter_mut().for_each(Vec::clear);
-        next.carried.clear();
         self.cursor = Some(next);
         Ok(())
     }
 }
 
-fn furthest(one: Option<Window>, other: Option<Window>) -> Option<Window> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(Window {
-            start: one.start.min(other.start),
-            end: one.end.max(other.end),
-        }),
-        (one, other) => one.or(other),
-    }
+/// From the cursor to the furthest end of what is confirmed beyond it; `None` if nothing is.
+fn unfinished<'a>(
+    cursor: DateTime<Utc>,
+    confirmed: impl Iterator<Item = &'a Confirmed>,
+) -> Option<Window> {
+    let end = confirmed.map(|confirmed| confirmed.window.end).max()?;
+    let start = cursor;
+    (end > start).then_some(Window { start, end })
 }
 
 #[cfg(test)]

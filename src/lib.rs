@@ -38,6 +38,8 @@
 //!    but by an operator's hand.
 
 pub mod backoff;
+mod budget;
+pub mod clock;
 pub mod command;
 pub mod config;
 mod dedup;
@@ -70,12 +72,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, warn};
 
 use crate::backoff::Backoff;
+use crate::budget::Budget;
+use crate::clock::{Chance, WallClock};
 use crate::config::Config;
 use crate::ledger::{LedgerError, StateDirectory};
 use crate::monitoring::{Monitor, ServiceMonitor};
 use crate::relay::{Host, Relay};
-use crate::service::Service;
-use crate::source::Client;
+use crate::service::{Service, Surround};
+use crate::source::{Client, ReportSource, Source};
 use crate::stop::GRACE;
 
 /// Waits before a service's state is opened again, at first and at most.
@@ -152,6 +156,7 @@ pub async fn run(
     if let Some(listener) = listener {
         watching.spawn(web::serve(listener, Arc::clone(&monitor), token.clone()));
     }
+    let budget = Budget::new(budget::BYTES);
     let mut services = JoinSet::new();
     let mut left_out = 0;
     for (at, (input, client)) in config.inputs.iter().zip(clients).enumerate() {
@@ -162,21 +167,29 @@ pub async fn run(
             let open = {
                 // Its own, since one that is given up stops alone.
                 let (state, config, token) = (state.clone(), config.clone(), token.child_token());
+                let budget = budget.clone();
                 let monitor = monitor.clone();
                 move || {
                     let (input, outputs) = (&config.inputs[at], &config.outputs);
                     let service = &input.services[nth];
                     let client = client.clone();
-                    Service::open(
-                        &state,
-                        input,
-                        service,
-                        client,
-                        outputs,
-                        &host,
-                        monitor.clone(),
-                        token.clone(),
-                    )
+                    let (meter, surround) = (
+                        Arc::clone(&monitor),
+                        Surround {
+                            budget: budget.clone(),
+                            wall: WallClock::default(),
+                            chance: Chance::default(),
+                            monitor: monitor.clone(),
+                            stop: token.clone(),
+                        },
+                    );
+                    let source = move |fingerprinter| {
+                        let share = client.share();
+                        let (report, by) = (service.report, service.aggregate_by);
+                        let source = ReportSource::new(client, report, by, fingerprinter, meter);
+                        (Arc::new(source) as Arc<dyn Source>, share)
+                    };
+                    Service::open(&state, input, service, (outputs, &host), source, surround)
                 }
             };
             let span = tracing::info_span!("service", input = input.name, name);

@@ -1,12 +1,8 @@
 //! The eight reports as data. A ninth report is one more entry of [`REPORTS`], and nothing else.
 //!
-//! Service names, paths and tags are printed in the original collector's documentation; resolution, reach and caps are
-//! what is known of Microsoft's reporting service.
+//! Service names, paths and tags are printed in the original collector's documentation. What a source of a report is like is in its [`Terms`].
 
 use std::time::Duration;
-
-const HOUR: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
 
 /// One of the reports that the reporting service offers.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,14 +15,34 @@ pub struct Report {
     pub tag: &'static str,
     /// What a row stands for.
     pub kind: Kind,
-    /// How finely the service filters by time.
-    pub resolution: Resolution,
-    /// How far back the service still has rows; older ranges are refused, or answered by an empty result.
+    /// Whether it counts by hour or by day as a query's `AggregateBy` says; every query has to say it then.
+    pub aggregates: bool,
+}
+
+/// What a source is like for one report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How far back it still has rows; older ranges are refused, or answered by an empty result.
     pub reach: Duration,
-    /// The most rows that one query ever returns, where the service is known to cut a result off.
+    /// How finely it filters by time.
+    pub resolution: Resolution,
+    /// How its pages follow one another.
+    pub paging: Paging,
+    /// The most rows that one query ever returns, where it is known to cut a result off.
     pub row_cap: Option<u64>,
-    /// How long the first window is; later ones adapt to what the first ones brought.
-    pub first_span: Duration,
+    /// The most pages that one query ever returns.
+    pub pages_max: u32,
+    /// The rows of a full page.
+    pub page_rows: u64,
+}
+
+/// How the pages of a result follow one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paging {
+    /// A page is a range of positions in the live result: rows that come or go meanwhile shift the others.
+    ByPosition,
+    /// A page begins behind a key: nothing shifts.
+    ByKey,
 }
 
 /// What a row of a report stands for.
@@ -47,8 +63,6 @@ pub enum Resolution {
     Hour,
     /// A query returns whole days (UTC).
     Day,
-    /// A query returns whole hours or whole days, as the query's `AggregateBy` says; it has to say it.
-    Aggregate,
 }
 
 /// The buckets of a traffic report.
@@ -74,79 +88,55 @@ pub static REPORTS: [Report; 8] = [
         path: "MailTraffic",
         tag: "cloud.office365.reporting.mailtraffic",
         kind: Kind::Counter,
-        resolution: Resolution::Aggregate,
-        reach: DAY.saturating_mul(90),
-        row_cap: None,
-        first_span: HOUR.saturating_mul(6),
+        aggregates: true,
     },
     Report {
         service: "office365_reporting_DlpDetail_service",
         path: "DlpDetailReport",
         tag: "cloud.office365.reporting.dlpdetail",
         kind: Kind::Event,
-        resolution: Resolution::Hour,
-        reach: DAY.saturating_mul(7),
-        row_cap: None,
-        first_span: HOUR.saturating_mul(6),
+        aggregates: false,
     },
     Report {
         service: "office365_reporting_SpoofMail_service",
         path: "SpoofMailReport",
         tag: "cloud.office365.reporting.spoofmail",
         kind: Kind::Counter,
-        resolution: Resolution::Day,
-        reach: DAY.saturating_mul(90),
-        row_cap: None,
-        first_span: DAY,
+        aggregates: false,
     },
     Report {
         service: "office365_reporting_AdvancedThreatProtectionTraffic_service",
         path: "MailTrafficATP",
         tag: "cloud.office365.reporting.atptraffic",
         kind: Kind::Counter,
-        resolution: Resolution::Aggregate,
-        reach: DAY.saturating_mul(90),
-        row_cap: None,
-        first_span: HOUR.saturating_mul(6),
+        aggregates: true,
     },
     Report {
         service: "office365_reporting_MessageTrace_service",
         path: "MessageTrace",
         tag: "cloud.office365.reporting.messagetrace",
         kind: Kind::Event,
-        resolution: Resolution::Instant,
-        reach: DAY.saturating_mul(10),
-        row_cap: None,
-        first_span: HOUR,
+        aggregates: false,
     },
     Report {
         service: "office365_reporting_Dlp_service",
         path: "DlpDetectionsReport",
         tag: "cloud.office365.reporting.dlp",
         kind: Kind::Counter,
-        resolution: Resolution::Day,
-        reach: DAY.saturating_mul(30),
-        row_cap: None,
-        first_span: DAY,
+        aggregates: false,
     },
     Report {
         service: "office365_reporting_MailDetailATP_service",
         path: "MailDetailATP",
         tag: "cloud.office365.reporting.maildetailatp",
         kind: Kind::Event,
-        resolution: Resolution::Hour,
-        reach: DAY.saturating_mul(10),
-        row_cap: Some(10_000),
-        first_span: HOUR,
+        aggregates: false,
     },
     Report {
         service: "office365_reporting_SafelinksDetail_service",
         path: "SafelinksDetail",
         tag: "cloud.office365.reporting.safelinksdetail",
         kind: Kind::Event,
-        resolution: Resolution::Day,
-        reach: DAY.saturating_mul(7),
-        row_cap: None,
-        first_span: DAY,
+        aggregates: false,
     },
 ];

@@ -1,158 +1,199 @@
-//! One service: wait → walk → deliver → confirm → commit. It alone knows all parts; it alone sleeps and retries.
+//! One service: plans windows, fetches them side by side, hands their new rows over in order, and commits what every output has confirmed.
 //!
-//! Guarantees: a window is committed only when every output has confirmed all its records, and only once it has settled by the
-//! service's own clock; what cannot be had is said and counted, never skipped in silence; the records of a window go through once,
-//! however often it is walked. It shares nothing with other services but its input's client.
+//! Guarantees: a window is committed only when every output has confirmed all its records, and only once it has settled by the clocks that
+//! agree; what cannot be had has an entry that says so; a record goes out once, however often it is fetched. It shares nothing with other
+//! services but its input's source and the process's budget of memory.
 
+mod books;
 mod clock;
+mod collection;
 mod fetch;
+mod handover;
 mod once;
+mod pipeline;
+mod prefetch;
 mod start;
 mod walk;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::books::{Books, Handed};
 use self::clock::Clock;
-use self::fetch::Asking;
+use self::fetch::PageFetcher;
+use self::handover::{Handover, Pull, new_rows};
+use self::pipeline::Head;
+use self::prefetch::{First, Parts, Plan, Prefetch};
 use self::start::begin;
 pub(crate) use self::start::{is_another_tenant, tenant_of};
-use self::walk::{Pull, Walked};
-use crate::backoff::Backoff;
+use crate::budget::{Budget, Memory};
+use crate::clock::{Chance, WallClock};
 use crate::config::{Input, Output, ServiceConfig};
-use crate::dedup::{Accounts, Agreement, Tally, Verdict, WALKS_MAX};
-use crate::delivery::{Next as Then, Outlet};
-use crate::error::chain;
-use crate::ledger::{Carried, Cursor, Ledger, LedgerError, OnDisk, Owner, StateDirectory};
+use crate::dedup::{self, Deduplicator};
+use crate::delivery::{Next, Outlet, Surroundings};
+use crate::ledger::{Entry, LedgerError, Outcome, Owner, Recovered, StateDirectory};
 use crate::memory;
 use crate::monitoring::ServiceMonitor;
-use crate::record::Fingerprinter;
+use crate::record::Splice;
 use crate::relay::Host;
-use crate::source::{Client, Walk};
+use crate::report::{Paging, Resolution};
+use crate::source::concurrency::Share;
+use crate::source::{Page, Source};
 use crate::stop::{Progress, Stopped};
-use crate::window::{Next, Schedule, Span, Window};
+use crate::window::{Schedule, Window};
 
-/// Waiting is cut into pieces of at most this, so that a clock that is set, ours or the service's, is noticed.
+/// Waiting is cut into pieces of at most this, so that a clock that is set is noticed.
 const NAP: Duration = Duration::from_secs(30);
 
-/// Rows appear up to a day late: the result of a younger window may shift while it is walked.
-const YOUNG: TimeDelta = TimeDelta::hours(24);
-
-/// A page that was asked for ahead is not used if it has waited for so long: rows may have come meanwhile.
-const AHEAD_MAX: TimeDelta = TimeDelta::seconds(10);
-
-/// Waits between attempts to write state, at first and at most.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
-
-/// The window that comes next, and a walk of it whose first page is on its way.
-struct Ahead {
-    window: Window,
-    walk: Walk,
-    asked: Instant,
-}
-
-impl Ahead {
-    fn is_for(&self, window: Window) -> bool {
-        let age = TimeDelta::from_std(self.asked.elapsed());
-        self.window == window && age.is_ok_and(|age| age <= AHEAD_MAX)
-    }
-}
+/// So much of a service's pages may wait for receipts: a delivery, and the next one's beginning.
+const UNCONFIRMED_MAX: usize = 12 << 20;
 
 /// One report of one tenant, collected until the collector stops.
 pub struct Service {
-    config: ServiceConfig,
     environment: Option<String>,
-    tenant: String,
     schedule: Schedule,
-    span: Span,
-    client: Client,
-    asking: Asking,
-    ledger: OnDisk<Ledger>,
-    fingerprinter: Fingerprinter,
-    outlets: Vec<Outlet>,
-    accounts: Accounts,
+    source: Arc<dyn Source>,
+    fetcher: PageFetcher,
+    prefetch: Prefetch,
+    dedup: Deduplicator,
+    handover: Handover,
+    books: Books,
+    budget: Budget,
     clock: Clock,
-    /// The service has answered, and its clock is known if it tells it.
-    heard: bool,
-    ahead: Option<Ahead>,
+    /// What became of the last window, by which an empty one is judged.
+    last: Option<(Window, u64)>,
+    /// The outputs have been asked to confirm what they were handed last.
+    confirming: bool,
     /// Something was collected since there was last nothing to do.
     collected: bool,
     monitor: Arc<ServiceMonitor>,
     stop: CancellationToken,
 }
 
+/// What interrupts handing a window over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// An output has given unconfirmed lines back.
+    Lost,
+}
+
+/// What a service needs of the process.
+#[derive(Clone)]
+pub struct Surround {
+    pub(crate) budget: Budget,
+    pub(crate) wall: WallClock,
+    pub(crate) chance: Chance,
+    pub(crate) monitor: Arc<ServiceMonitor>,
+    pub(crate) stop: CancellationToken,
+}
+
 impl Service {
-    /// Opens the service's state and starts the tasks of its outputs.
+    /// Opens the service's state and starts the tasks of its outputs. `source` makes the source, which needs the state's fingerprints.
     ///
     /// # Errors
     ///
     /// If its state cannot be read or begun: the service does not run then, and nothing of it is changed.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is of another origin, and there is one caller"
-    )]
-    pub fn open(
+    pub(crate) fn open(
         state: &StateDirectory,
         input: &Input,
         config: &ServiceConfig,
-        client: Client,
-        outputs: &[Output],
-        host: &Host,
-        monitor: Arc<ServiceMonitor>,
-        stop: CancellationToken,
+        outputs: (&[Output], &Host),
+        source: impl FnOnce(crate::record::Fingerprinter) -> (Arc<dyn Source>, Share),
+        surround: Surround,
     ) -> Result<Self, LedgerError> {
-        let report = config.report;
+        let Surround {
+            budget,
+            wall,
+            chance,
+            monitor,
+            stop,
+        } = surround;
+        let (outputs, host) = outputs;
         let owner = Owner {
             input: &input.name,
             id: &input.id,
-            service: report.service,
+            service: config.report.service,
         };
         let names: Vec<_> = outputs.iter().map(|output| output.name.as_str()).collect();
         let original = state.original()?;
-        let mut ledger = state.ledger(owner, &names)?;
-        let schedule = config.schedule();
+        let (mut ledger, recovered) = state.ledger(owner, &names)?;
+        let Recovered {
+            journals,
+            confirmed,
+        } = recovered;
+        let (source, share) = source(ledger.fingerprinter());
+        let schedule = Schedule::new(source.terms(), config.period, config.delay);
         let tenant = tenant_of(&input.credentials);
-        let cursor = begin(
+        let begun = begin(
             &mut ledger,
             &schedule,
             config,
             &tenant,
             original,
-            Utc::now(),
+            wall.now(),
         )?;
-        monitor.opened(cursor);
+        ledger.note(&names, &tenant)?;
+        monitor.opened(begun.cursor);
         let progress = Progress::default();
-        let outlets = outputs
-            .iter()
-            .zip(ledger.take_journals())
-            .zip(monitor.outlets())
-            .map(|((output, journal), monitor)| {
-                let monitor = Arc::clone(monitor);
-                let (stop, progress) = (stop.clone(), progress.clone());
-                Outlet::start(output, report.tag, host, journal, monitor, stop, progress)
-            });
-        let unfinished = ledger.unfinished();
-        let clock = Clock::new(client.clone());
+        let outlets = outputs.iter().zip(journals).zip(monitor.outlets()).map(
+            |((output, journal), monitor)| {
+                let surroundings = Surroundings {
+                    budget: budget.clone(),
+                    monitor: Arc::clone(monitor),
+                    stop: stop.clone(),
+                    progress: progress.clone(),
+                };
+                Outlet::start(output, config.report.tag, host, journal, surroundings)
+            },
+        );
+        let handover = Handover::new(outlets.collect());
+        let kind = dedup::Kind {
+            inclusive: source.terms().resolution == Resolution::Instant,
+            by_position: source.terms().paging == Paging::ByPosition,
+        };
+        let boundary = ledger.cursor().map(|cursor| cursor.boundary.clone());
+        // What journals held from before a reset is void.
+        let confirmed = if begun.anew {
+            confirmed.iter().map(|_| vec![]).collect()
+        } else {
+            confirmed
+        };
+        let dedup = Deduplicator::new(kind, &boundary.unwrap_or_default(), confirmed);
+        let clock = Clock::new(Arc::clone(&source), wall);
+        let fetcher = PageFetcher::new(
+            schedule.clone(),
+            clock.clone(),
+            chance.clone(),
+            Arc::clone(&monitor),
+            stop.clone(),
+            progress,
+        );
+        let prefetch = Prefetch::new(Parts {
+            source: Arc::clone(&source),
+            fetcher: fetcher.clone(),
+            clock: clock.clone(),
+            share,
+            budget: budget.clone(),
+            monitor: Arc::clone(&monitor),
+        });
         Ok(Service {
             environment: input.environment.clone(),
-            tenant,
-            span: schedule.first_span(report),
-            fingerprinter: ledger.fingerprinter(),
-            outlets: outlets.collect(),
-            asking: Asking::new(clock.clone(), Arc::clone(&monitor), stop.clone(), progress),
-            accounts: Accounts::open(ledger.take_confirmed(), unfinished, cursor),
-            ledger: OnDisk::new(ledger),
-            clock,
-            heard: false,
-            ahead: None,
-            collected: false,
-            config: config.clone(),
+            books: Books::new(ledger, chance, Arc::clone(&monitor), stop.clone()),
             schedule,
-            client,
+            source,
+            fetcher,
+            prefetch,
+            dedup,
+            handover,
+            budget,
+            clock,
+            last: None,
+            confirming: false,
+            collected: false,
             monitor,
             stop,
         })
@@ -168,267 +209,336 @@ impl Service {
 
     fn say_where_it_starts(&self) {
         let cursor = self.cursor();
-        let lag = self.schedule.lag(cursor, Utc::now());
+        let lag = self.schedule.lag(cursor, self.clock.ours());
         info!(%cursor, lag_hours = lag.num_hours(), "started");
     }
 
-    /// What is written is confirmed.
+    /// Confirms what is written, and ends.
     async fn close(self) {
-        for outlet in self.outlets {
-            outlet.close().await;
-        }
+        self.handover.close().await;
     }
 
     /// Collects until the collector stops; where the clock is held, until everything that is due by it is committed.
     async fn collect_what_comes(&mut self) -> Result<(), Stopped> {
         loop {
-            let (cursor, now) = (self.cursor(), self.clock.now());
-            let oldest = self.schedule.oldest(self.clock.theirs());
-            if cursor < oldest && self.heard {
-                self.give_up_before(oldest).await?;
+            if self.stop.is_cancelled() {
+                return Err(Stopped);
+            }
+            if self.settle().await? == Some(Event::Lost) {
+                self.rewind().await?;
                 continue;
             }
-            if cursor < oldest {
-                // By our clock's word only: the service's answer to anything tells its own, and this is not committed.
-                self.collect(self.schedule.shortest(oldest)).await?;
+            if self.is_out_of_reach() {
+                if self.books.is_behind() {
+                    self.confirm(Next::Nothing)?;
+                    self.something().await?;
+                } else {
+                    self.pass_over_what_is_unreachable().await?;
+                }
                 continue;
             }
-            let next = match &self.ahead {
-                Some(ahead) if ahead.window.start == cursor => Next::Collect(ahead.window),
-                _ => self.plan(cursor, now),
-            };
-            match next {
-                Next::Wait(_) if self.clock.is_held() => return Ok(()),
-                Next::Wait(until) => {
-                    self.monitor.waits();
-                    if std::mem::take(&mut self.collected) {
-                        memory::give_back();
-                    }
-                    self.wait(until - now).await?;
+            let plan = self.prefetch.plan(self.books.position());
+            if let Plan::Wait(until) = plan
+                && !self.books.is_behind()
+            {
+                if self.clock.is_held() {
+                    return Ok(());
                 }
-                Next::Collect(window) => {
-                    self.collected = true;
-                    self.collect(window).await?;
-                }
+                self.wait_until(until).await?;
+                continue;
             }
+            if let Plan::Wait(_) = plan {
+                // Nothing more is due: what is handed over is to be confirmed.
+                self.confirm(Next::Nothing)?;
+            } else if self.books.is_full(UNCONFIRMED_MAX) {
+                self.confirm(Next::More)?;
+            } else if let Some(head) = self.prefetch.take_head() {
+                self.take(head).await?;
+                continue;
+            }
+            if let Some(first) = self.prefetch.first() {
+                self.monitor.collects(first);
+                self.collected = true;
+            }
+            self.something().await?;
         }
     }
 
-    /// Collects one window: walks it until it is settled what its records are, then commits it.
-    async fn collect(&mut self, mut window: Window) -> Result<(), Stopped> {
-        let mut pull = Pull::begin(self.environment.as_deref(), Utc::now());
-        let mut agreement = Agreement::default();
-        self.accounts.begin(window);
-        self.monitor.collects(window);
-        let tally = loop {
-            // By its beginning: a walk may take hours where the service or a relay is away.
-            let young = window.end > self.clock.now() - YOUNG - AHEAD_MAX;
-            pull.again = agreement.is_begun();
-            let tally = match self.walk(window, agreement.certainty(), &mut pull).await? {
-                Walked::Aged => return Ok(()),
-                Walked::Again => {
-                    self.asking.pause_before_walking_again(window).await?;
-                    continue;
-                }
-                Walked::TooMuch => {
-                    self.span.narrow(window);
-                    if let Some(half) = self.schedule.halve(window) {
-                        (window, agreement) = (half, Agreement::default());
-                    }
-                    continue;
-                }
-                Walked::Capped(tally) => {
-                    self.monitor.capped();
-                    error!(%window, rows = tally.rows(),
-                        "the service cut the result off at a cap and the window cannot be shorter: what is beyond the cap cannot be had \
-                         from this report");
-                    tally
-                }
-                Walked::Whole(tally) => tally,
-            };
-            match agreement.take(tally, young) {
-                Verdict::WalkAgain => {}
-                Verdict::Settled(tally) => break tally,
-                Verdict::Unsettled(tally) => {
-                    warn!(%window, walks = WALKS_MAX,
-                        "the result kept changing while it was walked; every row that was seen is delivered");
-                    break tally;
-                }
-            }
-        };
-        self.asking.walked();
-        self.span.walked(window, tally.rows());
-        self.look_ahead(window);
-        self.confirm().await?;
-        self.clock.compare();
-        let settled = window.end <= self.schedule.settled(self.clock.now());
-        let reached = self.schedule.deleted(window.start) >= self.clock.theirs();
-        if !settled || !reached || window.start > self.cursor() {
-            // A clock was wrong when the window was planned: more may come, or what is too old came as an empty result. The cursor stays.
+    /// Has the outputs confirm what they were handed, once.
+    fn confirm(&mut self, next: Next) -> Result<(), Stopped> {
+        if std::mem::replace(&mut self.confirming, true) {
             return Ok(());
         }
-        self.commit(window.end, pull.delivered, Some(&tally))
+        self.handover.confirm(next)
+    }
+
+    /// Waits until something has happened that the loop has to look at.
+    async fn something(&mut self) -> Result<(), Stopped> {
+        let holds_memory = self.prefetch.holds_memory();
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Stopped),
+            changed = self.handover.changed() => changed,
+            arrived = self.prefetch.arrived() => arrived,
+            () = self.budget.is_wanted(), if holds_memory => {
+                self.prefetch.drop_ahead();
+                Ok(())
+            }
+            () = tokio::time::sleep(NAP) => Ok(()),
+        }
+    }
+
+    /// Commits what every output has confirmed.
+    async fn settle(&mut self) -> Result<Option<Event>, Stopped> {
+        let handover = &self.handover;
+        let committed = self
+            .books
+            .commit(|up_to| handover.has_confirmed(up_to))
             .await?;
-        self.monitor.committed();
-        pull.log(window);
-        Ok(())
-    }
-
-    /// The next step from `cursor` at the time `now`.
-    fn plan(&mut self, cursor: DateTime<Utc>, now: DateTime<Utc>) -> Next {
-        let span = self.span.current();
-        self.accounts.next(&self.schedule, cursor, now, span)
-    }
-
-    /// Asks for the first page of what comes behind `window`, if that is due: it comes while the window is confirmed and committed.
-    fn look_ahead(&mut self, window: Window) {
-        let within_reach = self.schedule.deleted(window.end) >= self.clock.theirs();
-        // In this order: to plan takes the window that was left unfinished out of the accounts.
-        if window.start <= self.cursor()
-            && within_reach
-            && let Next::Collect(next) = self.plan(window.end, self.clock.now())
-        {
-            let mut walk = self.ask(next);
-            walk.begin();
-            self.ahead = Some(Ahead {
-                window: next,
-                walk,
-                asked: Instant::now(),
-            });
+        if committed {
+            self.confirming = false;
+            self.clock.compare();
         }
+        Ok(self.handover.has_lost().then_some(Event::Lost))
     }
 
-    /// Waits until every output has confirmed all that it was given.
-    async fn confirm(&self) -> Result<(), Stopped> {
-        let next = match self.ahead {
-            Some(_) => Then::More,
-            None => Then::Nothing,
-        };
-        for outlet in &self.outlets {
-            let confirmed = self.stop.run_until_cancelled(outlet.confirm(next)).await;
-            confirmed.ok_or(Stopped)??;
-        }
-        Ok(())
-    }
-
-    /// Commits the cursor at `end`, with what is confirmed at or after it.
-    async fn commit(
+    /// Awaits `future`, and commits meanwhile what the outputs confirm; an error if an output has lost lines.
+    async fn while_settling<T>(
         &mut self,
-        end: DateTime<Utc>,
-        records: u64,
-        tally: Option<&Tally>,
-    ) -> Result<(), Stopped> {
-        let twice = self.schedule.boundary_comes_twice();
-        let until = self.accounts.settle(end, tally, twice);
-        let Some(mut next) = self.ledger.get().cursor().cloned() else {
+        future: impl Future<Output = T>,
+    ) -> Result<Result<T, Event>, Stopped> {
+        tokio::pin!(future);
+        loop {
+            let holds_memory = self.prefetch.holds_memory();
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(Stopped),
+                done = &mut future => return Ok(Ok(done)),
+                changed = self.handover.changed() => changed?,
+                arrived = self.prefetch.arrived() => arrived?,
+                () = self.budget.is_wanted(), if holds_memory => self.prefetch.drop_ahead(),
+            }
+            if let Some(event) = self.settle().await? {
+                return Ok(Err(event));
+            }
+        }
+    }
+
+    /// Memory for a page that is to be handed over.
+    async fn memory_for(&mut self, page: &Page) -> Result<Result<Memory, Event>, Stopped> {
+        let (budget, bytes) = (self.budget.clone(), page.bytes());
+        let memory = self.while_settling(budget.take(bytes)).await?;
+        // The budget is never closed.
+        Ok(memory.and_then(|memory| memory.ok_or(Event::Lost)))
+    }
+
+    /// Takes the first window, which is here.
+    async fn take(&mut self, head: Head<First>) -> Result<(), Stopped> {
+        self.begin_by_the_agreed_clock().await?;
+        if head.window.start != self.books.position() || !self.is_settled(head.window) {
+            // A clock was wrong when it was planned.
+            self.prefetch.clear();
+            return Ok(());
+        }
+        let Head {
+            window, fetched, ..
+        } = &head;
+        let window = *window;
+        match fetched {
+            First::Several => self.walk(window).await,
+            First::Whole(page, _) if page.is_empty() => {
+                let now = self.clock.now();
+                if !self.prefetch.recheck(&head, self.last, now) {
+                    self.take_empty(window, now);
+                }
+                Ok(())
+            }
+            First::Whole(..) => self.take_whole(head).await,
+        }
+    }
+
+    fn take_empty(&mut self, window: Window, now: DateTime<Utc>) {
+        let outcome = if self.schedule.may_be_deleted(window.start, now) {
+            Outcome::Unknown
+        } else {
+            Outcome::Complete
+        };
+        self.dedup.begin(window);
+        let finished = self.dedup.finish();
+        let mut handed = Handed::new(window, outcome, finished, self.handover.up_to());
+        handed.requests = 1;
+        self.hand_over(handed, 0);
+    }
+
+    /// Hands over a window that is one page.
+    async fn take_whole(&mut self, head: Head<First>) -> Result<(), Stopped> {
+        let Head {
+            window, fetched, ..
+        } = head;
+        let First::Whole(page, memory) = fetched else {
             return Ok(());
         };
-        next.at = end;
-        next.by_our_clock = false;
-        next.tenant.clone_from(&self.tenant);
-        next.until = until;
-        next.records = next.records.saturating_add(records);
-        let claims = self.outlets.iter().zip(self.accounts.fingerprints());
-        next.carried = claims
-            .map(|(outlet, fingerprints)| Carried {
-                output: outlet.name().to_owned(),
-                fingerprints,
-            })
-            .collect();
-        self.store(next).await
+        let memory = match memory {
+            Some(memory) => memory,
+            None => match self.memory_for(&page).await? {
+                Ok(memory) => memory,
+                Err(Event::Lost) => return Ok(()),
+            },
+        };
+        let (rows, bytes) = (page.len() as u64, page.bytes());
+        self.dedup.begin(window);
+        let new = new_rows(&mut self.dedup, &page);
+        self.monitor.sorted(rows, new.records, false);
+        let bytes = if new.records > 0 { bytes } else { 0 };
+        let pull = self.pull(window);
+        self.handover.hand_over(&pull, page, memory, new)?;
+        let finished = self.dedup.finish();
+        let up_to = self.handover.up_to();
+        let mut handed = Handed::new(window, Outcome::Complete, finished, up_to);
+        (handed.bytes, handed.requests, handed.received) = (bytes, 1, rows);
+        self.hand_over(handed, rows);
+        Ok(())
     }
 
-    /// Commits, and tries again for ever: polling pauses while state cannot be written.
-    async fn store(&mut self, cursor: Cursor) -> Result<(), Stopped> {
-        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        loop {
-            let next = cursor.clone();
-            let Err(failure) = self.ledger.run(move |ledger| ledger.commit(next)).await else {
-                self.monitor.moved(cursor.at);
-                return Ok(());
-            };
-            self.monitor.not_written(&chain(&failure));
-            let wait = backoff.next(rand::random());
-            error!(error = chain(&failure), retry_in = ?wait, action = failure.action(), "the cursor cannot be written; nothing is collected until it is");
-            self.sleep(wait).await?;
+    /// Notes a window whose records are handed over.
+    fn hand_over(&mut self, handed: Handed, rows: u64) {
+        let window = handed.entry.window();
+        self.last = Some((window, rows));
+        self.prefetch.handed_over(window, rows);
+        self.books.hand_over(handed);
+        self.confirming = false;
+    }
+
+    fn pull(&self, window: Window) -> Pull {
+        let pulled = self.clock.ours();
+        Pull {
+            window,
+            mark: self.books.mark(),
+            splice: Arc::new(Splice::new(self.environment.as_deref(), pulled)),
+            pulled,
+            deleted: self.schedule.deleted(self.cursor()),
         }
+    }
+
+    /// Whether the window has had its delay, and was within reach, by the clocks as they are known now.
+    fn is_settled(&self, window: Window) -> bool {
+        let settled = window.end <= self.schedule.settled(self.clock.now());
+        let oldest = self.clock.certain().map(|now| self.schedule.oldest(now));
+        settled && oldest.is_none_or(|oldest| window.start >= oldest)
+    }
+
+    /// Brings everything back to the cursor, since an output has given lines back: they are fetched again.
+    async fn rewind(&mut self) -> Result<(), Stopped> {
+        self.prefetch.clear();
+        let all = self.handover.rewind(self.books.mark(), &self.stop).await?;
+        self.settle().await?;
+        self.books.forget();
+        self.confirming = false;
+        self.last = None;
+        let lost: usize = { all.iter() }
+            .flat_map(|rewound| &rewound.lost)
+            .map(|lost| lost.fingerprints.len())
+            .sum();
+        if lost > 0 {
+            warn!(records = lost, cursor = %self.cursor(), "unconfirmed records were given back, since others waited for memory; they are fetched again");
+        }
+        let cursor = self.cursor();
+        let beyond = |mut of: Vec<crate::ledger::Confirmed>| {
+            of.retain(|of| of.window.end > cursor);
+            of
+        };
+        let all = all.into_iter();
+        let (confirmed, lost) = all
+            .map(|rewound| (beyond(rewound.confirmed), beyond(rewound.lost)))
+            .unzip();
+        let boundary = &self.books.cursor().boundary;
+        self.dedup.rewind(boundary, confirmed, lost);
+        Ok(())
+    }
+
+    /// Cuts a window that was walked in part: what was handed over of it is known when its halves come.
+    async fn rewind_to_shorten(&mut self, window: Window) -> Result<(), Stopped> {
+        self.confirm(Next::Nothing)?;
+        self.rewind().await?;
+        self.prefetch.narrow(window);
+        Ok(())
+    }
+
+    /// Whether the cursor is at what the service no longer keeps, by two clocks.
+    fn is_out_of_reach(&self) -> bool {
+        let oldest = self.clock.certain().map(|now| self.schedule.oldest(now));
+        oldest.is_some_and(|oldest| self.cursor() < oldest)
     }
 
     /// Says what has passed out of reach, and goes on from what has not.
-    async fn give_up_before(&mut self, oldest: DateTime<Utc>) -> Result<(), Stopped> {
+    async fn pass_over_what_is_unreachable(&mut self) -> Result<(), Stopped> {
         let cursor = self.cursor();
+        let Some(now) = self.clock.certain() else {
+            return Ok(());
+        };
+        let unreachable = Window {
+            start: cursor,
+            end: self.schedule.oldest(now),
+        };
         error!(
-            unreachable = %Window { start: cursor, end: oldest },
-            hours = (oldest - cursor).num_hours(),
-            reach_days = self.config.report.reach.as_secs() / 86_400,
+            %unreachable,
+            hours = unreachable.length().num_hours(),
+            reach_days = self.source.terms().reach.as_secs() / 86_400,
             "records older than Microsoft keeps cannot be had from this report any more; collecting goes on after them"
         );
-        // What is claimed is committed as confirmed, also if the window was given up half-way.
-        self.confirm().await?;
-        self.commit(oldest, 0, None).await?;
-        self.monitor.gave_up(oldest - cursor);
-        Ok(())
+        self.prefetch.clear();
+        let entry = Entry::new(unreachable, Outcome::Unreachable, 0);
+        self.monitor.settled(&entry);
+        self.books.pass_over(entry).await?;
+        self.rewind().await
     }
 
     /// Where the service began at its own clock's word, the first answer tells whether that clock was ahead.
-    async fn begin_by_the_services_clock(&mut self) -> Result<(), Stopped> {
-        let Some(cursor) = self.ledger.get().cursor() else {
-            return Ok(());
-        };
-        if !cursor.by_our_clock || !self.accounts.are_empty() {
+    async fn begin_by_the_agreed_clock(&mut self) -> Result<(), Stopped> {
+        let cursor = self.books.cursor();
+        if !cursor.by_our_clock || self.books.is_behind() {
             return Ok(());
         }
         let begin = self.schedule.start(None, self.clock.now());
         if begin < cursor.at {
-            let mut next = cursor.clone();
-            next.at = begin;
-            self.store(next).await?;
+            self.books.begin_earlier(begin).await?;
         }
         Ok(())
     }
 
     fn cursor(&self) -> DateTime<Utc> {
-        self.ledger
-            .get()
-            .cursor()
-            .map_or_else(Utc::now, |cursor| cursor.at)
+        self.books.cursor().at
     }
 
-    /// Waits for so long at most, since either clock may be set meanwhile.
-    async fn wait(&mut self, time: TimeDelta) -> Result<(), Stopped> {
-        self.sleep(time.to_std().unwrap_or_default().min(NAP))
-            .await?;
+    /// Waits until `due`, but not for long at once, since a clock may be set meanwhile.
+    async fn wait_until(&mut self, due: DateTime<Utc>) -> Result<(), Stopped> {
+        self.monitor.waits();
+        if std::mem::take(&mut self.collected) {
+            memory::give_back();
+        }
+        let time = (due - self.clock.now()).to_std().unwrap_or_default();
+        self.fetcher.sleep(time.min(NAP)).await?;
         if self.clock.is_in_doubt(NAP) {
             self.hear_again().await?;
         }
         Ok(())
     }
 
-    /// Asks for the last second that is committed and leaves what comes: only an answer tells the service's clock, and no window is due
-    /// by the one that it told before.
+    /// Fetches the last second that is committed and drops what comes: only an answer tells the service's clock, and no window is due by
+    /// the one that it told before.
     async fn hear_again(&mut self) -> Result<(), Stopped> {
         let window = self
             .schedule
             .shortest(self.cursor() - TimeDelta::seconds(1));
-        let mut walk = self.ask(window);
-        let heard = self.stop.run_until_cancelled(walk.next()).await;
+        let mut walk = self.prefetch.walk(window);
+        let heard = self.stop.run_until_cancelled(walk.next_page()).await;
         if let Err(error) = heard.ok_or(Stopped)? {
             warn!(
-                error = chain(&error),
-                "the reporting service's clock could not be asked for; nothing is lost, it is tried again"
+                error = crate::error::chain(&error),
+                "the reporting service could not be asked for its time; nothing is lost, it is tried again"
             );
         }
         self.clock.compare();
         Ok(())
     }
-
-    async fn sleep(&self, time: Duration) -> Result<(), Stopped> {
-        self.stop
-            .run_until_cancelled(tokio::time::sleep(time))
-            .await
-            .ok_or(Stopped)
-    }
 }
-
-#[cfg(test)]
-mod model;

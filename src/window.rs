@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::{Serialize, Serializer};
 
-use crate::report::{AggregateBy, Report, Resolution};
+use crate::report::{Resolution, Terms};
 
 const SECOND: TimeDelta = TimeDelta::seconds(1);
 
@@ -19,15 +19,16 @@ const MARGIN: TimeDelta = TimeDelta::minutes(10);
 /// A service that is behind by this more than it has to be is still in step: a window takes its time.
 const IN_STEP: TimeDelta = TimeDelta::minutes(5);
 
-/// A walk of at most this many rows is aimed at: about ten pages of the service.
-const AIM: u64 = 20_000;
+/// A window aims at this share of a page's rows, so that one that is denser than the last still fits.
+const AIM: (u64, u64) = (3, 4);
 
-/// No window is longer, except that a day's report may take several days at once.
-const SPAN_MAX: TimeDelta = TimeDelta::days(1);
-const SPAN_MAX_OF_DAYS: TimeDelta = TimeDelta::days(7);
+/// A window of which nothing is known yet: a tenant with 2000 mails in so much time is a large one.
+const FIRST_SPAN: TimeDelta = TimeDelta::minutes(15);
+
+const HOUR: TimeDelta = TimeDelta::hours(1);
 
 /// A half-open interval of time, in whole seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     /// The first instant of the window.
     pub start: DateTime<Utc>,
@@ -39,6 +40,20 @@ impl Window {
     /// How long the window is.
     pub fn length(&self) -> TimeDelta {
         self.end - self.start
+    }
+
+    /// Whether the two have an instant in common.
+    pub fn overlaps(&self, other: Window) -> bool {
+        self.start < other.end && other.start < self.end
+    }
+
+    /// The shortest window that both are part of.
+    #[must_use]
+    pub fn hull(&self, other: Window) -> Window {
+        Window {
+            start: self.start.min(other.start),
+            end: self.end.max(other.end),
+        }
     }
 }
 
@@ -78,44 +93,57 @@ pub struct Schedule {
     reach: TimeDelta,
     bucket: TimeDelta,
     inclusive: bool,
+    page_rows: u64,
 }
 
 impl Schedule {
-    /// The schedule of a report that is due every `period` and stays `delay` behind the present.
-    pub fn new(
-        report: &Report,
-        aggregate_by: Option<AggregateBy>,
-        period: Duration,
-        delay: Duration,
-    ) -> Self {
-        let bucket = match (report.resolution, aggregate_by) {
-            (Resolution::Instant, _) => SECOND,
-            (Resolution::Day, _) | (Resolution::Aggregate, Some(AggregateBy::Day)) => {
-                TimeDelta::days(1)
-            }
-            (Resolution::Hour | Resolution::Aggregate, _) => TimeDelta::hours(1),
-        };
+    /// The schedule of a report from a source with these terms that is due every `period` and stays `delay` behind the present.
+    pub fn new(terms: &Terms, period: Duration, delay: Duration) -> Self {
         Schedule {
             period: delta(period),
             delay: delta(delay),
-            reach: delta(report.reach),
-            bucket,
-            inclusive: report.resolution == Resolution::Instant,
+            reach: delta(terms.reach),
+            bucket: match terms.resolution {
+                Resolution::Instant => SECOND,
+                Resolution::Hour => HOUR,
+                Resolution::Day => TimeDelta::days(1),
+            },
+            inclusive: terms.resolution == Resolution::Instant,
+            page_rows: terms.page_rows,
         }
     }
 
-    /// Decides the next step from the cursor and the present.
+    /// Decides the next step from the end of the last window and the present.
     ///
-    /// Far behind, windows follow one another without waiting; in step, one is due once a period.
-    pub fn next(&self, cursor: DateTime<Utc>, now: DateTime<Utc>, span: TimeDelta) -> Next {
+    /// In step, a pull is due once a period; it takes everything that has settled by then, up to `until`, which the next pull moves on. A
+    /// window never crosses a full hour; where a report filters by hour or day, a window is one bucket.
+    pub fn next(
+        &self,
+        from: DateTime<Utc>,
+        until: &mut DateTime<Utc>,
+        now: DateTime<Utc>,
+        span: &Span,
+    ) -> Next {
         let settled = self.settled(now);
-        let due = self.due(cursor);
-        if settled < due {
-            return Next::Wait(due + self.delay);
+        if from >= *until || *until > settled {
+            let due = self.due(from);
+            if settled < due {
+                return Next::Wait(due + self.delay);
+            }
+            *until = settled;
         }
-        let whole = self.floor(cursor) + self.bucket;
-        let end = self.floor(cursor + span).max(whole).min(settled);
-        Next::Collect(Window { start: cursor, end })
+        let whole = self.floor(from) + self.bucket;
+        let end = (from + span.current()).min(self.next_hour(from)).max(whole);
+        Next::Collect(Window {
+            start: from,
+            end: end.min(*until),
+        })
+    }
+
+    /// The end of the hour, or of the longer bucket, in which `instant` lies.
+    fn next_hour(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
+        let unit = self.bucket.max(HOUR);
+        floor(instant, unit) + unit
     }
 
     /// Everything before this instant has had its delay, in whole buckets.
@@ -191,18 +219,19 @@ impl Schedule {
         (behind > self.period.max(self.bucket) + IN_STEP).then_some(behind)
     }
 
-    /// The first span of a report under this schedule; it adapts to what comes.
-    pub fn first_span(&self, report: &Report) -> Span {
-        let most = if self.bucket > TimeDelta::hours(1) {
-            SPAN_MAX_OF_DAYS
-        } else {
-            SPAN_MAX
-        };
+    /// How long the first window is; later ones adapt to what comes.
+    pub fn first_span(&self) -> Span {
         Span {
-            current: delta(report.first_span).max(self.bucket),
+            current: FIRST_SPAN.max(self.bucket),
             least: self.bucket,
-            most,
+            most: HOUR.max(self.bucket),
+            page_rows: self.page_rows,
         }
+    }
+
+    /// Whether rows at `instant` are so old that an empty answer does not tell whether there were any.
+    pub fn may_be_deleted(&self, instant: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        instant < now - self.reach * 9 / 10
     }
 
     fn due(&self, cursor: DateTime<Utc>) -> DateTime<Utc> {
@@ -223,32 +252,54 @@ impl Schedule {
     }
 }
 
-/// How long the next window may be; it follows the density of the rows.
+/// How long the next window may be: it follows the density of the rows, so that a window is about one page.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
     current: TimeDelta,
     least: TimeDelta,
     most: TimeDelta,
+    page_rows: u64,
 }
 
 impl Span {
-    /// The span as it stands.
+    /// The span as it stands, in whole seconds.
     pub fn current(&self) -> TimeDelta {
         self.current
     }
 
-    /// Learns from a walk that brought `rows` of `window`.
+    /// Whether a page with a link and so many rows is a full one. A shorter page need not have anything behind it.
+    pub fn is_full_page(&self, rows: u64) -> bool {
+        rows >= self.page_rows
+    }
+
+    /// Learns that a page with so many rows had a different one behind it: pages are that small here.
+    pub fn learn_page(&mut self, rows: u64) {
+        self.page_rows = self.page_rows.min(rows.max(1));
+    }
+
+    /// Learns from a window that brought `rows` on one page.
     pub fn walked(&mut self, window: Window, rows: u64) {
-        if rows > AIM {
-            self.narrow(window);
-        } else if rows <= AIM / 2 && window.length() >= self.current {
-            self.current = (self.current * 2).min(self.most);
+        let aim = (self.page_rows * AIM.0 / AIM.1).max(1);
+        let length = window.length().num_seconds();
+        let ideal = |rows: u64| {
+            let seconds = i128::from(length) * i128::from(aim) / i128::from(rows.max(1));
+            TimeDelta::seconds(i64::try_from(seconds).unwrap_or(i64::MAX / 1_000))
+        };
+        if rows > aim {
+            self.set(ideal(rows).min(self.current));
+        } else if window.length() >= self.current {
+            self.set(ideal(rows).min(self.current * 2).max(self.current));
         }
     }
 
     /// Learns that `window` was too long.
     pub fn narrow(&mut self, window: Window) {
-        self.current = (window.length() / 2).max(self.least);
+        self.set(self.current.min(window.length() / 2));
+    }
+
+    fn set(&mut self, span: TimeDelta) {
+        let span = span.clamp(self.least, self.most);
+        self.current = TimeDelta::seconds(span.num_seconds());
     }
 }
 
@@ -265,12 +316,24 @@ fn delta(duration: Duration) -> TimeDelta {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Paging;
 
     fn schedule(service: &str, period: u64, delay: u64) -> Schedule {
-        let report = Report::by_service(&format!("office365_reporting_{service}_service")).unwrap();
+        let (reach, resolution) = match service {
+            "MessageTrace" => (10, Resolution::Instant),
+            "DlpDetail" => (7, Resolution::Hour),
+            _ => (7, Resolution::Day),
+        };
+        let terms = Terms {
+            reach: Duration::from_hours(24 * reach),
+            resolution,
+            paging: Paging::ByPosition,
+            row_cap: None,
+            pages_max: 1_000,
+            page_rows: 2_000,
+        };
         Schedule::new(
-            report,
-            None,
+            &terms,
             Duration::from_secs(period),
             Duration::from_secs(delay),
         )
@@ -298,14 +361,19 @@ mod tests {
         }
     }
 
+    /// The next step of a service that has collected up to `from`, `until` being the end of its last pull.
+    fn step(schedule: &Schedule, from: &str, until: &str, now: &str, minutes: i64) -> String {
+        let mut span = schedule.first_span();
+        span.set(TimeDelta::minutes(minutes));
+        let mut until = at(until);
+        show(schedule.next(at(from), &mut until, at(now), &span))
+    }
+
     #[test]
     fn a_window_of_instants_is_due_once_a_period_and_never_reaches_past_the_delay() {
         let schedule = schedule("MessageTrace", 60, 600);
-        let check = |cursor, now, expected: &str| {
-            assert_eq!(
-                show(schedule.next(at(cursor), at(now), TimeDelta::hours(1))),
-                expected
-            );
+        let check = |from, now, expected: &str| {
+            assert_eq!(step(&schedule, from, from, now, 60), expected);
         };
         check("12:00:00", "12:10:59", "wait until 10T12:11:00");
         check("12:00:00", "12:11:00", "collect 10T12:00:00..10T12:01:00");
@@ -315,44 +383,60 @@ mod tests {
     }
 
     #[test]
-    fn hours_and_days_are_collected_whole_and_only_when_past_the_delay() {
+    fn no_window_crosses_a_full_hour_and_a_pull_goes_on_behind_it() {
+        let schedule = schedule("MessageTrace", 3_600, 600);
+        let check = |from, until, expected: &str| {
+            assert_eq!(step(&schedule, from, until, "13:41:00", 60), expected);
+        };
+        check("12:30:00", "12:30:00", "collect 10T12:30:00..10T13:00:00");
+        check("13:00:00", "13:31:00", "collect 10T13:00:00..10T13:31:00");
+        check("13:31:00", "13:31:00", "wait until 10T14:41:00");
+    }
+
+    #[test]
+    fn hours_and_days_are_collected_one_by_one_and_only_when_past_the_delay() {
         let hourly = schedule("DlpDetail", 60, 600);
-        let check = |cursor, now, expected: &str| {
-            assert_eq!(
-                show(hourly.next(at(cursor), at(now), TimeDelta::hours(6))),
-                expected
-            );
+        let check = |from, now, expected: &str| {
+            assert_eq!(step(&hourly, from, from, now, 360), expected);
         };
         check("12:00:00", "13:09:59", "wait until 10T13:10:00");
         check("12:00:00", "13:10:00", "collect 10T12:00:00..10T13:00:00");
-        check("12:00:00", "15:40:00", "collect 10T12:00:00..10T15:00:00");
-        check("12:25:00", "15:40:00", "collect 10T12:25:00..10T15:00:00");
+        check("12:00:00", "15:40:00", "collect 10T12:00:00..10T13:00:00");
+        check("12:25:00", "15:40:00", "collect 10T12:25:00..10T13:00:00");
         let daily = schedule("SafelinksDetail", 60, 1);
-        assert_eq!(
-            show(daily.next(at("00:00:00"), at("23:59:59"), TimeDelta::days(1))),
-            "wait until 11T00:00:01"
-        );
-        assert_eq!(
-            show(daily.next(
-                at("2026-03-01T00:00:00"),
-                at("12:00:00"),
-                TimeDelta::days(1)
-            )),
-            "collect 01T00:00:00..02T00:00:00"
+        let check = |from, now, expected: &str| {
+            assert_eq!(step(&daily, from, from, now, 1), expected);
+        };
+        check("00:00:00", "23:59:59", "wait until 11T00:00:01");
+        check(
+            "2026-03-01T00:00:00",
+            "12:00:00",
+            "collect 01T00:00:00..02T00:00:00",
         );
     }
 
     #[test]
     fn a_period_longer_than_a_bucket_holds() {
         let hourly = schedule("DlpDetail", 5_400, 600);
-        let check = |now, expected: &str| {
-            assert_eq!(
-                show(hourly.next(at("12:00:00"), at(now), TimeDelta::hours(6))),
-                expected
-            );
+        let check = |from, until, now, expected: &str| {
+            assert_eq!(step(&hourly, from, until, now, 60), expected);
         };
-        check("13:30:00", "wait until 10T14:10:00");
-        check("14:10:00", "collect 10T12:00:00..10T14:00:00");
+        let noon = "12:00:00";
+        check(noon, noon, "13:30:00", "wait until 10T14:10:00");
+        check(noon, noon, "14:10:00", "collect 10T12:00:00..10T13:00:00");
+        check(
+            "13:00:00",
+            "14:00:00",
+            "14:10:00",
+            "collect 10T13:00:00..10T14:00:00",
+        );
+    }
+
+    #[test]
+    fn a_clock_that_has_gone_back_ends_a_pull() {
+        let schedule = schedule("MessageTrace", 60, 600);
+        let step = step(&schedule, "12:00:00", "13:00:00", "12:00:00", 60);
+        assert_eq!(step, "wait until 10T12:11:00");
     }
 
     #[test]
@@ -432,32 +516,33 @@ mod tests {
     #[test]
     fn the_span_follows_the_density_of_the_rows() {
         let schedule = schedule("MessageTrace", 60, 1);
-        let mut span = schedule.first_span(&crate::report::REPORTS[4]);
+        let mut span = schedule.first_span();
         let first = span.current();
-        let full = |span: Span| Window {
+        let full = |span: &Span| Window {
             start: at("00:00:00"),
             end: at("00:00:00") + span.current(),
         };
-        span.walked(full(span), 9_000);
+        span.walked(full(&span), 300);
+        assert_eq!(span.current(), first * 2, "it at most doubles");
+        span.walked(full(&span), 1_500);
         assert_eq!(span.current(), first * 2);
-        span.walked(full(span), 15_000);
-        assert_eq!(span.current(), first * 2);
-        span.walked(full(span), 25_000);
-        assert_eq!(span.current(), first);
-        span.walked(
-            Window {
-                start: at("00:00:00"),
-                end: at("00:01:00"),
-            },
-            10,
-        );
+        span.walked(full(&span), 2_000);
+        assert_eq!(span.current(), first * 3 / 2, "room is left on the page");
+        let short = Window {
+            start: at("00:00:00"),
+            end: at("00:01:00"),
+        };
+        span.walked(short, 10);
         assert_eq!(
             span.current(),
-            first,
+            first * 3 / 2,
             "a short window in step says nothing about longer ones"
         );
+        span.walked(full(&span), 0);
+        span.walked(full(&span), 0);
+        assert_eq!(span.current(), HOUR);
         for _ in 0..40 {
-            span.narrow(full(span));
+            span.narrow(full(&span));
         }
         assert_eq!(span.current(), TimeDelta::seconds(1));
     }
@@ -466,24 +551,26 @@ mod tests {
         #[test]
         fn windows_follow_one_another_and_stay_behind_the_delay(
             start in 1_700_000_000_i64..1_700_400_000, steps in proptest::collection::vec(1_i64..200_000, 1..40),
-            which in 0_usize..8, period in 1_u64..10_000, delay in 1_u64..=90_000, span in 1_i64..200_000,
+            which in 0_usize..3, period in 1_u64..10_000, delay in 1_u64..=90_000, span in 1_i64..200_000,
         ) {
-            let report = &crate::report::REPORTS[which];
-            let schedule = Schedule::new(report, None, Duration::from_secs(period), Duration::from_secs(delay));
+            let schedule = schedule(["MessageTrace", "DlpDetail", "SafelinksDetail"][which], period, delay);
+            let mut length = schedule.first_span();
+            length.set(TimeDelta::seconds(span));
             let mut now = DateTime::from_timestamp(start, 0).unwrap();
             let mut cursor = schedule.start(None, now);
+            let mut until = cursor;
             for step in steps {
                 now += TimeDelta::seconds(step);
-                match schedule.next(cursor, now, TimeDelta::seconds(span)) {
+                match schedule.next(cursor, &mut until, now, &length) {
                     Next::Collect(window) => {
                         proptest::prop_assert_eq!(window.start, cursor);
                         proptest::prop_assert!(window.end > cursor);
                         proptest::prop_assert!(window.end <= now - TimeDelta::seconds(delay.cast_signed()));
                         cursor = window.end;
                     }
-                    Next::Wait(until) => {
-                        proptest::prop_assert!(until > now);
-                        let due = schedule.next(cursor, until, TimeDelta::seconds(span));
+                    Next::Wait(due) => {
+                        proptest::prop_assert!(due > now);
+                        let due = schedule.next(cursor, &mut cursor.clone(), due, &length);
                         proptest::prop_assert!(matches!(due, Next::Collect(_)));
                     }
                 }

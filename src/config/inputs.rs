@@ -18,6 +18,10 @@ const SERVICES: &str = "services";
 pub(super) const REQUESTS: RangeInclusive<u32> = 1..=1_000_000_000;
 const REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(99_999);
 
+/// No service answers faster for more requests at once than these.
+pub(super) const CONCURRENT: RangeInclusive<u32> = 0..=64;
+const CONCURRENT_REQUESTS: u32 = 4;
+
 /// Reads the enabled inputs. Those that are not are looked through as well, for warnings only.
 pub(super) fn read(field: &Field<'_>, now: DateTime<Utc>) -> Vec<Input> {
     let Some(section) = field.section_or_empty() else {
@@ -124,6 +128,10 @@ fn input(
         .iter()
         .filter_map(requests_limit)
         .collect();
+    let concurrent_requests = section
+        .field("concurrent_requests")
+        .number(CONCURRENT, " of requests")
+        .unwrap_or(CONCURRENT_REQUESTS);
     let environment = section.field("environment").text();
     let endpoints = endpoints::read(section);
     let ca_bundle = names::file(&section.field("ca_bundle"), names::CERTIFICATES);
@@ -137,6 +145,7 @@ fn input(
         credentials: credentials?,
         requests_per_second,
         requests_limits,
+        concurrent_requests,
         environment,
         base_url: endpoints.base_url,
         authority_url: endpoints.authority_url,

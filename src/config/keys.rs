@@ -257,6 +257,11 @@ pub(super) const INPUT: &[Key] = &[
         "Further budgets, all of which hold",
     ),
     may(
+        "concurrent_requests",
+        number(inputs::CONCURRENT),
+        "Requests in flight at once beyond one for each service; adapts below it. Default: 4",
+    ),
+    may(
         "environment",
         Kind::Text,
         "Goes into each record as `@devo_environment`",

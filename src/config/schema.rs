@@ -10,7 +10,7 @@ mod tests;
 use serde_json::{Map, Value, json};
 
 use super::keys::{FILE, INPUT, Key, Kind, SERVICE};
-use crate::report::{REPORTS, Resolution};
+use crate::report::REPORTS;
 
 /// The schema of `config.yaml`, as JSON Schema, draft 7.
 pub fn schema() -> Value {
@@ -89,7 +89,7 @@ fn services() -> Value {
     let services: Map<_, _> = REPORTS
         .iter()
         .map(|report| {
-            let has_buckets = report.resolution == Resolution::Aggregate;
+            let has_buckets = report.aggregates;
             let keys: Vec<_> = SERVICE
                 .iter()
                 .filter(|key| has_buckets || key.name != "aggregate_by")

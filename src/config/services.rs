@@ -8,7 +8,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::reader::{Field, Section};
 use super::words::{nearest, quoted};
 use super::{ServiceConfig, scalar};
-use crate::report::{AggregateBy, REPORTS, Report, Resolution};
+use crate::report::{AggregateBy, REPORTS, Report};
 
 const PERIOD: Duration = Duration::from_mins(1);
 const DELAY_MAX_SECONDS: u32 = 90_000;
@@ -100,7 +100,7 @@ fn reset(field: &Field<'_>) -> Option<String> {
 }
 
 fn aggregate_by(section: &Section<'_>, report: &Report) -> Option<AggregateBy> {
-    if report.resolution != Resolution::Aggregate {
+    if !report.aggregates {
         if section.entry("aggregate_by")?.is_given() {
             section.field("aggregate_by").mistake("only the services MailTraffic and AdvancedThreatProtectionTraffic have it: remove it here");
         }

@@ -2,26 +2,27 @@
 //!
 //! Guarantees: lines are kept until their receipt, and sent again whole if it does not come; a delivery begins only when the
 //! journal has room for it, and the next one only when the last one's records are journalled. So after a crash what comes twice is at
-//! most one delivery. It holds at most one delivery and one page, whatever the relay does.
+//! most one delivery. A delivery carries the records of many windows. Where others wait for memory it is ended at once; lines that have
+//! had no receipt for a minute are then given back, and the service fetches them again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::lines::{Chunk, Lines};
-use super::order::{Batch, Next, Order};
+use super::order::{Batch, Next, Order, Reached, Rewound};
 use super::shipment::{End, Failure, OpenDelivery, Shipments, end_of, opened};
 use crate::backoff::Backoff;
+use crate::budget::Budget;
 use crate::config::Output;
 use crate::error::chain;
-use crate::ledger::{Journal, LedgerError, Mark, OnDisk};
+use crate::ledger::{Confirmed, Journal, LedgerError, Mark, OnDisk};
 use crate::monitoring::{Cause, OutletMonitor};
-use crate::record::Fingerprint;
 use crate::relay::{Host, Receipt};
 use crate::stop::{Progress, Stopped};
 
@@ -36,6 +37,12 @@ const RECORDS_MAX: usize = 32 << 10;
 
 /// Waits between attempts, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
+
+/// A delivery is ended when it is this old, so that the cursor follows also where little comes.
+const AGE_MAX: Duration = Duration::from_secs(30);
+
+/// Where others wait for memory, lines without a receipt for so long are given back.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the last batch told.
 struct Last {
@@ -57,9 +64,23 @@ pub(crate) struct Courier {
     backoff: Backoff,
     failing: bool,
     last: Option<Last>,
+    /// Since when something waits without a receipt.
+    since: Instant,
+    reached: watch::Sender<Reached>,
+    budget: Budget,
     monitor: Arc<OutletMonitor>,
     stop: CancellationToken,
     progress: Progress,
+}
+
+/// What the courier shares with its service.
+pub(crate) struct Shared {
+    /// Tells how far it is.
+    pub(crate) reached: watch::Sender<Reached>,
+    pub(crate) budget: Budget,
+    pub(crate) monitor: Arc<OutletMonitor>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) progress: Progress,
 }
 
 impl Courier {
@@ -69,10 +90,15 @@ impl Courier {
         tag: &'static str,
         host: &Host,
         journal: Journal,
-        monitor: Arc<OutletMonitor>,
-        stop: CancellationToken,
-        progress: Progress,
+        shared: Shared,
     ) -> Self {
+        let Shared {
+            reached,
+            budget,
+            monitor,
+            stop,
+            progress,
+        } = shared;
         Courier {
             tag,
             host: host.clone(),
@@ -84,6 +110,9 @@ impl Courier {
             backoff: Backoff::new(RETRY.0, RETRY.1),
             failing: false,
             last: None,
+            since: Instant::now(),
+            reached,
+            budget,
             monitor,
             stop,
             progress,
@@ -91,38 +120,34 @@ impl Courier {
     }
 
     /// Carries out orders until there are no more or the collector stops, and then confirms what is written.
-    pub(crate) async fn run(mut self, mut queue: mpsc::Receiver<Order>) {
+    pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Order>) {
         loop {
-            let order = tokio::select! {
+            let open = self.shipments.open.as_ref();
+            let begun = open.filter(|open| open.chunks > 0).map(|open| open.begun);
+            let too_old = begun.unwrap_or_else(Instant::now) + AGE_MAX;
+            let done = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
-                order = queue.recv() => order,
+                order = queue.recv() => match order {
+                    Some(order) => self.carry_out(order).await,
+                    None => break,
+                },
                 open = opened(self.shipments.preconnect.as_mut()) => {
                     self.shipments.preconnect = None;
                     if let Some(open) = open {
                         self.monitor.opened();
                         self.shipments.open = Some(open);
                     }
-                    continue;
+                    Ok(())
                 }
+                () = self.budget.is_wanted(), if begun.is_some() => self.send(Some(Next::Nothing)).await,
+                () = sleep_until(too_old), if begun.is_some() => self.send(Some(Next::Nothing)).await,
                 end = end_of(self.shipments.open.as_mut()) => {
                     if let End::Broken(failure) = end {
                         self.failed(&failure.into());
                     }
-                    if self.send(Some(Next::Nothing)).await.is_err() {
-                        break;
-                    }
-                    continue;
+                    self.send(Some(Next::Nothing)).await
                 }
-            };
-            let done = match order {
-                Some(Order::Deliver(batch)) => self.take(batch).await,
-                Some(Order::Confirm(next, reply)) => {
-                    let confirmed = self.send(Some(next)).await;
-                    // Nobody waits for it any more only when the service has stopped.
-                    confirmed.map(|()| reply.send(()).unwrap_or(()))
-                }
-                None => break,
             };
             if done.is_err() {
                 break;
@@ -131,31 +156,84 @@ impl Courier {
         self.finish_at_the_stop().await;
     }
 
+    async fn carry_out(&mut self, order: Order) -> Result<(), Stopped> {
+        match order {
+            Order::Deliver(batch) => self.take(batch).await,
+            Order::Confirm(next) => self.send(Some(next)).await,
+            Order::Rewind(mark, reply) => {
+                let rewound = self.rewind(mark).await?;
+                // Nobody waits for it any more only when the service has stopped.
+                reply.send(rewound).map_err(|_| Stopped)
+            }
+        }
+    }
+
     /// Takes a batch over, and writes it.
     async fn take(&mut self, batch: Batch) -> Result<(), Stopped> {
-        let (mark, deleted) = (batch.mark, batch.deleted);
-        let others = self.last.as_ref().is_some_and(|last| last.mark != mark);
-        if others && self.waiting.records() > 0 {
-            // What waits was claimed under the mark before, and is journalled under it.
-            self.send(Some(Next::More)).await?;
-        }
-        self.last = Some(Last { mark, deleted });
+        self.last = Some(Last {
+            mark: batch.mark,
+            deleted: batch.deleted,
+        });
         let envelope = self
             .shipments
             .relay
             .envelope(batch.pulled, &self.host, self.tag);
+        if self.waiting.is_empty() {
+            self.since = Instant::now();
+        }
         self.waiting.add(batch, envelope);
+        if self.reached.borrow().lost {
+            self.waiting.give_back();
+        }
         self.note_what_waits();
         self.send(None).await
     }
 
-    /// Writes what waits, in as many deliveries as it takes; to the last receipt if `then` tells what comes after it. Tries for ever.
+    /// Confirms what is written, and drops the rest.
+    async fn rewind(&mut self, mark: Mark) -> Result<Rewound, Stopped> {
+        if let Err(failure) = self.confirm(Next::Nothing).await {
+            self.failed(&failure);
+        }
+        let lost = self.waiting.drain();
+        self.note_what_waits();
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let confirmed = loop {
+            let read = self
+                .journal
+                .run(move |journal| journal.confirmed_beyond(mark));
+            let failure = match read.await {
+                Ok(confirmed) => break confirmed,
+                Err(failure) => failure,
+            };
+            let wait = backoff.next(rand::random());
+            self.monitor.not_journalled(&chain(&failure));
+            error!(error = chain(&failure), retry_in = ?wait, action = failure.action(),
+                "the journal cannot be read; nothing is collected until it can, and nothing is lost");
+            self.sleep(wait).await?;
+        };
+        self.reached.send_modify(|reached| reached.lost = false);
+        Ok(Rewound { confirmed, lost })
+    }
+
+    async fn sleep(&self, wait: Duration) -> Result<(), Stopped> {
+        tokio::select! {
+            () = self.stop.cancelled() => Err(Stopped),
+            () = tokio::time::sleep(wait) => Ok(()),
+        }
+    }
+
+    /// Writes what waits, in as many deliveries as it takes; to the last receipt if `then` tells what comes after it. Tries until that has
+    /// worked, or the lines have been given back.
     async fn send(&mut self, then: Option<Next>) -> Result<(), Stopped> {
         loop {
             if self.stop.is_cancelled() {
                 return Err(Stopped);
             }
             match self.try_to_send(then).await {
+                Ok(()) if self.waiting.are_given_back() => {
+                    self.reached.send_modify(|reached| reached.lost = true);
+                    return Ok(());
+                }
                 Ok(()) => {
                     if std::mem::take(&mut self.failing) {
                         info!(relay = %self.shipments.relay.address(), "delivery works again");
@@ -164,9 +242,10 @@ impl Courier {
                 }
                 Err(failure) => {
                     let wait = self.failed(&failure);
+                    let sleep = tokio::time::sleep(wait);
                     tokio::select! {
                         () = self.stop.cancelled() => return Err(Stopped),
-                        () = tokio::time::sleep(wait) => {}
+                        () = holding(sleep, &mut self.waiting, &self.budget, self.since) => {}
                     }
                 }
             }
@@ -179,36 +258,47 @@ impl Courier {
             if self.waiting.get(written).is_none() || self.stop.is_cancelled() {
                 break;
             }
+            if self.waiting.are_given_back() {
+                return self.confirm(Next::Nothing).await;
+            }
             if let Err(full) = self.make_room().await {
                 self.confirm(Next::Nothing).await?;
                 return Err(full.into());
             }
-            self.shipments.open(&mut self.journal).await?;
+            let opening = self.shipments.open(&mut self.journal);
+            holding(opening, &mut self.waiting, &self.budget, self.since).await?;
             let fullness = self.fullness();
             let (Some(open), Some(chunk)) =
                 (self.shipments.open.as_mut(), self.waiting.get(written))
             else {
                 break;
             };
+            if !chunk.render(&mut self.rendered) {
+                continue;
+            }
             if open.chunks == 0 {
                 open.begun = Instant::now();
                 open.delivery.begin(fullness);
             }
-            chunk.render(&mut self.rendered);
+            let count = chunk.records();
             let bytes = open.bytes + self.rendered.len();
-            let records = open.records + chunk.records();
+            let records = open.records + count;
             let full = bytes >= self.delivery_most || records >= RECORDS_MAX;
-            if full || self.waiting.get(written + 1).is_none() {
-                open.delivery.write_last(&self.rendered).await?;
-            } else {
-                open.delivery.write(&self.rendered).await?;
-            }
+            let is_last = full || self.waiting.get(written + 1).is_none();
+            let write = async {
+                if is_last {
+                    open.delivery.write_last(&self.rendered).await
+                } else {
+                    open.delivery.write(&self.rendered).await
+                }
+            };
+            holding(write, &mut self.waiting, &self.budget, self.since).await?;
             (open.bytes, open.records) = (bytes, records);
             open.chunks += 1;
             open.written = Instant::now();
-            self.monitor.delivered(chunk.records(), self.rendered.len());
+            self.monitor.delivered(count, self.rendered.len());
             if full {
-                // A walk mostly goes on.
+                // A backlog mostly goes on.
                 self.confirm(Next::More).await?;
             }
         }
@@ -229,11 +319,13 @@ impl Courier {
             .as_ref()
             .map_or((0, 0), |open| (open.chunks, open.records));
         let needed = records + self.waiting.get(written).map_or(0, Chunk::records);
-        if self.journal.get().has_room(mark, needed) {
+        // A chunk is of one window.
+        let windows = written + 1;
+        if self.journal.get().has_room(needed, windows) {
             return Ok(());
         }
         self.journal
-            .run(move |journal| journal.reserve(mark, needed))
+            .run(move |journal| journal.reserve(mark, needed, windows))
             .await
     }
 
@@ -259,7 +351,8 @@ impl Courier {
     async fn conclude(&mut self, open: OpenDelivery) -> Result<(), Failure> {
         let (chunks, bytes, count) = (open.chunks, open.bytes, open.records);
         let asked = Instant::now();
-        let receipt = self.shipments.finish(open.delivery).await;
+        let finish = self.shipments.finish(open.delivery);
+        let receipt = holding(finish, &mut self.waiting, &self.budget, self.since).await;
         let receipt = receipt.inspect_err(|_| self.halve(bytes, count))?;
         self.progress.made();
         self.backoff.reset();
@@ -267,8 +360,14 @@ impl Courier {
             return Ok(());
         }
         let took = (open.begun.elapsed(), asked.elapsed());
-        let records = self.waiting.confirm(chunks);
-        self.journal_for_certain(records).await;
+        let receipted = self.waiting.confirm(chunks);
+        self.since = Instant::now();
+        if !self.journal_for_certain(receipted.records).await {
+            return Ok(());
+        }
+        if let Some(number) = receipted.number {
+            self.reached.send_modify(|reached| reached.number = number);
+        }
         let stood_in = receipt == Receipt::StoodIn;
         self.monitor.confirmed((count, bytes), stood_in, took);
         self.note_what_waits();
@@ -278,12 +377,13 @@ impl Courier {
         Ok(learnt?)
     }
 
-    /// Journals what is confirmed. Tries for ever, since nothing else may be delivered before it is done.
-    async fn journal_for_certain(&mut self, records: Vec<Fingerprint>) {
+    /// Journals what is confirmed. Tries until the collector stops, since nothing else may be delivered before it is done; `false` at the
+    /// stop.
+    async fn journal_for_certain(&mut self, records: Vec<Confirmed>) -> bool {
         let Some(mark) = self.last.as_ref().map(|last| last.mark) else {
-            return;
+            return true;
         };
-        let records: Arc<[Fingerprint]> = records.into();
+        let records: Arc<[Confirmed]> = records.into();
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
             let appended = records.clone();
@@ -292,21 +392,20 @@ impl Courier {
                 .run(move |journal| journal.confirm(mark, &appended))
                 .await
             else {
-                return;
+                return true;
             };
             let wait = backoff.next(rand::random());
             self.monitor.not_journalled(&chain(&failure));
             error!(
                 error = chain(&failure),
-                records = records.len(),
+                records = records.iter().map(|of| of.fingerprints.len()).sum::<usize>(),
                 retry_in = ?wait,
                 action = failure.action(),
                 "confirmed records cannot be journalled; nothing is collected until they are, and they come twice if the \
                  collector is stopped before"
             );
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
+            if self.sleep(wait).await.is_err() {
+                return false;
             }
         }
     }
@@ -369,4 +468,24 @@ impl Courier {
             );
         }
     }
+}
+
+/// Awaits `future`. Meanwhile, where others wait for memory and there has been no receipt `since` so long, gives the lines' pages back.
+async fn holding<T>(
+    future: impl Future<Output = T>,
+    lines: &mut Lines,
+    budget: &Budget,
+    since: Instant,
+) -> T {
+    tokio::pin!(future);
+    let out_of_patience = async {
+        sleep_until(since + PATIENCE).await;
+        budget.is_wanted().await;
+    };
+    tokio::select! {
+        biased;
+        done = &mut future => return done,
+        () = out_of_patience => lines.give_back(),
+    }
+    future.await
 }

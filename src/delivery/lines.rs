@@ -1,6 +1,7 @@
 //! What one output has not confirmed, in chunks as they are written: pure.
 //!
 //! Rows stay where they are, in their page; lines are made of them when they are written, and made again if they have to be sent again.
+//! Where others wait for memory, the pages can be given back: then only the fingerprints are kept that a receipt would confirm.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -9,98 +10,188 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::order::Batch;
+use crate::ledger::Confirmed;
 use crate::record::Fingerprint;
 use crate::relay::Envelope;
+use crate::window::Window;
 
 /// Lines are written in chunks of about this many bytes: smaller ones cost, larger ones gain nothing.
 const CHUNK: usize = 48 << 10;
 
 /// Records not confirmed, oldest first.
 #[derive(Default)]
-pub(crate) struct Lines {
+pub(super) struct Lines {
     chunks: VecDeque<Chunk>,
+    given_back: bool,
 }
 
 /// Some records of one batch.
-pub(crate) struct Chunk {
-    batch: Arc<Batch>,
-    envelope: Arc<Envelope>,
-    rows: Range<usize>,
-    /// Those of its rows.
+pub(super) struct Chunk {
+    content: Content,
+    window: Window,
+    pulled: DateTime<Utc>,
+    records: usize,
+    /// Bytes of its rows.
     bytes: usize,
+    /// The batch's number, if its last record is in here.
+    completes: Option<u64>,
+}
+
+enum Content {
+    Rows {
+        batch: Arc<Batch>,
+        envelope: Arc<Envelope>,
+        rows: Range<usize>,
+    },
+    GivenBack(Vec<Fingerprint>),
+}
+
+/// What was confirmed by one receipt.
+#[derive(Default)]
+pub(super) struct Receipted {
+    /// The records, by their windows.
+    pub(super) records: Vec<Confirmed>,
+    /// The last batch that is confirmed whole.
+    pub(super) number: Option<u64>,
 }
 
 impl Lines {
     /// Adds all records of a batch.
-    pub(crate) fn add(&mut self, batch: Batch, envelope: Envelope) {
+    pub(super) fn add(&mut self, batch: Batch, envelope: Envelope) {
         let (batch, envelope) = (Arc::new(batch), Arc::new(envelope));
-        let chunk = |rows, bytes| Chunk {
-            batch: batch.clone(),
-            envelope: envelope.clone(),
-            rows,
-            bytes,
+        let all = batch.places.len();
+        let mut add = |rows: Range<usize>, bytes| {
+            self.chunks.push_back(Chunk {
+                window: batch.window,
+                pulled: batch.pulled,
+                records: rows.len(),
+                bytes,
+                completes: (rows.end == all).then_some(batch.number),
+                content: Content::Rows {
+                    batch: Arc::clone(&batch),
+                    envelope: Arc::clone(&envelope),
+                    rows,
+                },
+            });
         };
         let (mut start, mut bytes) = (0, 0);
-        for (nth, place) in batch.rows.iter().enumerate() {
-            bytes += batch.page.row(*place).len();
+        for (nth, place) in batch.places.iter().enumerate() {
+            bytes += batch.page.row(*place as usize).len();
             let next = nth + 1;
-            if bytes + (next - start) * envelope.prefix.len() >= CHUNK {
-                self.chunks.push_back(chunk(start..next, bytes));
+            if bytes + (next - start) * envelope.prefix.len() >= CHUNK || next == all {
+                add(start..next, bytes);
                 (start, bytes) = (next, 0);
             }
-        }
-        if start < batch.rows.len() {
-            self.chunks.push_back(chunk(start..batch.rows.len(), bytes));
         }
     }
 
     /// The chunk behind `written` others.
-    pub(crate) fn get(&self, written: usize) -> Option<&Chunk> {
+    pub(super) fn get(&self, written: usize) -> Option<&Chunk> {
         self.chunks.get(written)
     }
 
     /// When the oldest of them was fetched.
-    pub(crate) fn oldest(&self) -> Option<DateTime<Utc>> {
-        self.chunks.front().map(|chunk| chunk.batch.pulled)
+    pub(super) fn oldest(&self) -> Option<DateTime<Utc>> {
+        self.chunks.front().map(|chunk| chunk.pulled)
     }
 
-    /// Takes out the first chunks, which are confirmed, and tells whose they were.
-    pub(crate) fn confirm(&mut self, chunks: usize) -> Vec<Fingerprint> {
-        let mut confirmed = Vec::new();
+    /// Takes out the first chunks, which are confirmed.
+    pub(super) fn confirm(&mut self, chunks: usize) -> Receipted {
+        let mut receipted = Receipted::default();
         for chunk in self.chunks.drain(..chunks) {
-            let rows = &chunk.batch.rows[chunk.rows.clone()];
-            let page = &chunk.batch.page;
-            confirmed.extend(rows.iter().map(|place| page.fingerprint(*place)));
+            receipted.number = chunk.completes.or(receipted.number);
+            chunk.append_to(&mut receipted.records);
         }
-        confirmed
+        self.given_back &= !self.chunks.is_empty();
+        receipted
+    }
+
+    /// Takes out everything; what is left to fetch again.
+    pub(super) fn drain(&mut self) -> Vec<Confirmed> {
+        self.confirm(self.chunks.len()).records
+    }
+
+    /// Gives the pages back and keeps the fingerprints.
+    pub(super) fn give_back(&mut self) {
+        if self.chunks.is_empty() {
+            return;
+        }
+        self.given_back = true;
+        for chunk in &mut self.chunks {
+            if let Content::Rows { .. } = chunk.content {
+                chunk.content = Content::GivenBack(chunk.fingerprints());
+            }
+        }
+    }
+
+    /// Whether pages have been given back: what is not confirmed has to be fetched again.
+    pub(super) fn are_given_back(&self) -> bool {
+        self.given_back
     }
 
     /// The bytes of all chunks' records, without what makes them lines.
-    pub(crate) fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.chunks.iter().map(|chunk| chunk.bytes).sum()
     }
 
     /// The records of all chunks.
-    pub(crate) fn records(&self) -> usize {
-        self.chunks.iter().map(Chunk::records).sum()
+    pub(super) fn records(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.records).sum()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
     }
 }
 
 impl Chunk {
     /// The number of records.
-    pub(crate) fn records(&self) -> usize {
-        self.rows.len()
+    pub(super) fn records(&self) -> usize {
+        self.records
     }
 
-    /// Makes the records lines.
-    pub(crate) fn render(&self, lines: &mut Vec<u8>) {
+    /// Makes the records lines; `false` if they have been given back.
+    pub(super) fn render(&self, lines: &mut Vec<u8>) -> bool {
         lines.clear();
         // A huge row must not hold its memory for ever.
         lines.shrink_to(4 * CHUNK);
-        for place in &self.batch.rows[self.rows.clone()] {
-            lines.extend_from_slice(&self.envelope.prefix);
-            self.batch.splice.append(self.batch.page.row(*place), lines);
-            lines.extend_from_slice(&self.envelope.suffix);
+        let Content::Rows {
+            batch,
+            envelope,
+            rows,
+        } = &self.content
+        else {
+            return false;
+        };
+        for place in &batch.places[rows.clone()] {
+            lines.extend_from_slice(&envelope.prefix);
+            batch.splice.append(batch.page.row(*place as usize), lines);
+            lines.extend_from_slice(&envelope.suffix);
+        }
+        true
+    }
+
+    fn fingerprints(&self) -> Vec<Fingerprint> {
+        match &self.content {
+            Content::Rows { batch, rows, .. } => {
+                let places = batch.places[rows.clone()].iter();
+                places
+                    .map(|place| batch.page.fingerprint(*place as usize))
+                    .collect()
+            }
+            Content::GivenBack(fingerprints) => fingerprints.clone(),
+        }
+    }
+
+    fn append_to(&self, records: &mut Vec<Confirmed>) {
+        match records.last_mut() {
+            Some(last) if last.window == self.window => {
+                last.fingerprints.extend(self.fingerprints());
+            }
+            _ => records.push(Confirmed {
+                window: self.window,
+                fingerprints: self.fingerprints(),
+            }),
         }
     }
 }

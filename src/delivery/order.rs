@@ -1,22 +1,52 @@
-//! What a service asks of an output.
+//! What a service asks of an output, and what it hears of it.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
-use crate::ledger::Mark;
+use crate::budget::Memory;
+use crate::ledger::{Confirmed, Mark};
 use crate::record::Splice;
 use crate::source::Page;
+use crate::window::Window;
+
+/// A page with the memory that it takes of the budget.
+pub(crate) struct Held {
+    page: Page,
+    _memory: Memory,
+}
+
+impl Held {
+    /// Holds a page as long as any output has not confirmed it.
+    pub(crate) fn new(page: Page, memory: Memory) -> Self {
+        Held {
+            page,
+            _memory: memory,
+        }
+    }
+}
+
+impl std::ops::Deref for Held {
+    type Target = Page;
+
+    fn deref(&self) -> &Page {
+        &self.page
+    }
+}
 
 /// Records of one page for one output.
 pub(crate) struct Batch {
+    /// Counts the batches of a service.
+    pub(crate) number: u64,
     /// The window that they belong to.
+    pub(crate) window: Window,
+    /// Where the cursor was when they were handed over.
     pub(crate) mark: Mark,
     /// The page.
-    pub(crate) page: Arc<Page>,
+    pub(crate) page: Arc<Held>,
     /// The places in the page of the records to deliver.
-    pub(crate) rows: Vec<usize>,
+    pub(crate) places: Vec<u32>,
     /// What goes into each record of this pull.
     pub(crate) splice: Arc<Splice>,
     /// When the pull began.
@@ -25,27 +55,14 @@ pub(crate) struct Batch {
     pub(crate) deleted: DateTime<Utc>,
 }
 
-impl Batch {
-    /// Lets go of a page of which a quarter or more is not to be delivered: all of it would stay in memory until the rest is confirmed.
-    pub(crate) fn release_page(&mut self) {
-        let wanted: usize = self
-            .rows
-            .iter()
-            .map(|place| self.page.row(*place).len())
-            .sum();
-        if wanted < self.page.bytes() / 4 * 3 {
-            self.page = Arc::new(self.page.only(self.rows.iter().copied()));
-            self.rows = (0..self.page.len()).collect();
-        }
-    }
-}
-
 /// What a service asks of an output.
 pub(crate) enum Order {
     /// Deliver this.
     Deliver(Batch),
-    /// Confirm everything, and say so; and what comes then.
-    Confirm(Next, oneshot::Sender<()>),
+    /// Confirm everything; and what comes then.
+    Confirm(Next),
+    /// Confirm what is written, drop the rest, and tell what is confirmed beyond the cursor.
+    Rewind(Mark, oneshot::Sender<Rewound>),
 }
 
 /// What comes when a delivery is confirmed.
@@ -55,4 +72,22 @@ pub(crate) enum Next {
     More,
     /// Nothing that is known of.
     Nothing,
+}
+
+/// How far an output is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// Every batch up to this number is confirmed and journalled.
+    pub(crate) number: u64,
+    /// It has given lines back that were not confirmed: the service has to rewind.
+    pub(crate) lost: bool,
+}
+
+/// An output that has nothing unconfirmed.
+#[derive(Debug)]
+pub(crate) struct Rewound {
+    /// What it has confirmed beyond the cursor.
+    pub(crate) confirmed: Vec<Confirmed>,
+    /// What it was handed in vain.
+    pub(crate) lost: Vec<Confirmed>,
 }

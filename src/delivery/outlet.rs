@@ -2,50 +2,63 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::courier::Courier;
-use super::order::{Batch, Next, Order};
+use super::courier::{Courier, Shared};
+use super::order::{Batch, Next, Order, Reached, Rewound};
 use super::statistics;
+use crate::budget::Budget;
 use crate::config::Output;
-use crate::ledger::Journal;
+use crate::ledger::{Journal, Mark};
 use crate::monitoring::OutletMonitor;
 use crate::relay::Host;
 use crate::stop::{Progress, Stopped};
 
 /// The service's end of an output.
 pub(crate) struct Outlet {
-    name: String,
-    orders: mpsc::Sender<Order>,
+    /// The bound on what waits here is the budget.
+    orders: mpsc::UnboundedSender<Order>,
+    reached: watch::Receiver<Reached>,
     task: JoinHandle<()>,
 }
 
+/// What an output's task needs of its service.
+pub(crate) struct Surroundings {
+    pub(crate) budget: Budget,
+    pub(crate) monitor: Arc<OutletMonitor>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) progress: Progress,
+}
+
 impl Outlet {
-    /// Starts the task that delivers to `output` until the outlet is closed or `stop` is cancelled.
+    /// Starts the task that delivers to `output` until the outlet is closed or the collector stops.
     pub(crate) fn start(
         output: &Output,
         tag: &'static str,
         host: &Host,
         journal: Journal,
-        monitor: Arc<OutletMonitor>,
-        stop: CancellationToken,
-        progress: Progress,
+        surroundings: Surroundings,
     ) -> Self {
-        // One batch waits while another one is delivered and a third one is fetched.
-        let (orders, queue) = mpsc::channel(1);
-        let period = output.statistics_period;
-        let courier = Courier::new(
-            output,
-            tag,
-            host,
-            journal,
-            Arc::clone(&monitor),
+        let (orders, queue) = mpsc::unbounded_channel();
+        let (reached, hears) = watch::channel(Reached::default());
+        let Surroundings {
+            budget,
+            monitor,
             stop,
             progress,
-        );
+        } = surroundings;
+        let shared = Shared {
+            reached,
+            budget,
+            monitor: Arc::clone(&monitor),
+            stop,
+            progress,
+        };
+        let period = output.statistics_period;
+        let courier = Courier::new(output, tag, host, journal, shared);
         let span = tracing::info_span!("output", name = output.name);
         let deliver = async move {
             tokio::select! {
@@ -55,33 +68,40 @@ impl Outlet {
         };
         let task = tokio::spawn(deliver.instrument(span));
         Outlet {
-            name: output.name.clone(),
             orders,
+            reached: hears,
             task,
         }
     }
 
-    /// The output's name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    /// Hands over a batch.
+    pub(crate) fn deliver(&self, batch: Batch) -> Result<(), Stopped> {
+        let order = Order::Deliver(batch);
+        self.orders.send(order).map_err(|_| Stopped)
     }
 
-    /// Hands over a batch; waits while the one before it is still waiting.
-    pub(crate) async fn deliver(&self, batch: Batch) -> Result<(), Stopped> {
-        self.orders
-            .send(Order::Deliver(batch))
-            .await
-            .map_err(|_| Stopped)
+    /// Has everything confirmed that was handed over. `next` tells whether more comes at once.
+    pub(crate) fn confirm(&self, next: Next) -> Result<(), Stopped> {
+        let order = Order::Confirm(next);
+        self.orders.send(order).map_err(|_| Stopped)
     }
 
-    /// Waits until everything handed over is confirmed and journalled. `next` tells whether more comes at once.
-    pub(crate) async fn confirm(&self, next: Next) -> Result<(), Stopped> {
-        let (done, confirmed) = oneshot::channel();
-        self.orders
-            .send(Order::Confirm(next, done))
-            .await
-            .map_err(|_| Stopped)?;
-        confirmed.await.map_err(|_| Stopped)
+    /// How far it is.
+    pub(crate) fn reached(&self) -> Reached {
+        *self.reached.borrow()
+    }
+
+    /// Resolves when it is further than it was at the last call. Cancel safe.
+    pub(crate) async fn changed(&mut self) -> Result<(), Stopped> {
+        self.reached.changed().await.map_err(|_| Stopped)
+    }
+
+    /// Has it confirm what is written and drop the rest.
+    pub(crate) async fn rewind(&self, mark: Mark) -> Result<Rewound, Stopped> {
+        let (reply, rewound) = oneshot::channel();
+        let order = Order::Rewind(mark, reply);
+        self.orders.send(order).map_err(|_| Stopped)?;
+        rewound.await.map_err(|_| Stopped)
     }
 
     /// Ends the task, after it has confirmed what is written.

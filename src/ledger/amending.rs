@@ -9,8 +9,8 @@ use super::{LedgerError, Owner, StateDirectory, file, reading};
 impl StateDirectory {
     /// Sets a service's cursor, whose old place it returns; `None`, and nothing is changed, if it has none.
     ///
-    /// What is confirmed at or after the cursor is forgotten in the same atomic step: it stands in the cursor's file, and a journal counts
-    /// only under the commit that it was written after. So at no moment does a cursor stand beside what belongs to another one.
+    /// What is confirmed beyond the cursor is forgotten in the same atomic step: a journal counts only in the epoch that it was written in.
+    /// So at no moment does a cursor stand beside what belongs to another one.
     ///
     /// # Errors
     ///
@@ -22,15 +22,16 @@ impl StateDirectory {
     ) -> Result<Option<DateTime<Utc>>, LedgerError> {
         let outputs = reading::outputs(&owner.folder(&self.path))?;
         let outputs: Vec<_> = outputs.iter().map(String::as_str).collect();
-        let mut ledger = self.ledger(owner, &outputs)?;
+        let (mut ledger, _) = self.ledger(owner, &outputs)?;
         let Some(mut next) = ledger.cursor().cloned() else {
             return Ok(None);
         };
         let before = std::mem::replace(&mut next.at, at);
-        // What it carried has been taken out of it by the ledger, and is not written again.
-        next.until = None;
+        next.boundary.clear();
+        // What was said of a time that is collected again is said again.
+        next.entries.retain(|entry| entry.end <= at);
         next.by_our_clock = false;
-        ledger.commit(next)?;
+        ledger.begin(next)?;
         Ok(Some(before))
     }
 

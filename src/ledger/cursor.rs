@@ -1,27 +1,28 @@
-//! The cursor's file: a line that names the format, a line of JSON for people, the carried fingerprints, a checksum.
+//! The cursor's file: a line that names the format, a line of JSON for people, the boundary's fingerprints, a checksum.
 
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::entry::Entry;
+use super::journal::Mark;
 use super::{LedgerError, file, key::Key};
 use crate::record::Fingerprint;
-use crate::window::Window;
 
 pub(super) const FILE: &str = "cursor";
-const HEAD: &[u8] = b"exchange-reports-collector cursor 1\n";
+const HEAD: &[u8] = b"exchange-reports-collector cursor 2\n";
 
-/// Everything before the cursor is delivered and confirmed.
+/// Everything before the cursor is delivered and confirmed, or accounted for by an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// Counts the commits; set by [`super::Ledger::commit`].
+    /// Counts the commits.
     pub generation: u64,
+    /// Counts how often the cursor was set by hand or begun anew: what a journal holds from before then is void.
+    pub epoch: u64,
     /// The cursor.
     #[serde(rename = "cursor")]
     pub at: DateTime<Utc>,
-    /// The end of a longer window that was begun and then cut: some of its records are confirmed already.
-    pub until: Option<DateTime<Utc>>,
     /// The tenant that the records are from.
     pub tenant: String,
     /// The last value of `reset_persistence_auth`.
@@ -29,27 +30,22 @@ pub struct Cursor {
     /// Nothing but our own clock says where the cursor is: nothing has been committed since it was begun.
     #[serde(default)]
     pub by_our_clock: bool,
-    /// All records confirmed since the state was begun.
+    /// All records delivered since the state was begun.
     pub records: u64,
-    /// What is confirmed at or after the cursor, for each output.
+    /// The outputs that have confirmed everything before the cursor.
+    pub outputs: Vec<String>,
+    /// What became of the windows before the cursor.
+    pub entries: Vec<Entry>,
+    /// The rows of the last window, where they may come again with the next one: both ends of a range are inclusive.
     #[serde(skip)]
-    pub carried: Vec<Carried>,
-}
-
-/// What one output has confirmed at or after the cursor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Carried {
-    /// The output's name.
-    pub output: String,
-    /// A fingerprint for each record.
-    pub fingerprints: Vec<Fingerprint>,
+    pub boundary: Vec<Fingerprint>,
 }
 
 /// The line of JSON.
 #[derive(Serialize, Deserialize)]
 struct Line<C> {
     key: String,
-    carried: Vec<(String, usize)>,
+    boundary: usize,
     state: C,
 }
 
@@ -62,23 +58,25 @@ impl Cursor {
     ) -> Self {
         Cursor {
             generation: 0,
+            epoch: 0,
             at,
-            until: None,
             tenant,
             reset_persistence_auth,
             by_our_clock: false,
             records: 0,
-            carried: vec![],
+            outputs: vec![],
+            entries: vec![],
+            boundary: vec![],
         }
     }
 
-    /// The window that was begun and cut.
-    pub(super) fn unfinished(&self) -> Option<Window> {
-        let end = self.until.filter(|until| *until > self.at)?;
-        Some(Window {
-            start: self.at,
-            end,
-        })
+    /// Where it is, as journals have it.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            generation: self.generation,
+            epoch: self.epoch,
+            cursor: self.at,
+        }
     }
 
     pub(super) fn load(folder: &Path, key: &str) -> Result<Option<Self>, LedgerError> {
@@ -102,7 +100,7 @@ impl Cursor {
         }
         let end =
             memchr::memchr(b'\n', rest).ok_or_else(|| damaged("its second line does not end"))?;
-        let (text, mut rest) = (&rest[..end], &rest[end + 1..]);
+        let (text, rest) = (&rest[..end], &rest[end + 1..]);
         let line: Line<Cursor> = serde_json::from_slice(text)
             .map_err(|cause| damaged(&format!("its second line: {cause}")))?;
         if line.key != key {
@@ -117,47 +115,26 @@ impl Cursor {
         if cursor.generation == u64::MAX {
             return Err(damaged("it counts more commits than there can have been"));
         }
-        for (output, count) in line.carried {
-            let taken = count
-                .checked_mul(16)
-                .and_then(|length| rest.split_at_checked(length));
-            let (taken, left) =
-                taken.ok_or_else(|| damaged("it holds fewer fingerprints than it says"))?;
-            cursor.carried.push(Carried {
-                output,
-                fingerprints: fingerprints(taken),
-            });
-            rest = left;
+        if Some(rest.len()) != line.boundary.checked_mul(16) {
+            return Err(damaged(
+                "it holds another number of fingerprints than it says",
+            ));
         }
-        if !rest.is_empty() {
-            return Err(damaged("it holds more fingerprints than it says"));
-        }
+        cursor.boundary = fingerprints(rest);
         Ok(Some(cursor))
     }
 
     pub(super) fn store(&self, folder: &Path, key: &str) -> Result<(), LedgerError> {
-        let carried = self
-            .carried
-            .iter()
-            .map(|carried| (carried.output.clone(), carried.fingerprints.len()))
-            .collect();
         let line = Line {
             key: key.to_owned(),
-            carried,
+            boundary: self.boundary.len(),
             state: self,
         };
         let mut body = HEAD.to_vec();
         // Only maps with keys that are no strings cannot be written as JSON.
         body.extend(serde_json::to_vec(&line).unwrap_or_default());
         body.push(b'\n');
-        for carried in &self.carried {
-            body.extend(
-                carried
-                    .fingerprints
-                    .iter()
-                    .flat_map(|fingerprint| fingerprint.0),
-            );
-        }
+        body.extend(self.boundary.iter().flat_map(|fingerprint| fingerprint.0));
         let check = crc32fast::hash(&body).to_le_bytes();
         file::replace(folder, FILE, &[&body, &check])
     }

@@ -1,4 +1,4 @@
-//! The journal of one output: what it has confirmed of the unfinished window, appended and synced after each receipt.
+//! The journal of one output: what it has confirmed beyond the cursor, appended and synced after each receipt.
 //!
 //! The file is a head and frames, each padded to 16 bytes and under a checksum of its own. Its last frame may be torn by a crash: it is cut.
 //! A frame that is not sound but is followed by a sound one has been damaged later: that is an error, never a guess.
@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::cursor::fingerprints;
@@ -15,23 +15,34 @@ use super::{LedgerError, file, key::Key};
 use crate::record::Fingerprint;
 use crate::window::Window;
 
-const HEAD: &[u8; 32] = b"exchange-reports journal 1     \n";
+const HEAD: &[u8; 32] = b"exchange-reports journal 2     \n";
 const MAGIC: [u8; 4] = *b"frm1";
 const UNIT: usize = 16;
 
-/// A journal that has grown beyond this many bytes is begun anew before the first delivery of the next window.
+/// A journal that has grown beyond this many bytes, and to twice what it was last written anew with, is written anew with what counts.
 const LENGTH_MAX: u64 = 1 << 20;
 
 /// Space is reserved in steps of this many bytes.
 const RESERVE: u64 = 64 << 10;
 
-/// The records of which window are journalled, and since which commit.
+/// Where the cursor is while records are delivered: what a journal holds counts only beyond it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// The cursor's generation.
     pub generation: u64,
-    /// From the cursor to the furthest end of a window begun since.
+    /// The cursor's epoch.
+    pub epoch: u64,
+    /// The cursor.
+    pub cursor: DateTime<Utc>,
+}
+
+/// Records of one window that an output has confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// The window that they were delivered with.
     pub window: Window,
+    /// A fingerprint for each record.
+    pub fingerprints: Vec<Fingerprint>,
 }
 
 /// The journal of one output.
@@ -44,23 +55,19 @@ pub struct Journal {
     length: u64,
     /// Up to here space is reserved.
     reserved: u64,
-    mark: Option<Mark>,
+    /// What it had when it was last written anew.
+    written_anew: u64,
+    /// The window of the last frame, and the epoch that it belongs to.
+    last: Option<(Window, u64)>,
     key: String,
     receipts_from: Option<String>,
-}
-
-/// What a journal told when it was opened.
-#[derive(Debug, Default)]
-pub(super) struct Recovered {
-    pub(super) window: Option<Window>,
-    pub(super) confirmed: Vec<Fingerprint>,
 }
 
 /// The kinds of frames.
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// What follows belongs to this window: generation, start, end, the key's name.
+    /// What follows belongs to this window: generation, epoch, start, end, the key's name.
     Window = 1,
     /// These records are confirmed.
     Confirmed = 2,
@@ -77,22 +84,22 @@ pub(super) fn file_name(output: &str) -> String {
 }
 
 impl Journal {
-    /// Opens the journal of `output`, or begins it. `generation` is the cursor's, `None` if there is no cursor.
+    /// Opens the journal of `output`, or begins it, and tells what it holds beyond the cursor at `mark`; `None` if there is no cursor.
     pub(super) fn open(
         folder: &Path,
         output: &str,
         key: &str,
-        generation: Option<u64>,
-    ) -> Result<(Self, Recovered), LedgerError> {
+        mark: Option<Mark>,
+    ) -> Result<(Self, Vec<Confirmed>), LedgerError> {
         let name = file_name(output);
         let path = folder.join(&name);
         if file::read(&path)?.is_none() {
             file::replace(folder, &name, &[HEAD])?;
         }
         let (mut journal, bytes) = Journal::load(folder, name, key, true)?;
-        let recovered = journal.replay(&bytes, generation)?;
+        let confirmed = journal.replay(&bytes, mark)?;
         journal.cut()?;
-        Ok((journal, recovered))
+        Ok((journal, confirmed))
     }
 
     /// What the journal of `output` tells, which is left as it is.
@@ -100,10 +107,20 @@ impl Journal {
         folder: &Path,
         output: &str,
         key: &str,
-        generation: Option<u64>,
-    ) -> Result<Recovered, LedgerError> {
+        mark: Option<Mark>,
+    ) -> Result<Vec<Confirmed>, LedgerError> {
         let (mut journal, bytes) = Journal::load(folder, file_name(output), key, false)?;
-        journal.replay(&bytes, generation)
+        journal.replay(&bytes, mark)
+    }
+
+    /// What it holds beyond the cursor at `mark`, read from the file as after a restart.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, or is not as it was written.
+    pub fn confirmed_beyond(&mut self, mark: Mark) -> Result<Vec<Confirmed>, LedgerError> {
+        let bytes = self.read_all()?;
+        self.replay(&bytes, Some(mark))
     }
 
     fn load(
@@ -126,7 +143,8 @@ impl Journal {
             file,
             length: 0,
             reserved: 0,
-            mark: None,
+            written_anew: 0,
+            last: None,
             key: key.to_owned(),
             receipts_from: None,
         };
@@ -138,57 +156,76 @@ impl Journal {
         self.receipts_from.as_deref()
     }
 
-    /// Whether space for `records` records that are confirmed under `mark` is reserved.
-    pub fn has_room(&self, mark: Mark, records: usize) -> bool {
-        !self.is_outgrown(mark) && self.length + room(records) <= self.reserved
+    /// Whether space is reserved for `records` records of at most `windows` windows.
+    pub fn has_room(&self, records: usize, windows: usize) -> bool {
+        !self.is_outgrown() && self.length + room(records, windows) <= self.reserved
     }
 
-    /// Reserves space for what `records` records take that are confirmed under `mark`, so that a full disk is met before they are
-    /// delivered. A journal that has grown long and holds nothing under the mark's commit is begun anew.
+    /// Reserves space for what `records` records of at most `windows` windows take, so that a full disk is met before they are delivered. A
+    /// journal that has grown long is written anew with what lies beyond the cursor at `mark`.
     ///
     /// # Errors
     ///
     /// If there is no room; what was confirmed is still there then, and the call may be repeated.
-    pub fn reserve(&mut self, mark: Mark, records: usize) -> Result<(), LedgerError> {
-        if self.is_outgrown(mark) {
-            self.begin_anew()?;
+    pub fn reserve(
+        &mut self,
+        mark: Mark,
+        records: usize,
+        windows: usize,
+    ) -> Result<(), LedgerError> {
+        if self.is_outgrown() {
+            self.write_anew(mark)?;
         }
-        if self.has_room(mark, records) {
+        if self.has_room(records, windows) {
             return Ok(());
         }
-        let most = room(records).next_multiple_of(RESERVE);
+        let most = room(records, windows).next_multiple_of(RESERVE);
         self.allocate(most)
             .map_err(|cause| LedgerError::io("reserve space in", &self.path(), cause))?;
         self.reserved = self.length + most;
         Ok(())
     }
 
-    /// Appends what is confirmed under `mark`, and syncs.
+    /// Appends what is confirmed while the cursor is at `mark`, and syncs.
     ///
     /// # Errors
     ///
     /// If the disk refuses; what the file held before is still sound, and the call may be repeated.
-    pub fn confirm(&mut self, mark: Mark, confirmed: &[Fingerprint]) -> Result<(), LedgerError> {
+    pub fn confirm(&mut self, mark: Mark, confirmed: &[Confirmed]) -> Result<(), LedgerError> {
         let mut frames = vec![];
-        if self.mark != Some(mark) {
-            let Mark { generation, window } = mark;
-            let mut payload = generation.to_le_bytes().to_vec();
-            payload.extend(window.start.timestamp().to_le_bytes());
-            payload.extend(window.end.timestamp().to_le_bytes());
-            payload.extend(self.key.as_bytes());
-            frame(Kind::Window, &payload, &mut frames);
-        }
-        frame(
-            Kind::Confirmed,
-            &confirmed
-                .iter()
-                .flat_map(|fingerprint| fingerprint.0)
-                .collect::<Vec<_>>(),
-            &mut frames,
-        );
+        let last = self.frames(mark, confirmed, &mut frames);
         self.append(&frames)?;
-        self.mark = Some(mark);
+        self.last = last;
         Ok(())
+    }
+
+    /// Makes frames of what is confirmed; tells the window and epoch of the last one.
+    fn frames(
+        &self,
+        mark: Mark,
+        confirmed: &[Confirmed],
+        frames: &mut Vec<u8>,
+    ) -> Option<(Window, u64)> {
+        let mut last = self.last;
+        for Confirmed {
+            window,
+            fingerprints,
+        } in confirmed
+        {
+            let of = Some((*window, mark.epoch));
+            if last != of {
+                let mut payload = mark.generation.to_le_bytes().to_vec();
+                payload.extend(mark.epoch.to_le_bytes());
+                payload.extend(window.start.timestamp().to_le_bytes());
+                payload.extend(window.end.timestamp().to_le_bytes());
+                payload.extend(self.key.as_bytes());
+                frame(Kind::Window, &payload, frames);
+                last = of;
+            }
+            let bytes: Vec<u8> = fingerprints.iter().flat_map(|print| print.0).collect();
+            frame(Kind::Confirmed, &bytes, frames);
+        }
+        last
     }
 
     /// Remembers for good that the relay at `address` gives true receipts.
@@ -219,26 +256,38 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether it has grown long, with nothing in it that counts any more.
-    fn is_outgrown(&self, mark: Mark) -> bool {
-        let counts = self
-            .mark
-            .is_some_and(|known| known.generation == mark.generation);
-        self.length > LENGTH_MAX && !counts
+    fn is_outgrown(&self) -> bool {
+        self.length > LENGTH_MAX.max(2 * self.written_anew)
     }
 
-    /// Puts an empty journal in the place of one that has grown long.
-    fn begin_anew(&mut self) -> Result<(), LedgerError> {
-        let mut head = HEAD.to_vec();
+    /// Puts a journal in its place that holds only what lies beyond the cursor at `mark`.
+    fn write_anew(&mut self, mark: Mark) -> Result<(), LedgerError> {
+        let confirmed = self.confirmed_beyond(mark)?;
+        let mut bytes = HEAD.to_vec();
         if let Some(address) = &self.receipts_from {
-            frame(Kind::Receipts, address.as_bytes(), &mut head);
+            frame(Kind::Receipts, address.as_bytes(), &mut bytes);
         }
-        file::replace(&self.folder, &self.name, &[&head])?;
+        self.last = None;
+        let last = self.frames(mark, &confirmed, &mut bytes);
+        file::replace(&self.folder, &self.name, &[&bytes])?;
         let path = self.path();
         let file = File::options().read(true).write(true).open(&path);
         self.file = file.map_err(|cause| LedgerError::io("open", &path, cause))?;
-        (self.length, self.reserved, self.mark) = (head.len() as u64, 0, None);
+        (self.length, self.reserved, self.last) = (bytes.len() as u64, 0, last);
+        self.written_anew = self.length;
         Ok(())
+    }
+
+    fn read_all(&mut self) -> Result<Vec<u8>, LedgerError> {
+        let mut bytes = vec![];
+        let mut read = || {
+            self.file.seek(SeekFrom::Start(0))?;
+            self.file.read_to_end(&mut bytes)
+        };
+        let read = read();
+        read.map_err(|cause| LedgerError::io("read", &self.path(), cause))?;
+        bytes.truncate(usize::try_from(self.length).unwrap_or(usize::MAX));
+        Ok(bytes)
     }
 
     fn allocate(&mut self, bytes: u64) -> std::io::Result<()> {
@@ -259,38 +308,49 @@ impl Journal {
         }
     }
 
-    /// Takes in all sound frames, and sets `length` to their end.
-    fn replay(&mut self, bytes: &[u8], generation: Option<u64>) -> Result<Recovered, LedgerError> {
+    /// Takes in all sound frames, and sets `length` to their end; tells what they hold beyond the cursor at `mark`.
+    fn replay(
+        &mut self,
+        bytes: &[u8],
+        at_cursor: Option<Mark>,
+    ) -> Result<Vec<Confirmed>, LedgerError> {
         if !bytes.starts_with(HEAD) {
             return Err(self.damaged("it does not begin as a journal of this version"));
         }
-        let mut recovered = Recovered::default();
-        let (mut at, mut live) = (HEAD.len(), false);
+        let mut recovered: Vec<Confirmed> = vec![];
+        let (mut at, mut counts) = (HEAD.len(), false);
         while let Some((kind, payload, end)) = sound_frame(bytes, at) {
             match kind {
                 Kind::Window => {
-                    let (mark, key) = mark(payload)
+                    let of = Head::of(payload)
                         .ok_or_else(|| self.damaged("a window's frame is malformed"))?;
-                    if Some(mark.generation) > generation {
+                    if Some(of.generation) > at_cursor.map(|mark| mark.generation) {
                         return Err(
                             self.damaged("it belongs to a later cursor than the one beside it")
                         );
                     }
-                    live = Some(mark.generation) == generation;
-                    if live && key != self.key {
+                    counts = at_cursor
+                        .is_some_and(|mark| of.epoch == mark.epoch && of.window.end > mark.cursor);
+                    if counts && of.key != self.key {
                         let directory = self.folder.parent().unwrap_or(&self.folder);
                         return Err(LedgerError::KeyMissing {
                             file: Key::path(directory),
                             folder: self.folder.clone(),
                         });
                     }
-                    if live {
-                        recovered.window = Some(mark.window);
-                        self.mark = Some(mark);
+                    self.last = Some((of.window, of.epoch));
+                    if counts {
+                        recovered.push(Confirmed {
+                            window: of.window,
+                            fingerprints: vec![],
+                        });
                     }
                 }
-                Kind::Confirmed if live => recovered.confirmed.extend(fingerprints(payload)),
-                Kind::Confirmed => {}
+                Kind::Confirmed => {
+                    if let Some(confirmed) = recovered.last_mut().filter(|_| counts) {
+                        confirmed.fingerprints.extend(fingerprints(payload));
+                    }
+                }
                 Kind::Receipts => {
                     self.receipts_from = Some(String::from_utf8_lossy(payload).into_owned());
                 }
@@ -336,9 +396,9 @@ impl Journal {
     }
 }
 
-/// What `records` records take, with the frame of their window.
-fn room(records: usize) -> u64 {
-    (records * UNIT + 8 * UNIT) as u64
+/// What `records` records take, with the frames of their windows.
+fn room(records: usize, windows: usize) -> u64 {
+    (records * UNIT + windows.max(1) * 9 * UNIT) as u64
 }
 
 /// Appends a frame: magic, kind, length of the payload, checksum of all others, payload, padding.
@@ -384,20 +444,29 @@ fn checksum(head: &[u8; UNIT], payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn mark(payload: &[u8]) -> Option<(Mark, String)> {
-    let (generation, rest) = payload.split_first_chunk::<8>()?;
-    let (start, rest) = rest.split_first_chunk::<8>()?;
-    let (end, key) = rest.split_first_chunk::<8>()?;
-    let instant = |bytes: &[u8; 8]| DateTime::from_timestamp(i64::from_le_bytes(*bytes), 0);
-    let window = Window {
-        start: instant(start)?,
-        end: instant(end)?,
-    };
-    Some((
-        Mark {
+/// What a window's frame says.
+struct Head {
+    generation: u64,
+    epoch: u64,
+    window: Window,
+    key: String,
+}
+
+impl Head {
+    fn of(payload: &[u8]) -> Option<Self> {
+        let (generation, rest) = payload.split_first_chunk::<8>()?;
+        let (epoch, rest) = rest.split_first_chunk::<8>()?;
+        let (start, rest) = rest.split_first_chunk::<8>()?;
+        let (end, key) = rest.split_first_chunk::<8>()?;
+        let instant = |bytes: &[u8; 8]| DateTime::from_timestamp(i64::from_le_bytes(*bytes), 0);
+        Some(Head {
             generation: u64::from_le_bytes(*generation),
-            window,
-        },
-        String::from_utf8(key.to_vec()).ok()?,
-    ))
+            epoch: u64::from_le_bytes(*epoch),
+            window: Window {
+                start: instant(start)?,
+                end: instant(end)?,
+            },
+            key: String::from_utf8(key.to_vec()).ok()?,
+        })
+    }
 }

@@ -123,7 +123,7 @@ pub struct Reading {
     pub cursor: Option<Cursor>,
     /// The window that was begun, and is not committed.
     pub unfinished: Option<Window>,
-    /// Each output that has a journal, and how many records at or after the cursor it has confirmed.
+    /// Each output that has a journal, and how many records beyond the cursor it has confirmed.
     pub confirmed: Vec<(String, u64)>,
 }
 
@@ -161,22 +161,20 @@ impl Reading {
             });
         };
         let cursor = Cursor::load(&folder, key.id())?;
-        let generation = cursor.as_ref().map(|cursor| cursor.generation);
-        let mut reading = Self {
-            unfinished: cursor.as_ref().and_then(Cursor::unfinished),
-            confirmed: vec![],
-            cursor,
-        };
+        let mark = cursor.as_ref().map(Cursor::mark);
+        let (mut all, mut confirmed) = (vec![], vec![]);
         for output in outputs {
-            let recovered = Journal::read(&folder, &output, key.id(), generation)?;
-            let carried = reading.cursor.iter().flat_map(|cursor| &cursor.carried);
-            let carried = carried.filter(|carried| carried.output == output);
-            let carried: usize = carried.map(|carried| carried.fingerprints.len()).sum();
-            reading.unfinished = super::furthest(reading.unfinished, recovered.window);
-            let confirmed = (carried + recovered.confirmed.len()) as u64;
-            reading.confirmed.push((output, confirmed));
+            let recovered = Journal::read(&folder, &output, key.id(), mark)?;
+            let records = recovered.iter().map(|window| window.fingerprints.len());
+            confirmed.push((output, records.sum::<usize>() as u64));
+            all.extend(recovered);
         }
-        Ok(reading)
+        let unfinished = mark.and_then(|mark| super::unfinished(mark.cursor, all.iter()));
+        Ok(Self {
+            cursor,
+            unfinished,
+            confirmed,
+        })
     }
 }
 

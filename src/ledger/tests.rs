@@ -19,113 +19,164 @@ fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_770_000_000 + seconds, 0).unwrap()
 }
 
-fn open(folder: &Path) -> Result<Ledger, LedgerError> {
+fn open(folder: &Path) -> Result<(Ledger, Recovered), LedgerError> {
     StateDirectory::open(folder)?.ledger(OWNER, &["a", "b"])
 }
 
-/// A state with a committed cursor, carried fingerprints, and three receipts of `a` in the unfinished window.
-fn written(folder: &Path) -> PathBuf {
-    let mut ledger = open(folder).unwrap();
-    ledger
-        .commit(Cursor::begin(at(0), "t".into(), None))
-        .unwrap();
-    let mut next = ledger.cursor().unwrap().clone();
-    next.at = at(10);
-    next.carried = vec![
-        Carried {
-            output: "a".into(),
-            fingerprints: prints(1..4),
-        },
-        Carried {
-            output: "b".into(),
-            fingerprints: prints(1..3),
-        },
-    ];
-    ledger.commit(next).unwrap();
-    let mark = ledger.mark(at(20));
-    let mut journal = ledger.take_journals().remove(0);
-    journal.remember_receipts("relay:443").unwrap();
-    for receipt in 0..3 {
-        journal.reserve(mark, 5).unwrap();
-        journal
-            .confirm(mark, &prints(10 + receipt * 5..15 + receipt * 5))
-            .unwrap();
+fn window(start: i64, end: i64) -> Window {
+    Window {
+        start: at(start),
+        end: at(end),
     }
+}
+
+fn commit(ledger: &mut Ledger, end: i64, records: u64) {
+    let cursor = ledger.cursor().unwrap().at;
+    let passed = Window {
+        start: cursor,
+        end: at(end),
+    };
+    let commit = Commit {
+        at: at(end),
+        entries: vec![Entry::new(passed, Outcome::Complete, records)],
+        boundary: prints(1..4),
+    };
+    ledger.commit(commit).unwrap();
+}
+
+fn confirm(journal: &mut Journal, mark: Mark, window: Window, records: std::ops::Range<u8>) {
+    let fingerprints = prints(records);
+    let confirmed = [Confirmed {
+        window,
+        fingerprints,
+    }];
+    journal.reserve(mark, 5, 1).unwrap();
+    journal.confirm(mark, &confirmed).unwrap();
+}
+
+/// What `a` has confirmed beyond the cursor.
+fn confirmed_by_a(folder: &Path) -> Vec<Fingerprint> {
+    let (_, recovered) = open(folder).unwrap();
+    let of_a = recovered.confirmed[0].iter();
+    of_a.flat_map(|confirmed| confirmed.fingerprints.clone())
+        .collect()
+}
+
+/// A state with a committed cursor, rows at its boundary, and three receipts of `a` beyond it, the third of another window.
+fn written(folder: &Path) -> PathBuf {
+    let (mut ledger, mut recovered) = open(folder).unwrap();
+    let mut first = Cursor::begin(at(0), "t".into(), None);
+    first.outputs = vec!["a".into(), "b".into()];
+    ledger.begin(first).unwrap();
+    commit(&mut ledger, 10, 3);
+    let mark = ledger.cursor().unwrap().mark();
+    let journal = &mut recovered.journals[0];
+    journal.remember_receipts("relay:443").unwrap();
+    confirm(journal, mark, window(10, 20), 10..15);
+    confirm(journal, mark, window(10, 20), 15..20);
+    confirm(journal, mark, window(20, 30), 20..25);
     ledger.folder().to_owned()
 }
 
 #[test]
-fn a_restart_finds_the_cursor_the_unfinished_window_and_what_is_confirmed() {
+fn a_restart_finds_the_cursor_its_boundary_and_what_is_confirmed_beyond_it() {
     let folder = tempfile::tempdir().unwrap();
     written(folder.path());
-    let mut ledger = open(folder.path()).unwrap();
-    assert_eq!(ledger.cursor().unwrap().at, at(10));
-    assert_eq!(
-        ledger.unfinished(),
-        Some(Window {
-            start: at(10),
-            end: at(20)
-        })
-    );
-    let everything = [prints(1..4), prints(10..25)].concat();
-    assert_eq!(ledger.take_confirmed(), [everything, prints(1..3)]);
-    let journals = ledger.take_journals();
+    let (ledger, recovered) = open(folder.path()).unwrap();
+    let cursor = ledger.cursor().unwrap();
+    assert_eq!((cursor.at, &cursor.boundary), (at(10), &prints(1..4)));
+    let whole = Entry::new(window(0, 10), Outcome::Complete, 3);
+    assert_eq!((cursor.records, &cursor.entries), (3, &vec![whole]));
+    let of_a = &recovered.confirmed[0];
+    let windows: Vec<_> = of_a.iter().map(|confirmed| confirmed.window).collect();
+    assert_eq!(windows, [window(10, 20), window(20, 30)]);
+    assert_eq!(of_a[0].fingerprints, prints(10..20));
+    assert!(recovered.confirmed[1].is_empty());
+    let journals = recovered.journals;
     assert_eq!(journals[0].receipts_from(), Some("relay:443"));
     assert_eq!(journals[1].receipts_from(), None);
+    let reading = Reading::of(folder.path(), OWNER).unwrap();
+    assert_eq!(reading.unfinished, Some(window(10, 30)));
+    assert_eq!(reading.confirmed, [("a".into(), 15), ("b".into(), 0)]);
 }
 
 #[test]
-fn a_commit_voids_the_journals() {
+fn a_commit_voids_what_journals_hold_of_windows_before_it_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     written(folder.path());
-    let mut ledger = open(folder.path()).unwrap();
-    let mut next = ledger.cursor().unwrap().clone();
-    next.at = at(20);
-    ledger.commit(next).unwrap();
+    let (mut ledger, _) = open(folder.path()).unwrap();
+    commit(&mut ledger, 20, 10);
     drop(ledger);
-    let mut ledger = open(folder.path()).unwrap();
-    assert_eq!(
-        (ledger.cursor().unwrap().at, ledger.unfinished()),
-        (at(20), None)
-    );
-    assert!(ledger.take_confirmed().iter().all(Vec::is_empty));
+    assert_eq!(confirmed_by_a(folder.path()), prints(20..25));
+    let (mut ledger, _) = open(folder.path()).unwrap();
+    commit(&mut ledger, 30, 5);
+    drop(ledger);
+    assert!(confirmed_by_a(folder.path()).is_empty());
+    let reading = Reading::of(folder.path(), OWNER).unwrap();
+    assert_eq!(reading.unfinished, None);
 }
 
 #[test]
-fn what_an_earlier_run_has_confirmed_is_counted_by_the_commit() {
+fn the_journal_tells_while_it_is_open_what_it_would_tell_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let open = || {
-        StateDirectory::open(folder.path())
-            .unwrap()
-            .ledger(OWNER, &["a"])
-            .unwrap()
+    written(folder.path());
+    let (ledger, mut recovered) = open(folder.path()).unwrap();
+    let mark = ledger.cursor().unwrap().mark();
+    let again = recovered.journals[0].confirmed_beyond(mark).unwrap();
+    assert_eq!(again, recovered.confirmed[0]);
+}
+
+#[test]
+fn a_cursor_that_is_set_by_hand_voids_the_journals() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path());
+    let state = StateDirectory::open(folder.path()).unwrap();
+    assert_eq!(state.set_cursor(OWNER, at(5)).unwrap(), Some(at(10)));
+    drop(state);
+    assert!(confirmed_by_a(folder.path()).is_empty());
+    let (ledger, _) = open(folder.path()).unwrap();
+    let cursor = ledger.cursor().unwrap();
+    assert_eq!((cursor.at, cursor.boundary.len()), (at(5), 0));
+    assert!(
+        cursor.entries.is_empty(),
+        "what was said of it is said again"
+    );
+}
+
+#[test]
+fn other_outputs_and_another_name_for_the_tenant_are_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path());
+    let (mut ledger, _) = open(folder.path()).unwrap();
+    ledger.note(&["a", "b"], "t").unwrap();
+    assert_eq!(ledger.cursor().unwrap().entries.len(), 1);
+    ledger.note(&["a", "c"], "u").unwrap();
+    let cursor = ledger.cursor().unwrap();
+    let outcome = Outcome::Outputs {
+        added: vec!["c".into()],
+        removed: vec!["b".into()],
     };
-    let mut ledger = open();
-    ledger
-        .commit(Cursor::begin(at(0), "t".into(), None))
-        .unwrap();
-    let mark = ledger.mark(at(20));
-    ledger.take_journals()[0]
-        .confirm(mark, &prints(0..7))
-        .unwrap();
-    drop(ledger);
-    for (more, expected) in [(3, 10), (2, 12)] {
-        let mut ledger = open();
-        let mut next = ledger.cursor().unwrap().clone();
-        next.records += more;
-        ledger.commit(next).unwrap();
-        assert_eq!(ledger.cursor().unwrap().records, expected);
-    }
+    let entry = Entry::new(window(10, 10), outcome, 0);
+    assert_eq!((cursor.entries.last(), cursor.at), (Some(&entry), at(10)));
+    assert_eq!(cursor.tenant, "u");
+}
+
+#[test]
+fn a_cursor_never_moves_back_by_a_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path());
+    let (mut ledger, _) = open(folder.path()).unwrap();
+    commit(&mut ledger, 5, 0);
+    assert_eq!(ledger.cursor().unwrap().at, at(10));
 }
 
 #[test]
 fn a_cursor_that_no_commit_can_follow_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     written(folder.path());
-    let mut ledger = open(folder.path()).unwrap();
+    let (mut ledger, _) = open(folder.path()).unwrap();
     ledger.cursor.as_mut().unwrap().generation = u64::MAX - 1;
-    let next = ledger.cursor().unwrap().clone();
-    ledger.commit(next).unwrap();
+    commit(&mut ledger, 20, 0);
     drop(ledger);
     let error = open(folder.path()).unwrap_err();
     assert!(matches!(error, LedgerError::Damaged { .. }), "{error}");
@@ -148,14 +199,14 @@ fn a_journal_cut_at_any_byte_loses_at_most_its_tail_or_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let journal = written(folder.path()).join("journal.a");
     let whole = fs::read(&journal).unwrap();
-    let everything = [prints(1..4), prints(10..25)].concat();
+    let everything = prints(10..25);
     for length in 0..whole.len() {
         fs::write(&journal, &whole[..length]).unwrap();
         match open(folder.path()) {
-            Ok(mut ledger) => {
-                let confirmed = ledger.take_confirmed().remove(0);
+            Ok(_) => {
+                let confirmed = confirmed_by_a(folder.path());
                 assert!(
-                    everything.starts_with(&confirmed) && (confirmed.len() - 3).is_multiple_of(5),
+                    everything.starts_with(&confirmed) && confirmed.len().is_multiple_of(5),
                     "{length}"
                 );
                 assert!(
@@ -175,7 +226,7 @@ fn a_journal_cut_at_any_byte_loses_at_most_its_tail_or_is_refused() {
 fn a_flipped_bit_is_never_read_as_something_else() {
     let folder = tempfile::tempdir().unwrap();
     let service = written(folder.path());
-    let everything = [prints(1..4), prints(10..25)].concat();
+    let everything = prints(10..25);
     for name in ["journal.a", "cursor", "../fingerprint.key"] {
         let path = service.join(name);
         let whole = fs::read(&path).unwrap();
@@ -184,12 +235,11 @@ fn a_flipped_bit_is_never_read_as_something_else() {
             bytes[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &bytes).unwrap();
             match open(folder.path()) {
-                Ok(mut ledger) => {
+                Ok(_) => {
                     assert_eq!(name, "journal.a", "bit {bit}");
-                    let confirmed = ledger.take_confirmed().remove(0);
                     assert_eq!(
-                        *confirmed,
-                        everything[..13],
+                        confirmed_by_a(folder.path()),
+                        everything[..10],
                         "only the last receipt may be taken for a torn one"
                     );
                 }
@@ -198,7 +248,7 @@ fn a_flipped_bit_is_never_read_as_something_else() {
         }
         fs::write(&path, &whole).unwrap();
     }
-    assert_eq!(open(folder.path()).unwrap().take_confirmed()[0], everything);
+    assert_eq!(confirmed_by_a(folder.path()), everything);
 }
 
 #[test]
@@ -211,7 +261,7 @@ fn zeros_behind_the_journal_are_reserved_space() {
         .unwrap()
         .write_all(&[0; 1000])
         .unwrap();
-    assert_eq!(open(folder.path()).unwrap().take_confirmed()[0].len(), 18);
+    assert_eq!(confirmed_by_a(folder.path()).len(), 15);
 }
 
 #[test]
@@ -231,32 +281,30 @@ fn a_file_without_its_counterpart_stops_the_service() {
 }
 
 #[test]
-fn a_journal_that_has_grown_long_is_begun_anew_and_still_knows_the_relay() {
+fn a_journal_that_has_grown_long_is_written_anew_with_what_counts() {
     let folder = tempfile::tempdir().unwrap();
-    written(folder.path());
-    let mut ledger = open(folder.path()).unwrap();
-    let mut journal = ledger.take_journals().remove(0);
-    let many = prints(0..200).repeat(400);
-    journal.confirm(ledger.mark(at(20)), &many).unwrap();
-    let mut next = ledger.cursor().unwrap().clone();
-    next.at = at(20);
-    ledger.commit(next).unwrap();
-    let mark = ledger.mark(at(30));
-    assert!(!journal.has_room(mark, 2));
-    journal.reserve(mark, 2).unwrap();
+    let journal_file = written(folder.path()).join("journal.a");
+    let (mut ledger, mut recovered) = open(folder.path()).unwrap();
+    let mut journal = recovered.journals.remove(0);
+    let many = [Confirmed {
+        window: window(10, 20),
+        fingerprints: prints(0..200).repeat(400),
+    }];
+    let mark = ledger.cursor().unwrap().mark();
+    journal.confirm(mark, &many).unwrap();
+    commit(&mut ledger, 20, 80_010);
+    let mark = ledger.cursor().unwrap().mark();
+    assert!(!journal.has_room(2, 1));
+    journal.reserve(mark, 2, 1).unwrap();
     // What is delivered from now on has its room in the file that it will be written to.
-    assert!(journal.has_room(mark, 2));
-    journal.confirm(mark, &prints(0..2)).unwrap();
-    assert!(
-        fs::metadata(ledger.folder().join("journal.a"))
-            .unwrap()
-            .len()
-            < 1000
-    );
-    drop((journal, ledger));
-    let mut ledger = open(folder.path()).unwrap();
-    assert_eq!(ledger.take_confirmed()[0], prints(0..2));
-    assert_eq!(ledger.take_journals()[0].receipts_from(), Some("relay:443"));
+    assert!(journal.has_room(2, 1));
+    confirm(&mut journal, mark, window(30, 40), 0..2);
+    assert!(fs::metadata(&journal_file).unwrap().len() < 2000);
+    drop((journal, ledger, recovered));
+    let beyond = [prints(20..25), prints(0..2)].concat();
+    assert_eq!(confirmed_by_a(folder.path()), beyond);
+    let (_, recovered) = open(folder.path()).unwrap();
+    assert_eq!(recovered.journals[0].receipts_from(), Some("relay:443"));
 }
 
 #[test]

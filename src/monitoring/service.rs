@@ -15,8 +15,9 @@ use super::pace::Pace;
 use super::state::{Facts, State};
 use super::trouble::Trouble;
 use crate::config::ServiceConfig;
+use crate::ledger::{Entry, Outcome};
 use crate::source::limiter::Waited;
-use crate::source::{Kind, Meter};
+use crate::source::{Kind, Meter, schedule};
 use crate::window::{Schedule, Window};
 
 /// A loop that has not turned for so long hangs: the longest single waits are an hour (a pause that the reporting service asks for) and,
@@ -201,7 +202,7 @@ impl ServiceMonitor {
             name,
             report: config.report.path,
             outlets: outlets.collect(),
-            schedule: config.schedule(),
+            schedule: schedule(config),
             stalled_after,
             counters,
             gauges,
@@ -286,23 +287,27 @@ impl ServiceMonitor {
         live.trouble = Some(Trouble::new(error, action));
     }
 
-    /// The result was cut off at a cap, of a window that cannot be shorter.
-    pub fn capped(&self) {
-        self.counters.capped.inc();
-        self.turn().loss = Some(Utc::now());
-    }
-
-    /// A window is done with, and the cursor is at its end.
-    pub fn committed(&self) {
-        self.counters.windows.inc();
-        self.turn().last_window = Some(Utc::now());
-    }
-
-    /// The records of so much time have passed out of reach, and the cursor has gone on without them.
-    pub fn gave_up(&self, time: TimeDelta) {
-        let seconds = u64::try_from(time.num_seconds()).unwrap_or_default();
-        self.counters.unreachable.inc_by(seconds);
-        self.turn().loss = Some(Utc::now());
+    /// This became of a window that the cursor has passed.
+    pub fn settled(&self, entry: &Entry) {
+        match &entry.outcome {
+            Outcome::Unreachable => {
+                let seconds = entry.window().length().num_seconds();
+                let seconds = u64::try_from(seconds).unwrap_or_default();
+                self.counters.unreachable.inc_by(seconds);
+            }
+            Outcome::Capped => self.counters.capped.inc(),
+            _ => {}
+        }
+        if entry.outcome != Outcome::Unreachable {
+            self.counters.windows.inc();
+        }
+        let mut live = self.turn();
+        if entry.outcome == Outcome::Unreachable || entry.outcome == Outcome::Capped {
+            live.loss = Some(Utc::now());
+        }
+        if entry.outcome != Outcome::Unreachable {
+            live.last_window = Some(Utc::now());
+        }
     }
 
     /// The cursor has been written there.

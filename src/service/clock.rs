@@ -1,33 +1,41 @@
-//! The present, as the earlier of two clocks tells it.
+//! The present, as the clocks that are known agree on it.
+//!
+//! Three are known: this machine's, the service's (from answers that were pages) and the directory's (from tokens). The time is their
+//! median, or the earlier of two: a clock that is wrong by itself moves nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tracing::{error, info};
 
-use crate::source::{Client, DIFFERENCE_MAX};
+use crate::clock::WallClock;
+use crate::source::{DIFFERENCE_MAX, RemoteTimes, Source};
 
-/// Our clock and the reporting service's.
+/// All clocks.
 #[derive(Clone)]
 pub(super) struct Clock {
-    client: Client,
-    differs: bool,
+    source: Arc<dyn Source>,
+    wall: WallClock,
+    /// The clock that an operator has been told of.
+    told: Option<&'static str>,
     /// The instant that it does not go past.
     held: Option<DateTime<Utc>>,
 }
 
 impl Clock {
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(source: Arc<dyn Source>, wall: WallClock) -> Self {
         Clock {
-            client,
-            differs: false,
+            source,
+            wall,
+            told: None,
             held: None,
         }
     }
 
     /// From now on stays at this instant: what becomes due later is not.
     pub(super) fn hold(&mut self) {
-        self.held = Some(Utc::now());
+        self.held = Some(self.now());
     }
 
     /// Whether it is held.
@@ -35,42 +43,104 @@ impl Clock {
         self.held.is_some()
     }
 
-    /// The earlier of the two, but no later than where it is held: a clock that is ahead must not commit empty windows of the future.
-    pub(super) fn now(&self) -> DateTime<Utc> {
-        let ours = Utc::now();
-        let ours = self.held.map_or(ours, |held| held.min(ours));
-        self.client
-            .service_time()
-            .map_or(ours, |theirs| theirs.min(ours))
+    /// This machine's clock alone.
+    pub(super) fn ours(&self) -> DateTime<Utc> {
+        self.wall.now()
     }
 
-    /// The service's clock, by which it refuses what is too old; ours until the service has answered.
-    pub(super) fn theirs(&self) -> DateTime<Utc> {
-        self.client.service_time().unwrap_or_else(Utc::now)
+    /// The time: the median of three clocks, or the earlier of two, but no later than where it is held.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        let (time, _) = agreed(self.ours(), self.source.clocks());
+        self.held.map_or(time, |held| held.min(time))
+    }
+
+    /// The time that at least two clocks have reached; `None` while one alone is known. By it the cursor passes what the service no longer
+    /// keeps.
+    pub(super) fn certain(&self) -> Option<DateTime<Utc>> {
+        let (time, clocks) = agreed(self.ours(), self.source.clocks());
+        (clocks > 1).then_some(time)
     }
 
     /// Whether the service's clock holds us back, and has not been heard for as long as `patience`: it may be right again by now.
     pub(super) fn is_in_doubt(&self, patience: Duration) -> bool {
-        let behind = Utc::now() - self.theirs() > DIFFERENCE_MAX;
-        let heard = self.client.service_time_age();
-        behind && heard.is_some_and(|age| age >= patience)
+        let clocks = self.source.clocks();
+        let behind = |theirs: DateTime<Utc>| self.ours() - theirs > DIFFERENCE_MAX;
+        let heard = clocks.service_age.is_some_and(|age| age >= patience);
+        clocks.service.is_some_and(behind) && heard
     }
 
-    /// Tells an operator when the two have come to differ much, and when they no longer do.
+    /// Tells an operator when a clock differs much from the time, and when none does any more.
     pub(super) fn compare(&mut self) {
-        let Some(theirs) = self.client.service_time() else {
-            return;
+        let (ours, clocks) = (self.ours(), self.source.clocks());
+        let (time, known) = agreed(ours, clocks);
+        let named = [
+            ("this machine's", Some(ours)),
+            ("the reporting service's", clocks.service),
+            ("the directory's", clocks.directory),
+        ];
+        let differs = |clock: &&(&'static str, Option<DateTime<Utc>>)| {
+            clock
+                .1
+                .is_some_and(|clock| (clock - time).abs() > DIFFERENCE_MAX)
         };
-        let ours = Utc::now();
-        let differs = (ours - theirs).abs() > DIFFERENCE_MAX;
-        if differs && !self.differs {
-            error!(
-                %ours, %theirs, minutes = (ours - theirs).num_minutes(),
-                "this machine's clock differs from the reporting service's: set it (NTP); until then the earlier one is gone by"
-            );
-        } else if self.differs && !differs {
-            info!("this machine's clock and the reporting service's agree again");
+        let wrong = named.iter().find(differs);
+        if let Some((which, Some(says))) = wrong
+            && self.told != Some(which)
+        {
+            let minutes = (*says - time).num_minutes();
+            if known > 2 {
+                error!(clock = which, %says, %time, minutes, "one of three clocks is wrong and is not used: if it is this machine's, set it (NTP)");
+            } else {
+                error!(clock = which, %says, %time, minutes, "this machine's clock and the reporting service's differ: set this machine's (NTP); until then the earlier one is used");
+            }
+        } else if self.told.is_some() && wrong.is_none() {
+            info!("all clocks agree again");
         }
-        self.differs = differs;
+        self.told = wrong.map(|(which, _)| *which);
+    }
+}
+
+/// The time that the clocks agree on, and how many there are.
+fn agreed(ours: DateTime<Utc>, theirs: RemoteTimes) -> (DateTime<Utc>, usize) {
+    let mut clocks = vec![ours];
+    clocks.extend(theirs.service);
+    clocks.extend(theirs.directory);
+    clocks.sort_unstable();
+    // The middle one of three, the earlier of two.
+    (clocks[(clocks.len() - 1) / 2], clocks.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hour: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_770_000_000 + 3_600 * hour, 0).unwrap()
+    }
+
+    fn check(ours: i64, service: Option<i64>, directory: Option<i64>, expected: i64) {
+        let theirs = RemoteTimes {
+            service: service.map(at),
+            service_age: None,
+            directory: directory.map(at),
+        };
+        assert_eq!(agreed(at(ours), theirs).0, at(expected));
+    }
+
+    #[test]
+    fn one_wrong_clock_of_three_moves_nothing() {
+        for wrong in [-500, 500] {
+            check(wrong, Some(0), Some(0), 0);
+            check(0, Some(wrong), Some(0), 0);
+            check(0, Some(0), Some(wrong), 0);
+        }
+    }
+
+    #[test]
+    fn the_earlier_of_two_clocks_is_used() {
+        check(0, Some(5), None, 0);
+        check(5, Some(0), None, 0);
+        check(5, None, Some(0), 0);
+        check(7, None, None, 7);
     }
 }

@@ -1,6 +1,10 @@
-//! Asking for the next page until there is one, whatever the service answers: the only place that waits on its errors.
+//! Fetches a page, and retries until there is one or the window has to be treated differently: the only place that waits on a source's
+//! errors.
+//!
+//! A failed request is retried by itself, and its walk stays where it is. Only what a shorter window can cure shortens it.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -8,248 +12,284 @@ use tracing::{error, info, warn};
 
 use super::clock::Clock;
 use crate::backoff::Backoff;
+use crate::clock::Chance;
 use crate::error::chain;
 use crate::monitoring::ServiceMonitor;
-use crate::source::{FetchError, Page, Remedy, Walk};
+use crate::source::concurrency::InFlight;
+use crate::source::{FetchError, Kind, Page, Pages, Remedy};
 use crate::stop::{Progress, Stopped};
 use crate::window::{Schedule, Window};
 
 /// Waits after an error that may pass, at first and at most.
-const TRANSIENT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
+const TRANSIENT: (Duration, Duration) = (Duration::from_millis(400), Duration::from_mins(5));
 
 /// Waits between tries of what only a person can mend, at first and at most.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(15));
 
-/// After so many failures in a row that a shorter window may cure, the window is halved.
-const FAILURES_BEFORE_HALVING: u32 = 2;
+/// After so many failures in a row of one page, while other pages came, the window is shortened: something in it may be too much.
+const FAILURES_BEFORE_SHORTER: u32 = 10;
+
+/// After so many time-outs in a row the window is shortened: the service computes for longer than anything on the way waits.
+const TIMEOUTS_BEFORE_SHORTER: u32 = 3;
 
 /// After so many failures in a row an operator is told: a retired report may fail for good.
 const FAILURES_BEFORE_ERROR: u32 = 8;
 
-/// What came of asking.
-pub(super) enum Answer {
+/// What came of fetching.
+pub(super) enum Fetched {
     /// The next page.
     Page(Page),
     /// The walk is at its end.
     End,
-    /// A shorter window is to be asked for.
+    /// The window has to be shorter.
     TooMuch,
     /// The walk has to begin again.
-    Again,
+    WalkAgain,
     /// The window has passed out of reach.
     Aged,
 }
 
-/// How patient the service is with what it asks: it remembers failures over pages and windows.
-pub(super) struct Asking {
-    transient: Backoff,
-    again: Backoff,
-    refused: Backoff,
-    walks_again: u32,
-    failures: u32,
-    /// The refusal that an operator has been told of.
-    told: Option<String>,
-    /// What only a person can mend ends the service, since the next run will try again.
-    gives_up: bool,
-    progress: Progress,
+/// Fetches the pages of one service. Clones share what is known of its failures.
+#[derive(Clone)]
+pub(super) struct PageFetcher {
+    shared: Arc<Shared>,
+    pub(super) schedule: Schedule,
     clock: Clock,
+    chance: Chance,
     monitor: Arc<ServiceMonitor>,
     stop: CancellationToken,
+    progress: Progress,
 }
 
-impl Asking {
+#[derive(Default)]
+struct Shared {
+    /// Pages that came.
+    pages: AtomicU64,
+    /// What only a person can mend ends the service, since the next run will try again.
+    fail_on_refusal: AtomicBool,
+    /// Walks in a row that did not come to their end.
+    broken_walks: AtomicU64,
+    told: Mutex<Told>,
+}
+
+/// What an operator has been told.
+#[derive(Default)]
+struct Told {
+    /// The refusal's advice.
+    refusal: Option<String>,
+    /// That fetching keeps failing.
+    failing: bool,
+}
+
+/// The failures of one page.
+struct Failures {
+    transient: Backoff,
+    refused: Backoff,
+    in_a_row: u32,
+    timeouts: u32,
+    /// The pages that had come when the first failure did.
+    pages: u64,
+}
+
+impl PageFetcher {
     pub(super) fn new(
+        schedule: Schedule,
         clock: Clock,
+        chance: Chance,
         monitor: Arc<ServiceMonitor>,
         stop: CancellationToken,
         progress: Progress,
     ) -> Self {
-        Asking {
-            transient: Backoff::new(TRANSIENT.0, TRANSIENT.1),
-            again: Backoff::new(TRANSIENT.0, TRANSIENT.1),
-            refused: Backoff::new(REFUSED.0, REFUSED.1),
-            walks_again: 0,
-            failures: 0,
-            told: None,
-            gives_up: false,
-            progress,
+        PageFetcher {
+            shared: Arc::default(),
+            schedule,
             clock,
+            chance,
             monitor,
             stop,
+            progress,
         }
     }
 
     /// From now on gives up what only a person can mend. Returns the progress that is made.
-    pub(super) fn give_up_what_is_refused(&mut self) -> Progress {
-        self.gives_up = true;
+    pub(super) fn fail_on_refusal(&self) -> Progress {
+        self.shared.fail_on_refusal.store(true, Ordering::Relaxed);
         self.progress.made();
         self.progress.clone()
     }
 
-    /// The walk's next page, asked for until there is one or the walk cannot go on.
+    /// The walk's next page, retried until there is one or the walk cannot go on. `may_shorten` if the window can be.
     pub(super) async fn next(
-        &mut self,
-        walk: &mut Walk,
-        schedule: &Schedule,
+        &self,
+        walk: &mut dyn Pages,
         window: Window,
-        may_halve: bool,
-    ) -> Result<Answer, Stopped> {
-        // The page before this one has been handed over.
-        self.progress.made();
+        may_shorten: bool,
+        request: &mut InFlight,
+    ) -> Result<Fetched, Stopped> {
+        let mut failures = Failures {
+            transient: Backoff::new(TRANSIENT.0, TRANSIENT.1),
+            refused: Backoff::new(REFUSED.0, REFUSED.1),
+            in_a_row: 0,
+            timeouts: 0,
+            pages: self.shared.pages.load(Ordering::Relaxed),
+        };
         loop {
-            if schedule.deleted(window.start) < self.clock.theirs() {
-                return Ok(Answer::Aged);
+            let oldest = self.clock.certain().map(|now| self.schedule.oldest(now));
+            if oldest.is_some_and(|oldest| window.start < oldest) {
+                return Ok(Fetched::Aged);
             }
-            let stop = self.stop.clone();
-            match stop.run_until_cancelled(walk.next()).await.ok_or(Stopped)? {
+            let fetched = self.stop.run_until_cancelled(walk.next_page()).await;
+            match fetched.ok_or(Stopped)? {
                 Ok(page) => {
-                    self.succeeded();
-                    return Ok(page.map_or(Answer::End, Answer::Page));
+                    self.succeeded(request);
+                    return Ok(page.map_or(Fetched::End, Fetched::Page));
                 }
                 Err(failure) => {
-                    if let Some(answer) = self
-                        .failed(&failure, walk.paused(), window, may_halve)
-                        .await?
-                    {
-                        return Ok(answer);
+                    let next = self.failed(&failure, &mut failures, window, may_shorten, request);
+                    if let Some(instead) = next.await? {
+                        return Ok(instead);
                     }
                 }
             }
         }
     }
 
-    /// Waits before a walk that was refused half-way begins again.
-    pub(super) async fn pause_before_walking_again(
-        &mut self,
+    /// Logs the failure and waits as its remedy says; `None` to fetch the same page again.
+    async fn failed(
+        &self,
+        failure: &FetchError,
+        failures: &mut Failures,
         window: Window,
-    ) -> Result<(), Stopped> {
-        self.walks_again += 1;
-        if self.walks_again == FAILURES_BEFORE_ERROR {
+        may_shorten: bool,
+        request: &mut InFlight,
+    ) -> Result<Option<Fetched>, Stopped> {
+        let remedy = failure.remedy();
+        let error = chain(failure);
+        let request_id = failure.request_id();
+        let action = failure.action();
+        let refused = remedy == Remedy::AskOperator || (remedy == Remedy::Narrow && !may_shorten);
+        self.monitor
+            .failed(failure.kind(), refused, &error, action.as_deref());
+        match remedy {
+            Remedy::Throttled => {
+                request.throttled();
+                warn!(error, request_id, %window, "throttled: all services of this input wait; nothing is lost");
+                Ok(None)
+            }
+            Remedy::WalkAgain => {
+                warn!(error, request_id, %window, "the window is walked again from its beginning; nothing is lost");
+                Ok(Some(Fetched::WalkAgain))
+            }
+            Remedy::Narrow if may_shorten => {
+                warn!(error, request_id, %window, "the window is shortened; nothing is lost");
+                Ok(Some(Fetched::TooMuch))
+            }
+            Remedy::Narrow | Remedy::AskOperator => {
+                let action = action.unwrap_or_else(|| {
+                    "the window cannot be shorter: raise this with Microsoft's support".to_owned()
+                });
+                self.tell_refusal(&error, request_id, window, &action);
+                if self.shared.fail_on_refusal.load(Ordering::Relaxed) {
+                    return self.give_up();
+                }
+                let wait = failures.refused.next(self.chance.share());
+                self.sleep(wait).await.map(|()| None)
+            }
+            Remedy::BackOff => {
+                if matches!(failure.kind(), Kind::Busy | Kind::TimedOut) {
+                    request.overloaded();
+                }
+                failures.in_a_row += 1;
+                failures.timeouts += u32::from(failure.kind() == Kind::TimedOut);
+                if may_shorten && self.should_shorten(failure, failures) {
+                    warn!(error, request_id, %window, "the window is shortened, since this page keeps failing; nothing is lost");
+                    return Ok(Some(Fetched::TooMuch));
+                }
+                let wait = failures.transient.next(self.chance.share());
+                let failures = failures.in_a_row;
+                if failures == FAILURES_BEFORE_ERROR
+                    && !std::mem::replace(&mut self.told().failing, true)
+                {
+                    error!(error, request_id, %window, retry_in = ?wait, action, failures, "fetching keeps failing; nothing is lost, it is retried");
+                } else {
+                    warn!(error, request_id, %window, retry_in = ?wait, action, "fetching failed; nothing is lost, it is retried");
+                }
+                self.sleep(wait).await.map(|()| None)
+            }
+        }
+    }
+
+    /// Whether a shorter window may cure what keeps failing.
+    fn should_shorten(&self, failure: &FetchError, failures: &Failures) -> bool {
+        let others_come = self.shared.pages.load(Ordering::Relaxed) > failures.pages;
+        failures.timeouts >= TIMEOUTS_BEFORE_SHORTER
+            || (failure.shorter_window_may_help()
+                && others_come
+                && failures.in_a_row >= FAILURES_BEFORE_SHORTER)
+    }
+
+    fn succeeded(&self, request: &mut InFlight) {
+        request.succeeded();
+        self.progress.made();
+        self.shared.pages.fetch_add(1, Ordering::Relaxed);
+        let told = std::mem::take(&mut *self.told());
+        if told.refusal.is_some() || told.failing {
+            info!("the reporting service answers again");
+        }
+        self.monitor.answered();
+    }
+
+    /// Tells an operator what to do, once for each refusal.
+    fn tell_refusal(&self, refusal: &str, request_id: Option<&str>, window: Window, action: &str) {
+        // A request's id differs each time; the advice is what the refusal is known by.
+        let mut told = self.told();
+        if told.refusal.as_deref() != Some(action) {
+            error!(error = refusal, request_id, %window, action, "refused; it is tried again every so often, nothing is lost");
+            told.refusal = Some(action.to_owned());
+        }
+    }
+
+    /// Waits before a walk that could not go on begins again.
+    pub(super) async fn pause(&self, again: &mut Backoff, window: Window) -> Result<(), Stopped> {
+        let walks = self.shared.broken_walks.fetch_add(1, Ordering::Relaxed) + 1;
+        if walks == u64::from(FAILURES_BEFORE_ERROR) {
             error!(
-                %window, walks = self.walks_again,
-                "no walk of this window comes to its end, it is tried again and nothing is lost; if it lasts, raise it with \
-                 Microsoft's support, with the request-id of the warnings before"
+                %window, walks,
+                "no walk of this window comes to its end; it is walked again and nothing is lost; if it lasts, raise it with Microsoft's \
+                 support, with the request-id of the warnings before"
             );
-            if self.gives_up {
+            if self.gives_up() {
                 return self.give_up();
             }
         }
-        let wait = self.again.next(rand::random());
-        self.sleep(wait).await
+        self.sleep(again.next(self.chance.share())).await
+    }
+
+    /// A walk has come to its end.
+    pub(super) fn walked(&self) {
+        self.shared.broken_walks.store(0, Ordering::Relaxed);
     }
 
     /// Ends the service before its time.
-    fn give_up(&self) -> Result<(), Stopped> {
+    fn give_up<T>(&self) -> Result<T, Stopped> {
         error!("given up: what is due of this service is left for the next run, the others go on");
         self.stop.cancel();
         Err(Stopped)
     }
 
-    /// A walk has come to its end.
-    pub(super) fn walked(&mut self) {
-        self.walks_again = 0;
-        self.again.reset();
+    fn gives_up(&self) -> bool {
+        self.shared.fail_on_refusal.load(Ordering::Relaxed)
     }
 
-    /// Waits before something is tried again that only a person can mend.
-    async fn pause_for_an_operator(&mut self) -> Result<(), Stopped> {
-        if self.gives_up {
-            return self.give_up();
-        }
-        let wait = self.refused.next(rand::random());
-        self.sleep(wait).await
+    pub(super) async fn sleep(&self, time: Duration) -> Result<(), Stopped> {
+        let sleep = tokio::time::sleep(time);
+        self.stop.run_until_cancelled(sleep).await.ok_or(Stopped)
     }
 
-    /// Says what happened, and waits as the error asks; `None` means that the same page is asked for again.
-    async fn failed(
-        &mut self,
-        failure: &FetchError,
-        paused: Option<Duration>,
-        window: Window,
-        may_halve: bool,
-    ) -> Result<Option<Answer>, Stopped> {
-        let request_id = failure.request_id();
-        let error = chain(failure);
-        let refused = match failure.remedy() {
-            Remedy::AskOperator => true,
-            Remedy::Narrow => !may_halve,
-            Remedy::BackOff | Remedy::Throttled | Remedy::WalkAgain => false,
-        };
-        let action = failure.action();
-        self.monitor
-            .failed(failure.kind(), refused, &error, action.as_deref());
-        match failure.remedy() {
-            Remedy::Throttled => {
-                let pause = tracing::field::debug(paused.unwrap_or_default());
-                warn!(error, request_id, %window, pause, "throttled: all services of this input wait; nothing is lost");
-                Ok(None)
-            }
-            Remedy::WalkAgain => {
-                warn!(error, request_id, %window, "the window is walked again from its beginning; nothing is lost");
-                Ok(Some(Answer::Again))
-            }
-            Remedy::Narrow if may_halve => {
-                warn!(error, request_id, %window, "the window is halved; nothing is lost");
-                Ok(Some(Answer::TooMuch))
-            }
-            Remedy::Narrow => {
-                self.tell(
-                    &error,
-                    request_id,
-                    window,
-                    "the window cannot be shorter: raise this with Microsoft's support",
-                );
-                self.pause_for_an_operator().await.map(|()| None)
-            }
-            Remedy::AskOperator => {
-                let action = failure.action().unwrap_or_default();
-                self.tell(&error, request_id, window, &action);
-                self.pause_for_an_operator().await.map(|()| None)
-            }
-            Remedy::BackOff => {
-                self.failures += 1;
-                let wait = self.transient.next(rand::random());
-                let action = failure.action();
-                if self.failures == FAILURES_BEFORE_ERROR {
-                    error!(error, request_id, %window, retry_in = ?wait, action, failures = self.failures,
-                        "asking keeps failing; nothing is lost, it is tried again");
-                } else {
-                    warn!(error, request_id, %window, retry_in = ?wait, action, "asking failed; nothing is lost, it is tried again");
-                }
-                self.sleep(wait).await?;
-                let halve = failure.shorter_window_may_help() && may_halve;
-                Ok(
-                    (halve && self.failures.is_multiple_of(FAILURES_BEFORE_HALVING))
-                        .then_some(Answer::TooMuch),
-                )
-            }
-        }
-    }
-
-    fn succeeded(&mut self) {
-        self.progress.made();
-        if self.told.take().is_some() || self.failures >= FAILURES_BEFORE_ERROR {
-            info!("the reporting service answers again");
-        }
-        self.monitor.answered();
-        self.failures = 0;
-        self.transient.reset();
-        self.refused.reset();
-    }
-
-    /// Tells an operator what to do, once for each refusal.
-    fn tell(&mut self, refusal: &str, request_id: Option<&str>, window: Window, action: &str) {
-        // A request's id differs each time; the text in front of it is what the refusal is known by.
-        if self.told.as_deref() != Some(action) {
-            error!(error = refusal, request_id, %window, action, "refused; it is tried again every so often, nothing is lost");
-            self.told = Some(action.to_owned());
-        }
-    }
-
-    async fn sleep(&self, time: Duration) -> Result<(), Stopped> {
-        self.stop
-            .run_until_cancelled(tokio::time::sleep(time))
-            .await
-            .ok_or(Stopped)
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.shared
+            .told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

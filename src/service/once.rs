@@ -11,8 +11,8 @@ use crate::stop::GRACE;
 impl Service {
     /// Collects what is due now, and confirms it. Gives up where it is refused, or has not got on for as long as `patience`; what is
     /// written is confirmed all the same. Returns whether everything that was due is collected.
-    pub async fn run_once(mut self, patience: Duration) -> bool {
-        let progress = self.asking.give_up_what_is_refused();
+    pub async fn run_once(self, patience: Duration) -> bool {
+        let progress = self.fetcher.fail_on_refusal();
         let stop = self.stop.clone();
         let collecting = self.collect_what_is_due();
         tokio::pin!(collecting);

@@ -7,6 +7,13 @@ use crate::config::{Credentials, ServiceConfig};
 use crate::ledger::{Cursor, Ledger, LedgerError, Original};
 use crate::window::{Schedule, Window};
 
+/// Where a service begins.
+pub(super) struct Begun {
+    pub(super) cursor: DateTime<Utc>,
+    /// With nothing that was known before.
+    pub(super) anew: bool,
+}
+
 /// Makes the first cursor, or the one after a reset, and checks that the state is this tenant's.
 pub(super) fn begin(
     ledger: &mut Ledger,
@@ -15,7 +22,7 @@ pub(super) fn begin(
     tenant: &str,
     original: Option<Original>,
     now: DateTime<Utc>,
-) -> Result<DateTime<Utc>, LedgerError> {
+) -> Result<Begun, LedgerError> {
     let reset = config.reset_persistence_auth.clone();
     // A start that is configured goes before what the original has left.
     let original = original.filter(|_| config.start_time.is_none());
@@ -31,7 +38,10 @@ pub(super) fn begin(
                     now,
                 });
             }
-            return Ok(known.at);
+            return Ok(Begun {
+                cursor: known.at,
+                anew: false,
+            });
         }
         let skipped = (start > known.at).then(|| {
             Window {
@@ -62,8 +72,11 @@ pub(super) fn begin(
     }
     let mut cursor = Cursor::begin(start, tenant.to_owned(), reset);
     cursor.by_our_clock = config.start_time.is_none();
-    ledger.commit(cursor)?;
-    Ok(start)
+    ledger.begin(cursor)?;
+    Ok(Begun {
+        cursor: start,
+        anew: true,
+    })
 }
 
 /// Who the records are from. One known by its users' domain may become known by its id, when Basic is given up.

@@ -1,215 +1,218 @@
-//! One walk of one window: its pages are fetched, sorted, and handed to the outputs.
+//! Walks a window that has several pages and cannot be shorter: its pages are handed over as they come, and it is walked until its walks
+//! agree on what its records are.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, warn};
 
-use super::Service;
-use super::fetch::Answer;
-use crate::dedup::{Certainty, Tally};
-use crate::delivery::{Batch, Outlet};
-use crate::record::Splice;
-use crate::source::{Meter, Page, Query, Walk};
+use super::books::Handed;
+use super::collection::{Collection, REPEATED_PAUSE, Step};
+use super::fetch::Fetched;
+use super::handover::{Pull, new_rows};
+use super::{Event, Service};
+use crate::backoff::Backoff;
+use crate::dedup::Verdict;
+use crate::ledger::Outcome;
+use crate::source::{Page, Pages};
 use crate::stop::Stopped;
 use crate::window::Window;
 
-/// A walk is cut off at this many rows if its window can be made shorter: memory does not grow with the window.
-const ROWS_MAX: u64 = 40_000;
+/// How long a request waits until those of other windows are looked at again.
+const REQUEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// How a walk ended.
-pub(super) enum Walked {
-    /// At its last page.
-    Whole(Tally),
-    /// At a cap of the service, of a window that cannot be shorter.
-    Capped(Tally),
-    /// The window has to be halved.
+/// How walking a window ended.
+enum Walked {
+    Done(Outcome),
+    /// The window has to be shorter.
     TooMuch,
-    /// The walk has to begin again.
-    Again,
-    /// The window has passed out of reach.
-    Aged,
+    /// An output has given lines back, or the window has passed out of reach: nothing of it counts.
+    Interrupted,
 }
 
-/// The collection of one window, however many walks it takes.
-pub(super) struct Pull {
-    begun: Instant,
-    pulled: DateTime<Utc>,
-    splice: Arc<Splice>,
-    requests: u32,
-    /// The window has been walked to its end before.
-    pub(super) again: bool,
+/// The window's walks so far.
+struct State {
+    pull: Pull,
+    collection: Collection,
+    again: Backoff,
+    bytes: usize,
+    requests: u64,
     received: u64,
-    pub(super) delivered: u64,
-}
-
-impl Pull {
-    pub(super) fn begin(environment: Option<&str>, pulled: DateTime<Utc>) -> Self {
-        let splice = Arc::new(Splice::new(environment, pulled));
-        Pull {
-            begun: Instant::now(),
-            pulled,
-            splice,
-            requests: 0,
-            again: false,
-            received: 0,
-            delivered: 0,
-        }
-    }
-
-    pub(super) fn log(&self, window: Window) {
-        let seconds = self.begun.elapsed().as_secs_f64();
-        info!(
-            %window,
-            requests = self.requests,
-            received = self.received,
-            filtered = self.received - self.delivered,
-            delivered = self.delivered,
-            seconds = format_args!("{seconds:.3}"),
-            per_second = format_args!("{:.1}", rate(self.delivered, seconds)),
-            "window delivered"
-        );
-    }
-}
-
-/// So many a second; 0 where there was no time.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "an average that is off by a billionth will do"
-)]
-fn rate(records: u64, seconds: f64) -> f64 {
-    if seconds > 0.0 {
-        records as f64 / seconds
-    } else {
-        0.0
-    }
 }
 
 impl Service {
-    /// Walks the window once; the next page is fetched while this one is delivered.
-    pub(super) async fn walk(
-        &mut self,
-        window: Window,
-        certainty: Certainty<'_>,
-        pull: &mut Pull,
-    ) -> Result<Walked, Stopped> {
-        let mut walk = match self.ahead.take() {
-            Some(ahead) if ahead.is_for(window) => ahead.walk,
-            _ => self.ask(window),
+    /// Walks the first window until it is handed over whole, or has to be treated differently.
+    pub(super) async fn walk(&mut self, window: Window) -> Result<(), Stopped> {
+        // One at a time: what it takes for agreement is outside the budget.
+        let budget = self.budget.clone();
+        let turn = self.while_settling(budget.agreement_turn()).await?;
+        let Ok(turn) = turn else {
+            return Ok(());
         };
-        let mut tally = Tally::with_room(self.accounts.kinds());
-        self.monitor.walks();
-        let may_halve = self.schedule.halve(window).is_some();
-        let mut answer = self
-            .asking
-            .next(&mut walk, &self.schedule, window, may_halve)
-            .await?;
-        let walked = loop {
-            let page = match answer {
-                Answer::Page(page) => Arc::new(page),
-                Answer::End if walk.capped() && may_halve => {
-                    warn!(%window, rows = tally.rows(), "the service cut the result off at a cap: the window is halved; nothing is lost");
-                    break Walked::TooMuch;
-                }
-                Answer::End if walk.capped() => break Walked::Capped(tally),
-                Answer::End => break Walked::Whole(tally),
-                Answer::TooMuch => break Walked::TooMuch,
-                Answer::Again => break Walked::Again,
-                Answer::Aged => break Walked::Aged,
-            };
-            self.heard = true;
-            self.begin_by_the_services_clock().await?;
-            let batches = self.sort(&page, &mut tally, certainty, pull);
-            let handed = hand_out(&self.outlets, batches, &self.stop);
-            if may_halve && tally.rows() > ROWS_MAX {
-                handed.await?;
-                break Walked::TooMuch;
+        let mut state = State {
+            pull: self.pull(window),
+            collection: Collection::new(self.source.terms()),
+            again: Backoff::new(REPEATED_PAUSE / 4, REPEATED_PAUSE * 2),
+            bytes: 0,
+            requests: 0,
+            received: 0,
+        };
+        self.dedup.begin(window);
+        let walked = self.walk_until_settled(window, &mut state).await?;
+        drop(turn);
+        match walked {
+            Walked::Interrupted => self.rewind().await,
+            Walked::TooMuch => {
+                // What was handed over of it stays, and is known when its halves come.
+                self.rewind_to_shorten(window).await
             }
-            let fetched = self
-                .asking
-                .next(&mut walk, &self.schedule, window, may_halve);
-            let (fetched, handed) = tokio::join!(fetched, handed);
-            handed?;
-            answer = fetched?;
-        };
-        pull.requests += walk.pages();
-        Ok(walked)
-    }
-
-    /// A walk of the window, at its beginning.
-    pub(super) fn ask(&self, window: Window) -> Walk {
-        let (first, last) = self.schedule.asked(window);
-        let query = Query {
-            report: self.config.report,
-            first,
-            last,
-            aggregate_by: self.config.aggregate_by,
-        };
-        let walk = self.client.walk(query, &self.fingerprinter);
-        walk.metered(Arc::clone(&self.monitor) as Arc<dyn Meter>)
-    }
-
-    /// Picks the rows of a page that are new to each output.
-    fn sort(
-        &mut self,
-        page: &Arc<Page>,
-        tally: &mut Tally,
-        certainty: Certainty<'_>,
-        pull: &mut Pull,
-    ) -> Vec<Batch> {
-        let mark = self.ledger.get().mark(self.accounts.horizon());
-        let deleted = self.schedule.deleted(mark.window.start);
-        let (pulled, splice) = (pull.pulled, &pull.splice);
-        let empty = |_: &Outlet| {
-            let rows = Vec::with_capacity(page.len());
-            Batch {
-                mark,
-                page: page.clone(),
-                rows,
-                splice: splice.clone(),
-                pulled,
-                deleted,
-            }
-        };
-        let mut batches: Vec<_> = self.outlets.iter().map(empty).collect();
-        tally.turn_page();
-        for (place, fingerprint) in page.fingerprints().enumerate() {
-            let kind = self.accounts.kind(fingerprint);
-            let certain = tally.count(kind, certainty);
-            for (new, batch) in self.accounts.claim(kind, certain).zip(&mut batches) {
-                if new {
-                    batch.rows.push(place);
-                }
+            Walked::Done(outcome) => {
+                self.fetcher.walked();
+                let finished = self.dedup.finish();
+                let rows = state.collection.rows();
+                let up_to = self.handover.up_to();
+                let mut handed = Handed::new(window, outcome, finished, up_to);
+                (handed.bytes, handed.requests) = (state.bytes, state.requests);
+                handed.received = state.received;
+                self.hand_over(handed, rows);
+                Ok(())
             }
         }
-        pull.received += page.len() as u64;
-        // Outputs differ only in what they had confirmed before a restart.
-        let new = batches
-            .iter()
-            .map(|batch| batch.rows.len() as u64)
-            .max()
-            .unwrap_or(0);
-        pull.delivered += new;
-        self.monitor.sorted(page.len() as u64, new, pull.again);
-        batches.iter_mut().for_each(Batch::release_page);
-        batches
+    }
+
+    async fn walk_until_settled(
+        &mut self,
+        window: Window,
+        state: &mut State,
+    ) -> Result<Walked, Stopped> {
+        loop {
+            let mut walk = self.prefetch.walk(window);
+            state.collection.begin_walk();
+            self.dedup.begin_walk();
+            self.monitor.walks();
+            match self.walk_once(window, state, &mut *walk).await? {
+                Ended::Whole => match self.dedup.end_walk() {
+                    Verdict::WalkAgain => {}
+                    Verdict::Settled => return Ok(Walked::Done(Outcome::Complete)),
+                    Verdict::Unsettled { walks } => {
+                        warn!(%window, walks, "the result kept changing while it was walked; every row that was seen is delivered");
+                        return Ok(Walked::Done(Outcome::Unsettled { walks }));
+                    }
+                },
+                Ended::Again => {
+                    let mut again = state.again.clone();
+                    let fetcher = self.fetcher.clone();
+                    let pause = async { fetcher.pause(&mut again, window).await };
+                    match self.while_settling(pause).await? {
+                        Ok(paused) => paused?,
+                        Err(Event::Lost) => return Ok(Walked::Interrupted),
+                    }
+                    state.again = again;
+                }
+                Ended::Capped => {
+                    let rows = state.collection.rows();
+                    error!(%window, rows,
+                        "the service cut the result off at a cap and the window cannot be shorter: what is beyond the cap cannot be had \
+                         from this report");
+                    return Ok(Walked::Done(Outcome::Capped));
+                }
+                Ended::Stuck => {
+                    let rows = state.collection.rows();
+                    error!(%window, rows,
+                        "for half an hour the service has shown the same pages of this window again and again: what is behind them cannot be \
+                         had; take the window to Microsoft's support");
+                    return Ok(Walked::Done(Outcome::Capped));
+                }
+                Ended::TooMuch => return Ok(Walked::TooMuch),
+                Ended::Interrupted => return Ok(Walked::Interrupted),
+            }
+        }
+    }
+
+    /// Walks the window once, and hands its new rows over.
+    async fn walk_once(
+        &mut self,
+        window: Window,
+        state: &mut State,
+        walk: &mut dyn Pages,
+    ) -> Result<Ended, Stopped> {
+        let may_shorten = self.schedule.halve(window).is_some();
+        loop {
+            let fetcher = self.fetcher.clone();
+            let Some(mut request) = self.prefetch.request() else {
+                // The requests of windows behind it take all that is allowed: one of them will be answered.
+                let pause = tokio::time::sleep(REQUEST_PAUSE);
+                match self.while_settling(pause).await? {
+                    Ok(()) => continue,
+                    Err(Event::Lost) => return Ok(Ended::Interrupted),
+                }
+            };
+            let next = fetcher.next(walk, window, may_shorten, &mut request);
+            let fetched = match self.while_settling(next).await? {
+                Ok(fetched) => fetched?,
+                Err(Event::Lost) => return Ok(Ended::Interrupted),
+            };
+            drop(request);
+            let page = match fetched {
+                Fetched::Page(page) => page,
+                Fetched::End if !state.collection.is_capped() => return Ok(Ended::Whole),
+                Fetched::End if may_shorten => return Ok(Ended::TooMuch),
+                Fetched::End => return Ok(Ended::Capped),
+                Fetched::TooMuch => return Ok(Ended::TooMuch),
+                Fetched::WalkAgain => return Ok(Ended::Again),
+                Fetched::Aged => return Ok(Ended::Interrupted),
+            };
+            state.requests += 1;
+            let rows = page.len() as u64;
+            match state
+                .collection
+                .page(page.digest(), rows, self.clock.ours())
+            {
+                Step::Take => {}
+                Step::WalkAgain => {
+                    warn!(%window, "a page shows what an earlier one did: the window is walked again; nothing is lost");
+                    return Ok(Ended::Again);
+                }
+                Step::Pass if may_shorten => return Ok(Ended::TooMuch),
+                Step::Pass => return Ok(Ended::Stuck),
+            }
+            if let Err(Event::Lost) = self.take_page(state, page).await? {
+                return Ok(Ended::Interrupted);
+            }
+        }
+    }
+
+    /// Hands the new rows of a page over.
+    async fn take_page(
+        &mut self,
+        state: &mut State,
+        page: Page,
+    ) -> Result<Result<(), Event>, Stopped> {
+        let Ok(memory) = self.memory_for(&page).await? else {
+            return Ok(Err(Event::Lost));
+        };
+        let again = self.dedup.is_walked_again();
+        let new = new_rows(&mut self.dedup, &page);
+        self.monitor.sorted(page.len() as u64, new.records, again);
+        state.received += page.len() as u64;
+        if new.records > 0 {
+            state.bytes += page.bytes();
+        }
+        self.handover
+            .hand_over(&state.pull, page, memory, new)
+            .map(Ok)
     }
 }
 
-async fn hand_out(
-    outlets: &[Outlet],
-    batches: Vec<Batch>,
-    stop: &CancellationToken,
-) -> Result<(), Stopped> {
-    let hand = async {
-        for (outlet, batch) in outlets.iter().zip(batches) {
-            if !batch.rows.is_empty() {
-                outlet.deliver(batch).await?;
-            }
-        }
-        Ok(())
-    };
-    stop.run_until_cancelled(hand).await.ok_or(Stopped)?
+/// How one walk ended.
+enum Ended {
+    /// At its last page.
+    Whole,
+    /// It has to begin again.
+    Again,
+    /// At a cap of the service.
+    Capped,
+    /// It only ever repeats itself.
+    Stuck,
+    TooMuch,
+    Interrupted,
 }

@@ -18,8 +18,13 @@ impl RemoteClock {
     /// Takes the time from an answer that has just come; one without a `Date` that can be read changes nothing.
     pub(super) fn note(&self, headers: &HeaderMap) {
         if let Some(date) = date(headers) {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, Instant::now()));
+            self.set(date);
         }
+    }
+
+    /// Takes the time from an answer that has just come.
+    pub(super) fn set(&self, date: DateTime<Utc>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, Instant::now()));
     }
 
     /// The time there now; never ahead of it, since a `Date` is cut to the second. `None` before the first answer.
@@ -52,23 +57,24 @@ pub(super) fn parse(date: &str) -> Option<DateTime<Utc>> {
 mod tests {
     use super::*;
 
-    fn headers(date: &str) -> HeaderMap {
-        HeaderMap::from_iter([(DATE, date.parse().unwrap())])
-    }
-
     #[tokio::test(start_paused = true)]
     async fn goes_on_from_the_last_date() {
+        let at = |date: &str| parse(date).unwrap();
         let clock = RemoteClock::default();
-        clock.note(&HeaderMap::new());
-        clock.note(&headers("yesterday"));
         assert_eq!(clock.now(), None);
-        clock.note(&headers("Tue, 07 May 2024 15:35:24 GMT"));
+        clock.set(at("Tue, 07 May 2024 15:35:24 GMT"));
         tokio::time::advance(Duration::from_secs(40)).await;
         assert_eq!(clock.now(), "2024-05-07T15:36:04Z".parse().ok());
         assert_eq!(clock.age(), Some(Duration::from_secs(40)));
-        clock.note(&headers("not a date"));
-        assert_eq!(clock.now(), "2024-05-07T15:36:04Z".parse().ok());
-        clock.note(&headers("Tue, 07 May 2024 12:00:00 GMT"));
+        clock.set(at("Tue, 07 May 2024 12:00:00 GMT"));
         assert_eq!(clock.now(), "2024-05-07T12:00:00Z".parse().ok());
+    }
+
+    #[test]
+    fn a_header_that_is_no_date_is_none() {
+        let headers = |date: &str| HeaderMap::from_iter([(DATE, date.parse().unwrap())]);
+        assert_eq!(date(&HeaderMap::new()), None);
+        assert_eq!(date(&headers("yesterday")), None);
+        assert!(date(&headers("Tue, 07 May 2024 15:35:24 GMT")).is_some());
     }
 }

@@ -10,7 +10,8 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue}
 use url::Url;
 
 use super::answer::{self, Refusal};
-use super::clock::RemoteClock;
+use super::clock::{self, RemoteClock};
+use super::concurrency::{Concurrency, Share};
 use super::error::{FetchError, Kind};
 use super::limiter::Limiter;
 use super::meter::Meter;
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub(super) sign_in: SignIn,
     pub(super) limiter: Limiter,
     clock: RemoteClock,
+    concurrency: Arc<Concurrency>,
 }
 
 impl Client {
@@ -60,7 +62,13 @@ impl Client {
             sign_in,
             limiter: Limiter::new(input.requests_per_second, &input.requests_limits),
             clock: RemoteClock::default(),
+            concurrency: Arc::new(Concurrency::new(input.concurrent_requests)),
         })))
+    }
+
+    /// A service's share of the requests that the input may have in flight.
+    pub fn share(&self) -> Share {
+        Share::new(&self.0.concurrency)
     }
 
     /// Gets a token, if the input signs in with one; the walks that follow use it.
@@ -84,6 +92,24 @@ impl Client {
     /// How long ago the service last told its clock. `None` before the first answer.
     pub fn service_time_age(&self) -> Option<Duration> {
         self.0.clock.age()
+    }
+
+    /// Takes the service's time from an answer that was a page.
+    pub(super) fn hear(&self, date: Option<DateTime<Utc>>) {
+        if let Some(date) = date {
+            self.0.clock.set(date);
+        }
+    }
+
+    /// Takes the time from a refusal, which may come from any gateway on the way, only where another clock says nearly the same.
+    fn hear_refusal(&self, date: Option<DateTime<Utc>>) {
+        let others = [Some(Utc::now())];
+        let near = |other: DateTime<Utc>| {
+            date.is_some_and(|date| (date - other).abs() <= clock::DIFFERENCE_MAX)
+        };
+        if others.into_iter().flatten().any(near) {
+            self.hear(date);
+        }
     }
 
     /// When the token at hand ends; `None` where there is none.
@@ -162,7 +188,7 @@ impl Client {
             .send()
             .await
             .map_err(|error| answer::unanswered(error, url))?;
-        self.0.clock.note(response.headers());
+        let date = clock::date(response.headers());
         let status = response.status();
         *answered = Some(status);
         if let Some(pause) = answer::pause(status, response.headers()) {
@@ -171,10 +197,15 @@ impl Client {
         let request_id = answer::request_id(response.headers());
         if status == StatusCode::OK {
             return match answer::body(response, BODY_MAX_BYTES, hint).await {
-                Ok(json) => Ok(Body { json, request_id }),
+                Ok(json) => Ok(Body {
+                    json,
+                    request_id,
+                    date,
+                }),
                 Err(error) => Err(error.with_request_id(request_id)),
             };
         }
+        self.hear_refusal(date);
         let headers = response.headers().clone();
         let body = authorization.removed_from(&answer::fault_body(response).await);
         let basic = self.0.sign_in.is_basic();
@@ -192,6 +223,8 @@ impl Client {
 pub(super) struct Body {
     pub(super) json: Vec<u8>,
     pub(super) request_id: Option<String>,
+    /// When the answer was made, as it says.
+    pub(super) date: Option<DateTime<Utc>>,
 }
 
 /// The way to `url`'s host: HTTP/1.1 through the system's proxies, compressed, and never redirected: requests carry credentials.

@@ -82,6 +82,19 @@ impl Page {
         self.body.len()
     }
 
+    /// What the page shows: its rows, in their order.
+    pub fn digest(&self) -> u64 {
+        let mut digest = self.rows.len() as u64;
+        for row in &self.rows {
+            let [first, ..] = row.fingerprint.0.as_chunks::<8>().0 else {
+                continue;
+            };
+            digest = digest.rotate_left(5).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                ^ u64::from_ne_bytes(*first);
+        }
+        digest
+    }
+
     /// The number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()

@@ -76,6 +76,7 @@ impl Server {
             credentials,
             requests_per_second: NonZeroU32::new(100_000).unwrap(),
             requests_limits: Vec::new(),
+            concurrent_requests: 4,
             environment: None,
             base_url: self.url("/ecp/reportingwebservice/reporting.svc/"),
             authority_url: self.url("/"),

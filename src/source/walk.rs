@@ -4,9 +4,7 @@ use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use super::error::{FetchError, Kind};
@@ -16,7 +14,7 @@ use super::page::Page;
 use super::{Query, link};
 use crate::record::Fingerprinter;
 
-/// The most pages that a query has; the service cuts off what is beyond.
+/// Links are followed so often at most; the service cuts off what is beyond.
 const PAGES_MAX: u32 = 1_000;
 
 impl Client {
@@ -31,11 +29,8 @@ impl Client {
             asked: HashSet::from([hasher.hash_one(&first)]),
             hasher,
             next: Next::Page(first),
-            row_cap: query.report.row_cap,
             pages: 0,
-            rows: 0,
             body_hint: 0,
-            ahead: None,
         }
     }
 }
@@ -50,13 +45,9 @@ pub struct Walk {
     /// Hashes of all addresses of this walk; a false match would cost a walk, and one in 10^13 walks.
     asked: HashSet<u64>,
     hasher: RandomState,
-    row_cap: Option<u64>,
     pages: u32,
-    rows: u64,
     /// The last body's size.
     body_hint: usize,
-    /// The next page, on its way already; dropped, it is given up.
-    ahead: Option<AbortOnDropHandle<Result<Body, FetchError>>>,
 }
 
 /// What the next call does.
@@ -79,16 +70,6 @@ impl Walk {
         }
     }
 
-    /// Begins to fetch the next page, which [`Walk::next`] then waits for.
-    pub fn begin(&mut self) {
-        if let (Next::Page(url), None) = (&self.next, &self.ahead) {
-            let (client, url, meter) = (self.client.clone(), url.clone(), self.meter.clone());
-            let (followed, hint) = (self.pages > 0, self.body_hint);
-            let fetch = async move { client.fetch(&url, followed, hint, meter.as_deref()).await };
-            self.ahead = Some(AbortOnDropHandle::new(tokio::spawn(fetch)));
-        }
-    }
-
     /// The next page; `None` after the last. Cancel safe: if the future is dropped, the next call asks for the same page.
     ///
     /// A page whose link to the next one cannot be followed is an error, and asked for again. One that links back into the
@@ -104,17 +85,13 @@ impl Walk {
             Next::End => return Ok(None),
         };
         let meter = self.meter.as_deref();
-        let answer = if let Some(ahead) = &mut self.ahead {
-            let answer = ahead.await;
-            self.ahead = None;
-            answer.unwrap_or_else(|lost| Err(FetchError::new(Kind::CutShort, lost.to_string())))
-        } else {
-            let fetch = self
-                .client
-                .fetch(url, self.pages > 0, self.body_hint, meter);
-            fetch.await
-        };
-        let Body { json, request_id } = answer?;
+        let followed = self.pages > 0;
+        let fetch = self.client.fetch(url, followed, self.body_hint, meter);
+        let Body {
+            json,
+            request_id,
+            date,
+        } = fetch.await?;
         if let Some(meter) = meter {
             meter.received(json.len());
         }
@@ -130,34 +107,25 @@ impl Walk {
             Ok(parsed) => parsed,
             Err(error) => return Err(error.with_request_id(request_id)),
         };
+        self.client.hear(date);
         self.next = match next {
             None => Next::End,
             Some(url) if self.asked.insert(self.hasher.hash_one(&url)) => Next::Page(url),
             Some(_) => Next::Repeated { request_id },
         };
         self.pages += 1;
-        self.rows += page.len() as u64;
         self.body_hint = size;
         Ok(Some(page))
     }
 
-    /// What is left of the pause that the service asked for; `None` when there is none.
-    pub fn paused(&self) -> Option<Duration> {
-        self.client.0.limiter.paused()
-    }
-
     /// The number of pages that have been had.
-    pub fn pages(&self) -> u32 {
+    #[cfg(test)]
+    pub(super) fn pages(&self) -> u32 {
         self.pages
     }
 
-    /// The number of rows that have been had.
-    pub fn rows(&self) -> u64 {
-        self.rows
-    }
-
-    /// Whether the result has reached a size at which the service is known to cut results off: it may not be complete.
-    pub fn capped(&self) -> bool {
-        self.pages >= PAGES_MAX || self.row_cap.is_some_and(|cap| self.rows >= cap)
+    /// Whether the last page has been had.
+    pub(super) fn is_at_end(&self) -> bool {
+        matches!(self.next, Next::End)
     }
 }

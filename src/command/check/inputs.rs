@@ -10,8 +10,8 @@ use super::{Line, Verdict, way};
 use crate::config::{Credentials, Input, ServiceConfig};
 use crate::error::chain;
 use crate::record::Fingerprinter;
-use crate::source::DIFFERENCE_MAX;
 use crate::source::{Client, FetchError, Kind, Query, Route};
+use crate::source::{DIFFERENCE_MAX, schedule};
 use crate::window::{Schedule, Window};
 
 /// The longest that a token may take to come.
@@ -159,7 +159,7 @@ async fn report(client: &Client, service: &ServiceConfig) -> Verdict {
         aggregate_by,
         ..
     } = *service;
-    let schedule = service.schedule();
+    let schedule = schedule(service);
     let window = last_settled(&schedule);
     let (first, last) = schedule.asked(window);
     let query = Query {

@@ -11,7 +11,8 @@ use super::show::instant;
 use super::{configured, find, whole_name};
 use crate::config::Config;
 use crate::ledger::{LedgerError, Reading, ServiceFolder, StateDirectory};
-use crate::report::{AggregateBy, Resolution};
+use crate::report::AggregateBy;
+use crate::source;
 use crate::window::{Schedule, Window};
 
 /// Sets the cursor of the service `name` to `cursor`, or to the beginning of the report's hour or day. Returns what that means.
@@ -103,10 +104,11 @@ fn hold(path: &Path) -> Result<StateDirectory> {
 fn schedule(config: Option<&Config>, service: &ServiceFolder) -> Schedule {
     let report = service.report;
     if let Some(configured) = configured(config, service) {
-        return configured.schedule();
+        return source::schedule(configured);
     }
-    let by = (report.resolution == Resolution::Aggregate).then_some(AggregateBy::Day);
-    Schedule::new(report, by, Duration::ZERO, Duration::ZERO)
+    let by = report.aggregates.then_some(AggregateBy::Day);
+    let terms = source::reporting::terms(report, by);
+    Schedule::new(&terms, Duration::ZERO, Duration::ZERO)
 }
 
 /// What becomes of the records between two places of the cursor.

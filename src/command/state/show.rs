@@ -9,10 +9,11 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use super::{configured, existing, whole_name};
-use crate::config::{Config, ServiceConfig};
+use crate::config::Config;
 use crate::error::chain;
 use crate::ledger::{LedgerError, Reading, ServiceFolder};
 use crate::length::Length;
+use crate::source::schedule;
 
 /// A collector may write while the files are read: they are read again so often before what they seem to tell is believed.
 const READINGS_MAX: u32 = 5;
@@ -45,7 +46,7 @@ pub fn show(path: &Path, config: Option<&Config>, now: DateTime<Utc>) -> Result<
             .ok()
             .and_then(|reading| reading.cursor.as_ref());
         let cursor = cursor.map(|cursor| cursor.at);
-        let schedule = configured(config, service).map(ServiceConfig::schedule);
+        let schedule = configured(config, service).map(schedule);
         let lag = cursor
             .zip(schedule)
             .map(|(cursor, schedule)| schedule.lag(cursor, now));

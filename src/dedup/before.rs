@@ -1,0 +1,74 @@
+//! What one output knew of the windows beyond the cursor when they were begun again: after a restart, or because an output had to give its
+//! lines back.
+
+use std::collections::HashMap;
+
+use crate::ledger::Confirmed;
+use crate::record::Fingerprint;
+use crate::window::Window;
+
+/// Rows that came before, by the windows that they came with.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    /// Buckets apart from one another, since rows of two buckets may be equal. Rows of instants tell their time: one list for all.
+    windows: Vec<(Window, HashMap<Fingerprint, u32>)>,
+}
+
+impl Before {
+    /// Takes what came before. `apart` where rows of different windows may be equal and are records of their own.
+    pub(super) fn new(before: Vec<Confirmed>, apart: bool) -> Self {
+        let mut windows: Vec<(Window, HashMap<Fingerprint, u32>)> = vec![];
+        for Confirmed {
+            window,
+            fingerprints,
+        } in before
+        {
+            let known = windows.iter().position(|(of, _)| !apart || *of == window);
+            let place = known.unwrap_or_else(|| {
+                windows.push((window, HashMap::new()));
+                windows.len() - 1
+            });
+            let (of, counts) = &mut windows[place];
+            *of = of.hull(window);
+            for fingerprint in fingerprints {
+                *counts.entry(fingerprint).or_default() += 1;
+            }
+        }
+        Before { windows }
+    }
+
+    /// Whether nothing came before.
+    pub(super) fn is_empty(&self) -> bool {
+        self.windows.is_empty()
+    }
+
+    /// Whether this row of `window` came before; each that came is found once.
+    pub(super) fn take(&mut self, window: Window, fingerprint: Fingerprint) -> bool {
+        let windows = self.windows.iter_mut();
+        windows
+            .filter(|(of, _)| of.overlaps(window))
+            .any(|(_, counts)| {
+                let Some(count) = counts.get_mut(&fingerprint) else {
+                    return false;
+                };
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&fingerprint);
+                }
+                true
+            })
+    }
+
+    /// Forgets what is before the end of `window`; tells how many rows of it did not come again.
+    pub(super) fn pass(&mut self, window: Window) -> u64 {
+        let mut left = 0;
+        self.windows.retain(|(of, counts)| {
+            let stays = of.end > window.end;
+            if !stays {
+                left += counts.values().map(|count| u64::from(*count)).sum::<u64>();
+            }
+            stays
+        });
+        left
+    }
+}

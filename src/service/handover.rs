@@ -1,0 +1,187 @@
+//! Hands the new rows of a page over to the outputs, and knows how far these are.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+
+use crate::budget::Memory;
+use crate::dedup::{Deduplicator, New};
+use crate::delivery::{Batch, Held, Next, Outlet, Rewound};
+use crate::ledger::Mark;
+use crate::record::Splice;
+use crate::source::Page;
+use crate::stop::Stopped;
+use crate::window::Window;
+
+/// The outputs of a service.
+pub(super) struct Handover {
+    ways: Vec<Way>,
+    /// Counts the batches.
+    batches: u64,
+}
+
+struct Way {
+    outlet: Outlet,
+    /// The last batch that it was handed.
+    handed: u64,
+    /// The last one that was handed before it was rewound: nothing up to here is waited for.
+    rewound: u64,
+}
+
+/// What all batches of one window have in common.
+pub(super) struct Pull {
+    pub(super) window: Window,
+    pub(super) mark: Mark,
+    pub(super) splice: Arc<Splice>,
+    pub(super) pulled: DateTime<Utc>,
+    /// When Microsoft deletes the first of what waits.
+    pub(super) deleted: DateTime<Utc>,
+}
+
+/// The last batch of each output that belongs to a window or to one before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct UpTo(Vec<u64>);
+
+impl Handover {
+    pub(super) fn new(outlets: Vec<Outlet>) -> Self {
+        let ways = outlets.into_iter().map(|outlet| Way {
+            outlet,
+            handed: 0,
+            rewound: 0,
+        });
+        Handover {
+            ways: ways.collect(),
+            batches: 0,
+        }
+    }
+
+    /// Hands the new rows of a page over, which holds `memory` until all outputs have confirmed them.
+    pub(super) fn hand_over(
+        &mut self,
+        pull: &Pull,
+        page: Page,
+        memory: Memory,
+        new: New,
+    ) -> Result<(), Stopped> {
+        if new.places.iter().all(Vec::is_empty) {
+            return Ok(());
+        }
+        let (page, places) = without_known_rows(page, new.places);
+        let mut memory = memory;
+        memory.shrink_to(page.bytes());
+        let page = Arc::new(Held::new(page, memory));
+        for (way, places) in self.ways.iter_mut().zip(places) {
+            if places.is_empty() {
+                continue;
+            }
+            self.batches += 1;
+            way.handed = self.batches;
+            way.outlet.deliver(Batch {
+                number: self.batches,
+                window: pull.window,
+                mark: pull.mark,
+                page: Arc::clone(&page),
+                places,
+                splice: Arc::clone(&pull.splice),
+                pulled: pull.pulled,
+                deleted: pull.deleted,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Everything that has been handed over until now.
+    pub(super) fn up_to(&self) -> UpTo {
+        UpTo(self.ways.iter().map(|way| way.handed).collect())
+    }
+
+    /// Whether every output has confirmed everything up to there.
+    pub(super) fn has_confirmed(&self, up_to: &UpTo) -> bool {
+        self.ways
+            .iter()
+            .zip(&up_to.0)
+            .all(|(way, number)| way.rewound >= *number || way.outlet.reached().number >= *number)
+    }
+
+    /// Whether an output has given unconfirmed lines back.
+    pub(super) fn has_lost(&self) -> bool {
+        self.ways.iter().any(|way| way.outlet.reached().lost)
+    }
+
+    /// Has everything confirmed.
+    pub(super) fn confirm(&self, next: Next) -> Result<(), Stopped> {
+        self.ways
+            .iter()
+            .try_for_each(|way| way.outlet.confirm(next))
+    }
+
+    /// Resolves when an output is further. Cancel safe.
+    pub(super) async fn changed(&mut self) -> Result<(), Stopped> {
+        let changes = self
+            .ways
+            .iter_mut()
+            .map(|way| Box::pin(way.outlet.changed()));
+        first_of(changes.collect()).await
+    }
+
+    /// Brings all outputs to where nothing is unconfirmed. What they could not confirm is lost to them.
+    pub(super) async fn rewind(
+        &mut self,
+        mark: Mark,
+        stop: &CancellationToken,
+    ) -> Result<Vec<Rewound>, Stopped> {
+        let mut all = vec![];
+        for way in &mut self.ways {
+            let rewound = stop.run_until_cancelled(way.outlet.rewind(mark)).await;
+            all.push(rewound.ok_or(Stopped)??);
+            way.rewound = way.handed;
+        }
+        Ok(all)
+    }
+
+    /// Confirms what is written, and ends.
+    pub(super) async fn close(self) {
+        for way in self.ways {
+            way.outlet.close().await;
+        }
+    }
+}
+
+/// Resolves as the first of them does.
+async fn first_of<F: Future<Output = T> + Unpin, T>(mut futures: Vec<F>) -> T {
+    std::future::poll_fn(|context| {
+        for future in &mut futures {
+            if let std::task::Poll::Ready(value) = std::pin::Pin::new(future).poll(context) {
+                return std::task::Poll::Ready(value);
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+/// Drops the known rows of a page of which they take a quarter or more: they would stay in memory until the rest is confirmed.
+fn without_known_rows(page: Page, places: Vec<Vec<u32>>) -> (Page, Vec<Vec<u32>>) {
+    let mut wanted: Vec<u32> = places.iter().flatten().copied().collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let bytes = wanted.iter().map(|place| page.row(*place as usize).len());
+    if bytes.sum::<usize>() >= page.bytes() / 4 * 3 {
+        return (page, places);
+    }
+    let kept = page.only(wanted.iter().map(|place| *place as usize));
+    let moved = |place: &u32| wanted.binary_search(place).ok();
+    let places = places.iter().map(|places| {
+        let places = places.iter().filter_map(moved);
+        places
+            .filter_map(|place| u32::try_from(place).ok())
+            .collect()
+    });
+    (kept, places.collect())
+}
+
+/// Finds the new rows of a page.
+pub(super) fn new_rows(dedup: &mut Deduplicator, page: &Page) -> New {
+    dedup.page(page.fingerprints())
+}

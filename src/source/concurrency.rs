@@ -1,0 +1,234 @@
+//! How many requests a tenant may have in flight at once.
+//!
+//! Each service always has one request of its own. What the tenant may have beyond that is bounded by `concurrent_requests` and adapts: a
+//! 429 or a `Retry-After` halves it for the tenant, once a round; a 503 or a time-out reduces the share of the service that it hit; success
+//! brings both back slowly. So a report that hangs takes nothing from the others.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// After so many successes in a row one more request may be in flight.
+const SUCCESSES_TO_GROW: u32 = 8;
+
+/// The extra requests of one tenant.
+#[derive(Debug)]
+pub struct Concurrency(Mutex<Extra>);
+
+/// A bound that adapts.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    max: u32,
+    now: u32,
+    successes: u32,
+    /// Counts the reductions: what was asked before one says nothing about the bound after it.
+    round: u64,
+}
+
+#[derive(Debug)]
+struct Extra {
+    bound: Bound,
+    used: u32,
+}
+
+impl Bound {
+    fn new(max: u32) -> Self {
+        Bound {
+            max,
+            now: max,
+            successes: 0,
+            round: 0,
+        }
+    }
+
+    fn halve(&mut self, round: u64) {
+        if self.round == round {
+            self.now /= 2;
+            self.successes = 0;
+            self.round += 1;
+        }
+    }
+
+    fn grow(&mut self) {
+        self.successes += 1;
+        if self.successes >= SUCCESSES_TO_GROW {
+            self.successes = 0;
+            self.now = (self.now + 1).min(self.max);
+        }
+    }
+}
+
+impl Concurrency {
+    /// At most `max` requests beyond one for each service.
+    pub fn new(max: u32) -> Self {
+        let bound = Bound::new(max);
+        Concurrency(Mutex::new(Extra { bound, used: 0 }))
+    }
+
+    fn extra(&self) -> MutexGuard<'_, Extra> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The requests of one service.
+#[derive(Clone, Debug)]
+pub struct Share(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    tenant: Arc<Concurrency>,
+    own: Mutex<Own>,
+}
+
+#[derive(Debug)]
+struct Own {
+    bound: Bound,
+    in_flight: u32,
+    /// Of those, the ones that count against the tenant's extra requests.
+    extra: u32,
+}
+
+/// Permission for one request in flight; it ends when this is dropped.
+#[derive(Debug)]
+pub struct InFlight {
+    share: Share,
+    tenant_round: u64,
+    own_round: u64,
+}
+
+impl Share {
+    /// A service's share of what `tenant` may have in flight.
+    pub fn new(tenant: &Arc<Concurrency>) -> Self {
+        let max = tenant.extra().bound.max;
+        Share(Arc::new(Inner {
+            tenant: Arc::clone(tenant),
+            own: Mutex::new(Own {
+                bound: Bound::new(max),
+                in_flight: 0,
+                extra: 0,
+            }),
+        }))
+    }
+
+    /// Permission for a further request, if the bounds allow one now. The first of a service always is allowed.
+    pub fn request(&self) -> Option<InFlight> {
+        let mut own = self.own();
+        let mut tenant = self.0.tenant.extra();
+        if own.in_flight > 0 {
+            if own.extra >= own.bound.now || tenant.used >= tenant.bound.now {
+                return None;
+            }
+            own.extra += 1;
+            tenant.used += 1;
+        }
+        own.in_flight += 1;
+        Some(InFlight {
+            share: self.clone(),
+            tenant_round: tenant.bound.round,
+            own_round: own.bound.round,
+        })
+    }
+
+    fn own(&self) -> MutexGuard<'_, Own> {
+        self.0.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl InFlight {
+    /// The request was answered as it should be.
+    pub fn succeeded(&mut self) {
+        let mut own = self.share.own();
+        let mut tenant = self.share.0.tenant.extra();
+        own.bound.grow();
+        tenant.bound.grow();
+        (self.own_round, self.tenant_round) = (own.bound.round, tenant.bound.round);
+    }
+
+    /// The tenant was throttled: all of its services have fewer requests in flight.
+    pub fn throttled(&mut self) {
+        let mut tenant = self.share.0.tenant.extra();
+        tenant.bound.halve(self.tenant_round);
+        self.tenant_round = tenant.bound.round;
+    }
+
+    /// The service is too busy for this report, or did not answer in time: this service has fewer requests in flight.
+    pub fn overloaded(&mut self) {
+        let mut own = self.share.own();
+        own.bound.halve(self.own_round);
+        self.own_round = own.bound.round;
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut own = self.share.own();
+        own.in_flight -= 1;
+        // One request is the service's own, whichever of them it is.
+        if own.extra > own.in_flight.saturating_sub(1) {
+            own.extra -= 1;
+            self.share.0.tenant.extra().used -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(share: &Share) -> Vec<InFlight> {
+        std::iter::from_fn(|| share.request()).collect()
+    }
+
+    #[test]
+    fn each_service_has_one_request_and_the_tenant_so_many_more() {
+        let tenant = Arc::new(Concurrency::new(4));
+        let (one, other) = (Share::new(&tenant), Share::new(&tenant));
+        let mut first = fill(&one);
+        assert_eq!((first.len(), fill(&other).len()), (5, 1));
+        first.truncate(2);
+        assert_eq!(fill(&other).len(), 4);
+        drop(first);
+        assert_eq!(fill(&other).len(), 5);
+    }
+
+    #[test]
+    fn throttling_halves_the_tenants_extra_once_a_round() {
+        let tenant = Arc::new(Concurrency::new(4));
+        let share = Share::new(&tenant);
+        let mut all = fill(&share);
+        all.iter_mut().for_each(InFlight::throttled);
+        drop(all);
+        let mut all = fill(&share);
+        assert_eq!(all.len(), 3, "five requests of one round count once");
+        all[0].throttled();
+        drop(all);
+        assert_eq!(fill(&share).len(), 2);
+    }
+
+    #[test]
+    fn an_overloaded_report_takes_nothing_from_the_others() {
+        let tenant = Arc::new(Concurrency::new(4));
+        let (one, other) = (Share::new(&tenant), Share::new(&tenant));
+        for _ in 0..4 {
+            one.request().unwrap().overloaded();
+        }
+        let _one = fill(&one);
+        assert_eq!((_one.len(), fill(&other).len()), (1, 5));
+    }
+
+    #[test]
+    fn success_brings_it_back_slowly_and_never_beyond_the_bound() {
+        let tenant = Arc::new(Concurrency::new(2));
+        let share = Share::new(&tenant);
+        let mut request = share.request().unwrap();
+        request.throttled();
+        request.throttled();
+        drop(request);
+        let mut in_flight = vec![];
+        for _ in 0..4 {
+            for _ in 0..SUCCESSES_TO_GROW {
+                share.request().unwrap().succeeded();
+            }
+            in_flight.push(fill(&share).len());
+        }
+        assert_eq!(in_flight, [2, 3, 3, 3]);
+    }
+}
