@@ -323,7 +323,7 @@ pub struct RelayOutput {
     pub key: PathBuf,
     /// Whether the relay's certificate has to name `address`.
     pub verify_hostname: bool,
-    /// Whether a relay that never answers a half-close may be believed on TCP's word.
+    /// What may confirm a delivery.
     pub receipt: ReceiptPolicy,
     /// Whether lines are gzipped on their way.
     pub compression: Compression,
@@ -336,21 +336,27 @@ pub struct SyslogOutput {
     pub address: String,
     /// The relay's TCP port.
     pub port: u16,
-    /// Whether a relay that never answers a half-close may be believed on TCP's word.
+    /// What may confirm a delivery.
     pub receipt: ReceiptPolicy,
 }
 
-/// What confirms a delivery to a relay that never answers a half-close.
+/// What may confirm a delivery: which kinds of receipt, and how an address has to show that it gives them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiptPolicy {
-    /// TCP's acknowledgement stands in for the receipt.
+    /// What empty probes have shown; TCP's acknowledgement at an address that has answered none of them for ten minutes.
     StandIn,
-    /// Nothing does: such a relay gets the records again and again, until it answers.
+    /// The same, and TCP's acknowledgement never.
     Required,
+    /// Nothing but the relay's `close_notify`.
+    CloseNotify,
+    /// As by default, but one probe is enough for an end of stream without `close_notify`.
+    Ended,
+    /// TCP's acknowledgement, whatever the relay does.
+    Tcp,
 }
 
 impl OutputKind {
-    /// What confirms a delivery where the peer never answers a half-close. The console takes what it has taken.
+    /// What may confirm a delivery. The console takes what it has taken.
     pub fn receipt(&self) -> ReceiptPolicy {
         match self {
             Self::Relay(relay) => relay.receipt,

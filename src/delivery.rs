@@ -2,12 +2,15 @@
 //!
 //! An [`Outlet`] is the service's end; its task, the courier, owns the connection and the journal.
 
+mod addresses;
 mod courier;
 mod lines;
 mod order;
 mod outlet;
 mod shipment;
 mod statistics;
+mod telling;
 
+pub(crate) use addresses::Shared;
 pub(crate) use order::{Batch, Held, Next, Rewound};
 pub(crate) use outlet::{Outlet, Surroundings};

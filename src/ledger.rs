@@ -7,11 +7,13 @@
 //! ```text
 //! state/lock                          held by the running collector
 //! state/fingerprint.key               the secret that fingerprints are made with
+//! state/addresses                     what is known of the relays' addresses
 //! state/INPUT.ID.SERVICE/cursor       the cursor, the entries of what is before it, and the rows at its boundary
 //! state/INPUT.ID.SERVICE/journal.OUT  what OUT has confirmed beyond the cursor
 //! state/32 hexadecimal digits         the original collector's, which are left alone
 //! ```
 
+mod addresses;
 mod amending;
 mod cursor;
 mod disk;
@@ -32,6 +34,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+pub use self::addresses::AddressFile;
 pub use self::cursor::Cursor;
 pub(crate) use self::disk::OnDisk;
 pub use self::entry::{Entry, Outcome};
@@ -106,6 +109,11 @@ impl StateDirectory {
     /// If the folder cannot be read.
     pub fn original(&self) -> Result<Option<Original>, LedgerError> {
         Original::find(&self.path)
+    }
+
+    /// The file of what is known of the relays' addresses.
+    pub fn addresses(&self) -> AddressFile {
+        AddressFile::of(&self.path)
     }
 
     /// The ledger of one service, with a journal for each of `outputs`.

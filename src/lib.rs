@@ -31,7 +31,8 @@
 //! 2. `window`, `backoff`, `record` and `report` do no I/O, read no clock and log nothing.
 //! 3. Nothing below `service` and `messages` sleeps on an error or looks at the stop signal, but for `ledger`, which tries for the
 //!    state folder's lock for a second.
-//! 4. Nothing but an input's client (sign-in, limiter, connections, the clock of its service) is shared between services.
+//! 4. Nothing but an input's client (sign-in, limiter, connections, the clock of its service) and what is known of the relays' addresses is
+//!    shared between services.
 //! 5. Only `config` knows that it is YAML or JSON; only `relay::tls` and `source` name TLS types; only `ledger` writes under `state/`.
 //! 6. A secret's type cannot be printed.
 //! 7. The cursor passes a window only when every output has confirmed all its records, and never moves back
@@ -75,6 +76,7 @@ use crate::backoff::Backoff;
 use crate::budget::Budget;
 use crate::clock::{Chance, WallClock};
 use crate::config::Config;
+use crate::delivery::Shared;
 use crate::ledger::{LedgerError, StateDirectory};
 use crate::monitoring::{Monitor, ServiceMonitor};
 use crate::relay::{Host, Relay};
@@ -147,6 +149,7 @@ pub async fn run(
     let Prepared { config, clients } = prepared;
     let state = Arc::new(StateDirectory::open(state)?);
     let host = Host::of_this_machine().context("cannot read this machine's host name")?;
+    let shared = Shared::open(host, &state)?;
     let config = Arc::new(config);
     let token = CancellationToken::new();
     let monitor = Arc::new(Monitor::new(&config, &clients)?);
@@ -163,7 +166,7 @@ pub async fn run(
         let monitors = monitor.services_of(&input.name);
         for (nth, (service, monitor)) in input.services.iter().zip(monitors).enumerate() {
             let name = service.report.service;
-            let (client, host) = (client.clone(), host.clone());
+            let (client, shared) = (client.clone(), shared.clone());
             let open = {
                 // Its own, since one that is given up stops alone.
                 let (state, config, token) = (state.clone(), config.clone(), token.child_token());
@@ -189,7 +192,7 @@ pub async fn run(
                         let source = ReportSource::new(client, report, by, fingerprinter, meter);
                         (Arc::new(source) as Arc<dyn Source>, share)
                     };
-                    Service::open(&state, input, service, (outputs, &host), source, surround)
+                    Service::open(&state, input, service, (outputs, &shared), source, surround)
                 }
             };
             let span = tracing::info_span!("service", input = input.name, name);

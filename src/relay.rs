@@ -4,19 +4,21 @@
 //! What was written is *confirmed* by [`Delivery::finish`] and nothing else: written is not delivered, since TCP accepts bytes for a peer
 //! that is already gone.
 //!
-//! A [`Receipt`] is the peer's end of stream, if it came after our half-close, without a reset or an alert, with nothing of ours
-//! unacknowledged at that instant, and with the peer's `close_notify` if it said that before. On anything else the whole delivery is
-//! unconfirmed and has to be sent again, from the start of a line.
+//! We send `close_notify` and wait for the peer's own, which only the holder of the relay's key can send: [`Receipt::Read`]. It must come
+//! later than a round trip after ours, with nothing of ours unacknowledged, and without a reset behind it. What else confirms at an address
+//! depends on what empty probes have shown there: [`knowledge`]. On anything else the whole delivery is unconfirmed and has to be sent again,
+//! from the start of a line.
 //!
 //! Nothing here tries again, sleeps on an error, looks at the stop signal, or knows what a record is.
 
+mod addresses;
 mod connection;
 mod console;
 mod dial;
 mod error;
-mod farewell;
 mod gzip;
 mod host;
+pub mod knowledge;
 mod limits;
 mod plain;
 mod session;
@@ -29,16 +31,21 @@ mod vigil;
 
 use std::future::pending;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tokio::sync::MutexGuard;
 
-use crate::config::{Compression, Output, OutputKind, SyslogOutput};
-use connection::Connection;
+use crate::config::{Compression, Output, OutputKind, ReceiptPolicy, SyslogOutput};
+use addresses::Address;
+pub use addresses::Addresses;
+use connection::{Answer, Connection};
 use console::Console;
 pub use error::{DeliveryError, FileError, Untrusted};
-use farewell::Farewell;
 use gzip::Packer;
 pub use host::Host;
+use knowledge::{Change, Learnt, Permit, Terms};
 use limits::Limits;
 use session::Session;
 
@@ -46,7 +53,7 @@ use session::Session;
 #[derive(Clone, Debug)]
 pub struct Relay {
     peer: Peer,
-    farewell: Arc<Farewell>,
+    address: Arc<Address>,
     limits: Limits,
 }
 
@@ -68,50 +75,108 @@ pub struct Envelope {
     pub suffix: Vec<u8>,
 }
 
-/// Whether a peer answers a half-close.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It ends its stream too: it gives receipts.
-    Answers,
-    /// It keeps the connection open and says nothing.
+/// How a connection ended after our own end, or that it did not; what is worth most as a receipt first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ending {
+    /// The peer's `close_notify`, and then its end of stream, or nothing for a second.
+    Read,
+    /// The end of the stream without `close_notify`.
+    Ended,
+    /// The peer's `close_notify`, and then a reset.
+    Reset,
+    /// Nothing.
     Silent,
 }
 
-/// What may confirm a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// A receipt only.
-    ReceiptOnly,
-    /// A receipt; or, for a peer that never gave one, TCP's acknowledgement of every byte.
-    StandIn,
-}
-
-/// The confirmation of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The confirmation of a delivery, the weakest kind first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Receipt {
-    /// The peer, or its TLS endpoint where there is TLS, has read everything.
-    Read,
     /// The peer's TCP has acknowledged everything, which may have been lost all the same.
     StoodIn,
+    /// The connection was ended after our end, by the peer or by something between us.
+    Ended,
+    /// The peer has read everything. With TLS, only the holder of its key can say so.
+    Read,
+}
+
+impl Receipt {
+    /// The kind's name in metrics and configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::StoodIn => "stood_in",
+            Self::Ended => "ended",
+            Self::Read => "read",
+        }
+    }
 }
 
 impl Relay {
-    /// The peer that the configuration describes. Opens nothing, reads no file.
+    /// The peer that the configuration describes, of which nothing is known. Opens nothing, reads no file.
     pub fn new(output: &Output) -> Self {
+        Self::at(output, &Addresses::default())
+    }
+
+    /// The same, with what is known of its address, and what others there learn.
+    pub fn at(output: &Output, addresses: &Addresses) -> Self {
+        let peer = Peer::of(&output.kind);
         Self {
-            peer: Peer::of(&output.kind),
-            farewell: Arc::default(),
+            address: addresses.get(&peer.address()),
+            peer,
             limits: Limits::STANDARD,
         }
     }
 
     /// The peer's host and port, or `stdout`.
     pub fn address(&self) -> String {
-        match &self.peer {
-            Peer::Tls(party) => label(&party.relay.address, party.relay.port),
-            Peer::Plain(relay) => label(&relay.address, relay.port),
-            Peer::Console | Peer::Printed(_) => "stdout".to_owned(),
+        self.peer.address()
+    }
+
+    /// What may be done under a policy now.
+    pub fn permit(&self, policy: ReceiptPolicy) -> Permit {
+        match self.peer {
+            Peer::Console | Peer::Printed(_) => Permit::Deliver(Terms::STRICT),
+            Peer::Tls(_) | Peer::Plain(_) => self.address.permit(policy),
         }
+    }
+
+    /// What was learnt of the peer's address.
+    pub fn learnt(&self) -> Option<Learnt> {
+        self.address.learnt()
+    }
+
+    /// Whether the kind of the address's receipts is this one.
+    pub fn is_learnt(&self, receipt: Receipt) -> bool {
+        self.learnt()
+            .is_some_and(|learnt| learnt.receipt == receipt)
+    }
+
+    /// What confirms records under a policy, if what is known suffices for it.
+    pub fn terms(&self, policy: ReceiptPolicy) -> Option<Terms> {
+        match self.peer {
+            Peer::Console | Peer::Printed(_) => Some(Terms::STRICT),
+            Peer::Tls(_) | Peer::Plain(_) => self.address.terms(policy),
+        }
+    }
+
+    /// How many deliveries in a row got no receipt.
+    pub fn unconfirmed(&self) -> u32 {
+        self.address.unconfirmed_in_a_row()
+    }
+
+    /// How many empty probes were silent, and over which time.
+    pub fn silence(&self) -> (u32, Duration) {
+        self.address.silence()
+    }
+
+    /// Takes what was learnt since the last call, by any output at this address.
+    pub fn changes(&self) -> Vec<Change> {
+        self.address.changes()
+    }
+
+    /// Waits for its turn to probe the address. What is permitted may be something else then.
+    pub async fn turn_to_probe(&self) -> MutexGuard<'_, ()> {
+        self.address.turn().await
     }
 
     /// How a record that was pulled at `pulled`, by the machine `host`, is wrapped for this peer. `tag` is the Devo table.
@@ -142,12 +207,7 @@ impl Relay {
     /// Opens a connection: reads the certificate files again if there are any and they have changed, tries the addresses of the name, shakes hands.
     ///
     /// With TLS 1.3 a relay that refuses our certificate says so only after this: any of the delivery's methods may report it.
-    ///
-    /// After a delivery whose end was not the peer's own (see [`DeliveryError::Unsaid`]), an empty one comes first.
     pub async fn open(&self) -> Result<Delivery, DeliveryError> {
-        if self.farewell.is_doubted() {
-            self.probe().await?;
-        }
         let stream = match self.connect().await? {
             Some(connection) => Stream::Network(Box::new(connection)),
             None => Stream::Console(Console::open()),
@@ -160,17 +220,35 @@ impl Relay {
             stream,
             compression,
             packer: None,
+            address: Arc::clone(&self.address),
+            begun: Utc::now(),
         })
     }
 
-    /// An empty delivery, which shows whether the peer answers a half-close at all. Takes up to 15 s with one that does not.
+    /// An empty delivery, which shows how the peer ends a connection after our own end. With a peer that does not it takes `patience` and
+    /// some seconds. What it shows is noted; a second one should not be under way at the same address.
     ///
     /// # Errors
-    /// As [`Relay::open`] and [`Delivery::finish`]: a reset, or an end that came first, is no answer either way.
-    pub async fn probe(&self) -> Result<Answer, DeliveryError> {
-        match self.connect().await? {
-            Some(connection) => connection.probe().await,
-            None => Ok(Answer::Answers),
+    /// As [`Relay::open`] and [`Delivery::finish`]: a reset, or an end that came first, shows nothing.
+    pub async fn probe(&self, patience: Duration) -> Result<Ending, DeliveryError> {
+        let probe = async {
+            let Some(connection) = self.connect().await? else {
+                return Ok(None);
+            };
+            let begun = Instant::now();
+            let answer = connection.probe(patience).await?;
+            Ok(Some((answer, begun.elapsed())))
+        };
+        match probe.await {
+            Ok(Some((answer, took))) => {
+                self.address.probed(answer.ending, answer.half_closed, took);
+                Ok(answer.ending)
+            }
+            Ok(None) => Ok(Ending::Read),
+            Err(error) => {
+                self.address.probe_failed();
+                Err(error)
+            }
         }
     }
 
@@ -184,13 +262,21 @@ impl Relay {
             Peer::Plain(relay) => (Session::plain(), (relay.address.as_str(), relay.port)),
             Peer::Console | Peer::Printed(_) => return Ok(None),
         };
-        let (label, farewell) = (self.address(), Arc::clone(&self.farewell));
-        let connection = Connection::open(session, place, &label, farewell, self.limits);
+        let label = self.address();
+        let connection = Connection::open(session, place, &label, self.limits);
         connection.await.map(Some)
     }
 }
 
 impl Peer {
+    fn address(&self) -> String {
+        match self {
+            Self::Tls(party) => label(&party.relay.address, party.relay.port),
+            Self::Plain(relay) => label(&relay.address, relay.port),
+            Self::Console | Self::Printed(_) => "stdout".to_owned(),
+        }
+    }
+
     fn of(kind: &OutputKind) -> Self {
         match kind {
             OutputKind::Relay(relay) => Self::Tls(Arc::new(tls::Party::new(relay.clone()))),
@@ -225,6 +311,8 @@ pub struct Delivery {
     stream: Stream,
     compression: Option<Compression>,
     packer: Option<Packer>,
+    address: Arc<Address>,
+    begun: DateTime<Utc>,
 }
 
 #[derive(Debug)]
@@ -273,21 +361,31 @@ impl Delivery {
         }
     }
 
-    /// Ends the delivery, by `close_notify` where there is TLS and a half-close, and waits for the peer's receipt.
+    /// Ends the delivery, by `close_notify` where there is TLS, and by a half-close where there is none or `terms` ask for it; and waits for
+    /// the peer's receipt. What comes of it is noted for the next delivery.
     ///
     /// A peer that has acknowledged everything may take up to 15 minutes for it: it is slow, not gone, and to send all again would
     /// not make it faster.
     ///
     /// # Errors
     /// All that was written is unconfirmed.
-    pub async fn finish(mut self, trust: Trust) -> Result<Receipt, DeliveryError> {
+    pub async fn finish(mut self, terms: Terms) -> Result<Receipt, DeliveryError> {
         if let Some(packer) = &mut self.packer {
             self.stream.write(packer.end().map_err(broken)?).await?;
         }
-        match self.stream {
-            Stream::Network(connection) => connection.finish(trust).await,
-            Stream::Console(console) => console.finish().await,
+        let connection = match self.stream {
+            Stream::Network(connection) => connection,
+            Stream::Console(console) => return console.finish().await,
+        };
+        let receipt = connection
+            .finish(&terms)
+            .await
+            .and_then(Answer::receipt_on(&terms));
+        match &receipt {
+            Ok(receipt) => self.address.confirmed(*receipt, terms.half_close),
+            Err(_) => self.address.unconfirmed(self.begun),
         }
+        receipt
     }
 }
 

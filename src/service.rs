@@ -34,12 +34,11 @@ use crate::budget::{Budget, Memory};
 use crate::clock::{Chance, WallClock};
 use crate::config::{Input, Output, ServiceConfig};
 use crate::dedup::{self, Deduplicator};
-use crate::delivery::{Next, Outlet, Surroundings};
+use crate::delivery::{Next, Outlet, Shared, Surroundings};
 use crate::ledger::{Entry, LedgerError, Outcome, Owner, Recovered, StateDirectory};
 use crate::memory;
 use crate::monitoring::ServiceMonitor;
 use crate::record::Splice;
-use crate::relay::Host;
 use crate::report::{Paging, Resolution};
 use crate::source::concurrency::Share;
 use crate::source::{Page, Source};
@@ -101,7 +100,7 @@ impl Service {
         state: &StateDirectory,
         input: &Input,
         config: &ServiceConfig,
-        outputs: (&[Output], &Host),
+        outputs: (&[Output], &Shared),
         source: impl FnOnce(crate::record::Fingerprinter) -> (Arc<dyn Source>, Share),
         surround: Surround,
     ) -> Result<Self, LedgerError> {
@@ -112,7 +111,7 @@ impl Service {
             monitor,
             stop,
         } = surround;
-        let (outputs, host) = outputs;
+        let (outputs, shared) = outputs;
         let owner = Owner {
             input: &input.name,
             id: &input.id,
@@ -147,7 +146,7 @@ impl Service {
                     stop: stop.clone(),
                     progress: progress.clone(),
                 };
-                Outlet::start(output, config.report.tag, host, journal, surroundings)
+                Outlet::start(output, config.report.tag, shared, journal, surroundings)
             },
         );
         let handover = Handover::new(outlets.collect());

@@ -224,8 +224,10 @@ const OUTPUT_CONFIG: &[Key] = &[
     ),
     may(
         "receipt",
-        Kind::Choice(&["required"]),
-        "`required`: never take TCP's word for a delivery where the relay gives no receipts",
+        Kind::Choice(&["required", "close_notify", "ended", "tcp"]),
+        "What confirms a delivery. Default: what empty deliveries have shown that the relay gives. `required`: the same, but never TCP's \
+         word. `close_notify`: only the relay's own, authenticated by TLS. `ended`: also an end of stream, after one empty delivery. \
+         `tcp`: TCP's word, whatever the relay does",
     ),
 ];
 

@@ -114,7 +114,7 @@ fn relay(field: Field<'_>, platform: bool, compression: Compression) -> Option<R
         "the file under certs/ with your private key, such as `your_domain.key`",
     );
     let verify_hostname = section.field("verify_hostname").boolean().unwrap_or(true);
-    let receipt = receipt(&section);
+    let receipt = receipt(&section, true);
     section.warn_of_unknown();
     Some(RelayOutput {
         address: address?,
@@ -137,7 +137,7 @@ fn syslog(field: Field<'_>) -> Option<SyslogOutput> {
             .required("the relay's TCP port, for which this type of output has no default"),
     );
     section.field("type").parse(over_tcp);
-    let receipt = receipt(&section);
+    let receipt = receipt(&section, false);
     for key in ["chain", "cert", "key"] {
         let field = section.field(key);
         if field.is_given() {
@@ -229,12 +229,23 @@ fn over_tcp(text: &str) -> Result<(), String> {
     }
 }
 
-fn receipt(section: &Section<'_>) -> ReceiptPolicy {
-    let required = section
+/// Without TLS there is no `close_notify`.
+fn receipt(section: &Section<'_>, tls: bool) -> ReceiptPolicy {
+    let policy = section
         .field("receipt")
         .parse(|text| match text.to_lowercase().as_str() {
             "required" => Ok(ReceiptPolicy::Required),
-            _ => Err("is not allowed: give `required`, or leave it blank".to_owned()),
+            "close_notify" if tls => Ok(ReceiptPolicy::CloseNotify),
+            "close_notify" => Err(
+                "is not possible: only TLS has a close_notify, and this type of output is plain TCP; use the type `relay`, or `required`"
+                    .to_owned(),
+            ),
+            "ended" => Ok(ReceiptPolicy::Ended),
+            "tcp" => Ok(ReceiptPolicy::Tcp),
+            _ => Err(
+                "is not allowed: give `required`, `close_notify`, `ended` or `tcp`, or leave it blank"
+                    .to_owned(),
+            ),
         });
-    required.unwrap_or(ReceiptPolicy::StandIn)
+    policy.unwrap_or(ReceiptPolicy::StandIn)
 }

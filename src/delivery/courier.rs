@@ -14,8 +14,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use super::addresses::Shared;
 use super::lines::{Chunk, Lines};
 use super::order::{Batch, Next, Order, Reached, Rewound};
+use super::outlet::Surroundings;
 use super::shipment::{End, Failure, OpenDelivery, Shipments, end_of, opened};
 use crate::backoff::Backoff;
 use crate::budget::Budget;
@@ -23,7 +25,7 @@ use crate::config::Output;
 use crate::error::chain;
 use crate::ledger::{Confirmed, Journal, LedgerError, Mark, OnDisk};
 use crate::monitoring::{Cause, OutletMonitor};
-use crate::relay::{Host, Receipt};
+use crate::relay::Host;
 use crate::stop::{Progress, Stopped};
 
 /// A delivery is ended, and the next connection takes over, at this many unconfirmed bytes.
@@ -73,36 +75,26 @@ pub(crate) struct Courier {
     progress: Progress,
 }
 
-/// What the courier shares with its service.
-pub(crate) struct Shared {
-    /// Tells how far it is.
-    pub(crate) reached: watch::Sender<Reached>,
-    pub(crate) budget: Budget,
-    pub(crate) monitor: Arc<OutletMonitor>,
-    pub(crate) stop: CancellationToken,
-    pub(crate) progress: Progress,
-}
-
 impl Courier {
-    /// Delivers to `output` under the Devo table `tag`, in the name of the machine `host`.
+    /// Delivers to `output` under the Devo table `tag`, in the name of this machine.
     pub(crate) fn new(
         output: &Output,
         tag: &'static str,
-        host: &Host,
+        shared: &Shared,
         journal: Journal,
-        shared: Shared,
+        reached: watch::Sender<Reached>,
+        surroundings: Surroundings,
     ) -> Self {
-        let Shared {
-            reached,
+        let Surroundings {
             budget,
             monitor,
             stop,
             progress,
-        } = shared;
+        } = surroundings;
         Courier {
             tag,
-            host: host.clone(),
-            shipments: Shipments::new(output, Arc::clone(&monitor)),
+            host: shared.host.clone(),
+            shipments: Shipments::new(output, shared, Arc::clone(&monitor), stop.clone()),
             journal: OnDisk::new(journal),
             waiting: Lines::default(),
             rendered: Vec::new(),
@@ -240,6 +232,7 @@ impl Courier {
                     }
                     return Ok(());
                 }
+                Err(Failure::Stopped) => return Err(Stopped),
                 Err(failure) => {
                     let wait = self.failed(&failure);
                     let sleep = tokio::time::sleep(wait);
@@ -265,7 +258,7 @@ impl Courier {
                 self.confirm(Next::Nothing).await?;
                 return Err(full.into());
             }
-            let opening = self.shipments.open(&mut self.journal);
+            let opening = self.shipments.open();
             holding(opening, &mut self.waiting, &self.budget, self.since).await?;
             let fullness = self.fullness();
             let (Some(open), Some(chunk)) =
@@ -368,13 +361,11 @@ impl Courier {
         if let Some(number) = receipted.number {
             self.reached.send_modify(|reached| reached.number = number);
         }
-        let stood_in = receipt == Receipt::StoodIn;
-        self.monitor.confirmed((count, bytes), stood_in, took);
+        self.monitor.confirmed((count, bytes), receipt, took);
         self.note_what_waits();
         self.delivery_most = (self.delivery_most * 2).min(DELIVERY_MAX);
         debug!(records = count, bytes, ?receipt, "delivery confirmed");
-        let learnt = self.shipments.learn(receipt, &mut self.journal).await;
-        Ok(learnt?)
+        Ok(())
     }
 
     /// Journals what is confirmed. Tries until the collector stops, since nothing else may be delivered before it is done; `false` at the
@@ -428,6 +419,7 @@ impl Courier {
             Failure::Delivery(error) if error.is_setup() => (Cause::Setup, error.action()),
             Failure::Delivery(error) => (Cause::Connection, error.action()),
             Failure::Ledger(error) => (Cause::State, error.action().map(Into::into)),
+            Failure::Stopped => (Cause::Connection, None),
         };
         let needs_operator = cause != Cause::Connection;
         let (relay, error) = (self.shipments.relay.address(), chain(failure));

@@ -7,14 +7,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::courier::{Courier, Shared};
+use super::addresses::Shared;
+use super::courier::Courier;
 use super::order::{Batch, Next, Order, Reached, Rewound};
 use super::statistics;
 use crate::budget::Budget;
 use crate::config::Output;
 use crate::ledger::{Journal, Mark};
 use crate::monitoring::OutletMonitor;
-use crate::relay::Host;
 use crate::stop::{Progress, Stopped};
 
 /// The service's end of an output.
@@ -38,27 +38,15 @@ impl Outlet {
     pub(crate) fn start(
         output: &Output,
         tag: &'static str,
-        host: &Host,
+        shared: &Shared,
         journal: Journal,
         surroundings: Surroundings,
     ) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
         let (reached, hears) = watch::channel(Reached::default());
-        let Surroundings {
-            budget,
-            monitor,
-            stop,
-            progress,
-        } = surroundings;
-        let shared = Shared {
-            reached,
-            budget,
-            monitor: Arc::clone(&monitor),
-            stop,
-            progress,
-        };
+        let monitor = Arc::clone(&surroundings.monitor);
         let period = output.statistics_period;
-        let courier = Courier::new(output, tag, host, journal, shared);
+        let courier = Courier::new(output, tag, shared, journal, reached, surroundings);
         let span = tracing::info_span!("output", name = output.name);
         let deliver = async move {
             tokio::select! {

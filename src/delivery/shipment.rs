@@ -1,20 +1,31 @@
-//! One output's way to its relay: opens deliveries, learns what receipts the relay gives, and ends deliveries with a receipt.
+//! One output's way to its relay: opens deliveries, probes the address where that is due, and ends deliveries with a receipt.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{Instrument, error, info, warn};
+use tracing::{Instrument, warn};
 
+use super::addresses::Shared;
+use super::telling;
 use crate::config::{Output, ReceiptPolicy};
-use crate::ledger::{Journal, LedgerError, OnDisk};
-use crate::monitoring::OutletMonitor;
-use crate::relay::{Answer, Delivery, DeliveryError, Receipt, Relay, Trust};
+use crate::ledger::LedgerError;
+use crate::monitoring::{Cause, OutletMonitor};
+use crate::relay::knowledge::{Permit, Terms};
+use crate::relay::{Delivery, DeliveryError, Ending, Receipt, Relay};
 
 /// A delivery with nothing to write for so long is ended: relays close idle connections after 30 s, and a close that we did not
 /// begin is no receipt.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// A receipt that has not come for so long is told: the relay is slow, or hung.
+const SLOW: Duration = Duration::from_mins(1);
+
+/// So many deliveries in a row without a receipt are told with what to do.
+const UNCONFIRMED: u32 = 3;
 
 /// An open delivery, and how much of what waits is written to it: nothing yet, if it was opened while the one before was confirmed.
 pub(super) struct OpenDelivery {
@@ -65,6 +76,9 @@ pub(super) enum Failure {
     Delivery(#[from] DeliveryError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The collector stops; nothing was sent.
+    #[error("the collector stops")]
+    Stopped,
 }
 
 /// Why a delivery with nothing to write is over.
@@ -78,29 +92,42 @@ pub(super) struct Shipments {
     pub(super) relay: Relay,
     pub(super) open: Option<OpenDelivery>,
     pub(super) preconnect: Option<Preconnect>,
-    requires_receipts: bool,
-    /// What is known of the relay's receipts; `None` before the first contact.
-    trust: Option<Trust>,
+    policy: ReceiptPolicy,
+    /// What confirms the open delivery.
+    terms: Terms,
+    /// That the relay is silent was logged.
+    silence_told: bool,
+    shared: Shared,
     monitor: Arc<OutletMonitor>,
+    stop: CancellationToken,
 }
 
 impl Shipments {
-    pub(super) fn new(output: &Output, monitor: Arc<OutletMonitor>) -> Self {
+    pub(super) fn new(
+        output: &Output,
+        shared: &Shared,
+        monitor: Arc<OutletMonitor>,
+        stop: CancellationToken,
+    ) -> Self {
         Shipments {
-            relay: Relay::new(output),
+            relay: Relay::at(output, shared.addresses()),
             open: None,
             preconnect: None,
-            requires_receipts: output.kind.receipt() == ReceiptPolicy::Required,
-            trust: None,
+            policy: output.kind.receipt(),
+            terms: Terms::STRICT,
+            silence_told: false,
+            shared: shared.clone(),
             monitor,
+            stop,
         }
     }
 
-    /// Opens a delivery if none is open.
-    pub(super) async fn open(&mut self, journal: &mut OnDisk<Journal>) -> Result<(), Failure> {
+    /// Opens a delivery if none is open. Probes the address first where that is due, for as long as it takes.
+    pub(super) async fn open(&mut self) -> Result<(), Failure> {
         if self.open.is_some() {
             return Ok(());
         }
+        self.terms = self.permission().await?;
         if let Some(preconnect) = &mut self.preconnect {
             let opened = preconnect.delivery().await;
             self.preconnect = None;
@@ -111,87 +138,123 @@ impl Shipments {
                 return Ok(());
             }
         }
-        self.probe_first(journal).await?;
         let delivery = self.relay.open().await?;
         self.monitor.opened();
         self.open = Some(OpenDelivery::new(delivery));
         Ok(())
     }
 
-    /// Starts to open the connection for the next delivery.
+    /// Starts to open the connection for the next delivery, if nothing has to come before it.
     pub(super) fn preconnect(&mut self) {
-        self.preconnect = Some(Preconnect::start(&self.relay));
+        let permit = self.relay.permit(self.policy);
+        self.preconnect =
+            matches!(permit, Permit::Deliver(_)).then(|| Preconnect::start(&self.relay));
     }
 
-    /// Ends a delivery and waits for its receipt.
-    pub(super) async fn finish(&mut self, delivery: Delivery) -> Result<Receipt, DeliveryError> {
-        let trust = self.trust.unwrap_or(Trust::ReceiptOnly);
-        let receipt = delivery.finish(trust).await;
+    /// Ends a delivery and waits for its receipt. Tells of one that is late, and what was learnt of the address.
+    pub(super) async fn finish(&mut self, delivery: Delivery) -> Result<Receipt, Failure> {
+        // What others have learnt meanwhile counts too.
+        let terms = self.relay.terms(self.policy).unwrap_or(Terms {
+            weakest: self.terms.weakest.min(Ending::Ended),
+            ..self.terms
+        });
+        let mut finish = pin!(delivery.finish(terms));
+        let mut late = false;
+        let receipt = loop {
+            tokio::select! {
+                receipt = &mut finish => break receipt,
+                () = sleep(SLOW), if !late => {
+                    late = true;
+                    let (error, action) = telling::late(&self.relay, SLOW);
+                    self.monitor.unanswered(&error, action);
+                    warn!(relay = self.relay.address(), error, action, "no receipt yet; the collector waits for it");
+                }
+            }
+        };
         self.monitor.closed();
-        receipt
-    }
-
-    /// Learns from a delivery's receipt, once its records are in the journal.
-    pub(super) async fn learn(
-        &mut self,
-        receipt: Receipt,
-        journal: &mut OnDisk<Journal>,
-    ) -> Result<(), LedgerError> {
-        if receipt == Receipt::Read && self.trust == Some(Trust::StandIn) {
-            info!(
-                relay = self.relay.address(),
-                "the relay has given a receipt: from now on nothing stands in for it"
-            );
-            self.trust_receipts(journal).await?;
+        let changed = telling::changes(&self.relay);
+        if receipt.is_err() {
+            telling::unconfirmed(&self.relay, UNCONFIRMED);
         }
-        Ok(())
+        if changed || receipt.is_err() {
+            // The receipt stands, whether this can be kept or not: it would be learnt again.
+            if let Err(error) = self.shared.save().await {
+                telling::not_saved(&error);
+            }
+        }
+        Ok(receipt?)
     }
 
-    /// At the first contact, an empty delivery shows whether the relay answers a half-close at all, and with what words.
-    async fn probe_first(&mut self, journal: &mut OnDisk<Journal>) -> Result<(), Failure> {
-        if self.trust.is_some() {
+    /// Waits and probes until records may be sent.
+    async fn permission(&mut self) -> Result<Terms, Failure> {
+        loop {
+            match self.relay.permit(self.policy) {
+                Permit::Deliver(terms) => {
+                    self.silence_told = false;
+                    return Ok(terms);
+                }
+                Permit::Wait(wait) => self.unless_stopped(sleep(wait)).await?,
+                Permit::Probe(_) => self.probe().await?,
+            }
+        }
+    }
+
+    /// Makes an empty probe, unless somebody else has made it meanwhile; keeps and tells what it shows.
+    async fn probe(&mut self) -> Result<(), Failure> {
+        let relay = self.relay.clone();
+        let policy = self.policy;
+        let probe = async {
+            let _turn = relay.turn_to_probe().await;
+            match relay.permit(policy) {
+                Permit::Probe(patience) => Some(relay.probe(patience).await),
+                Permit::Deliver(_) | Permit::Wait(_) => None,
+            }
+        };
+        let Some(ending) = self.unless_stopped(probe).await? else {
             return Ok(());
+        };
+        telling::changes(&self.relay);
+        self.shared.save().await?;
+        match ending? {
+            Ending::Silent => self.silent(),
+            _ => self.insufficient(),
         }
-        let address = self.relay.address();
-        let answer = self.relay.probe().await?;
-        let known = journal.get().receipts_from() == Some(address.as_str());
-        match answer {
-            Answer::Answers if known => {}
-            Answer::Answers => return Ok(self.trust_receipts(journal).await?),
-            Answer::Silent if known => {
-                warn!(
-                    relay = address,
-                    "the relay does not answer a half-close, and has done so before: nothing stands in for its receipts"
-                );
+    }
+
+    /// The relay has not answered a probe.
+    fn silent(&mut self) -> Result<(), Failure> {
+        let silence = telling::silence(&self.relay, self.policy);
+        if self.relay.is_learnt(Receipt::StoodIn) && self.relay.terms(self.policy).is_none() {
+            return Err(DeliveryError::Mute {
+                silence: silence.error,
             }
-            Answer::Silent if self.requires_receipts => {
-                error!(
-                    relay = address,
-                    "the relay does not answer a half-close, and `receipt: required` forbids to go by TCP's word: records will be \
-                     sent again and again until it does; let the relay close when its peer has, or take the line out"
-                );
-            }
-            Answer::Silent => {
-                self.trust = Some(Trust::StandIn);
-                warn!(
-                    relay = address,
-                    "the relay does not answer a half-close, so there is no receipt: TCP's acknowledgement stands in for it, which \
-                     does not tell whether the relay has read the records; `receipt: required` forbids this"
-                );
-                return Ok(());
-            }
+            .into());
         }
-        self.trust = Some(Trust::ReceiptOnly);
+        let (error, action) = (silence.error, silence.action);
+        self.monitor
+            .failed(Cause::Connection, &error, Some(action.as_str()));
+        if !std::mem::replace(&mut self.silence_told, true) {
+            warn!(
+                relay = self.relay.address(),
+                error, action, "records wait, unsent, until the relay answers an empty delivery"
+            );
+        }
         Ok(())
     }
 
-    /// From now on, and after a restart, nothing stands in for this relay's receipts: it has shown that it gives them.
-    async fn trust_receipts(&mut self, journal: &mut OnDisk<Journal>) -> Result<(), LedgerError> {
-        self.trust = Some(Trust::ReceiptOnly);
-        let address = self.relay.address();
-        journal
-            .run(move |journal| journal.remember_receipts(&address))
-            .await
+    /// The relay has answered a probe: an error if that can never be enough.
+    fn insufficient(&self) -> Result<(), Failure> {
+        let weak =
+            self.policy == ReceiptPolicy::CloseNotify && self.relay.is_learnt(Receipt::Ended);
+        if weak {
+            return Err(DeliveryError::NoCloseNotify.into());
+        }
+        Ok(())
+    }
+
+    async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Result<T, Failure> {
+        let done = self.stop.run_until_cancelled(future).await;
+        done.ok_or(Failure::Stopped)
     }
 }
 

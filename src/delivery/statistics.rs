@@ -30,6 +30,7 @@ pub(crate) async fn tell_each(period: Duration, monitor: &OutletMonitor) -> Infa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::Receipt;
 
     #[test]
     fn each_period_is_told_by_itself_and_one_of_nothing_too() {
@@ -42,12 +43,12 @@ mod tests {
             runtime.block_on(async {
                 let monitor = OutletMonitor::alone();
                 let took = (Duration::ZERO, Duration::ZERO);
-                monitor.confirmed((50, 30_000), false, took);
+                monitor.confirmed((50, 30_000), Receipt::Read, took);
                 let told = tell_each(Duration::from_mins(1), &monitor);
                 let confirm = async {
                     tokio::time::sleep(Duration::from_secs(5)).await;
-                    monitor.confirmed((450, 270_000), false, took);
-                    monitor.confirmed((150, 90_000), true, took);
+                    monitor.confirmed((450, 270_000), Receipt::Ended, took);
+                    monitor.confirmed((150, 90_000), Receipt::StoodIn, took);
                 };
                 let both = async { tokio::join!(told, confirm) };
                 let _ = tokio::time::timeout(Duration::from_secs(125), both).await;

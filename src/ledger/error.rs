@@ -55,6 +55,18 @@ pub enum LedgerError {
         /// What is wrong with it.
         what: String,
     },
+    /// The file of the relays' addresses is not as it was written.
+    #[error(
+        "the state file {} cannot be trusted ({what}); either put it back from a backup, or remove it: how the relays confirm is then \
+         learnt anew, by empty deliveries",
+        file.display()
+    )]
+    DamagedAddresses {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The state is of another tenant.
     #[error(
         "the state in {} is of another tenant ({known}, and this input signs in to {now}): give this input an id of its own; or, if it is the \

@@ -60,7 +60,6 @@ pub struct Journal {
     /// The window of the last frame, and the epoch that it belongs to.
     last: Option<(Window, u64)>,
     key: String,
-    receipts_from: Option<String>,
 }
 
 /// The kinds of frames.
@@ -71,8 +70,6 @@ enum Kind {
     Window = 1,
     /// These records are confirmed.
     Confirmed = 2,
-    /// This address has given a true receipt.
-    Receipts = 3,
 }
 
 /// What the names of journals begin with.
@@ -146,14 +143,8 @@ impl Journal {
             written_anew: 0,
             last: None,
             key: key.to_owned(),
-            receipts_from: None,
         };
         Ok((journal, bytes))
-    }
-
-    /// The address that has given a true receipt, as `host:port`.
-    pub fn receipts_from(&self) -> Option<&str> {
-        self.receipts_from.as_deref()
     }
 
     /// Whether space is reserved for `records` records of at most `windows` windows.
@@ -228,19 +219,6 @@ impl Journal {
         last
     }
 
-    /// Remembers for good that the relay at `address` gives true receipts.
-    ///
-    /// # Errors
-    ///
-    /// If the disk refuses.
-    pub fn remember_receipts(&mut self, address: &str) -> Result<(), LedgerError> {
-        let mut frames = vec![];
-        frame(Kind::Receipts, address.as_bytes(), &mut frames);
-        self.append(&frames)?;
-        self.receipts_from = Some(address.to_owned());
-        Ok(())
-    }
-
     fn path(&self) -> PathBuf {
         self.folder.join(&self.name)
     }
@@ -264,9 +242,6 @@ impl Journal {
     fn write_anew(&mut self, mark: Mark) -> Result<(), LedgerError> {
         let confirmed = self.confirmed_beyond(mark)?;
         let mut bytes = HEAD.to_vec();
-        if let Some(address) = &self.receipts_from {
-            frame(Kind::Receipts, address.as_bytes(), &mut bytes);
-        }
         self.last = None;
         let last = self.frames(mark, &confirmed, &mut bytes);
         file::replace(&self.folder, &self.name, &[&bytes])?;
@@ -351,9 +326,6 @@ impl Journal {
                         confirmed.fingerprints.extend(fingerprints(payload));
                     }
                 }
-                Kind::Receipts => {
-                    self.receipts_from = Some(String::from_utf8_lossy(payload).into_owned());
-                }
             }
             at = end;
         }
@@ -422,7 +394,7 @@ fn frame(kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
 /// The frame at `at`, if it is sound: its kind, its payload, and where the next one begins.
 fn sound_frame(bytes: &[u8], at: usize) -> Option<(Kind, &[u8], usize)> {
     let (head, rest) = bytes.get(at..)?.split_first_chunk::<UNIT>()?;
-    let kind = [Kind::Window, Kind::Confirmed, Kind::Receipts]
+    let kind = [Kind::Window, Kind::Confirmed]
         .into_iter()
         .find(|kind| *kind as u8 == head[4])?;
     let length = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;

@@ -71,7 +71,6 @@ fn written(folder: &Path) -> PathBuf {
     commit(&mut ledger, 10, 3);
     let mark = ledger.cursor().unwrap().mark();
     let journal = &mut recovered.journals[0];
-    journal.remember_receipts("relay:443").unwrap();
     confirm(journal, mark, window(10, 20), 10..15);
     confirm(journal, mark, window(10, 20), 15..20);
     confirm(journal, mark, window(20, 30), 20..25);
@@ -92,9 +91,6 @@ fn a_restart_finds_the_cursor_its_boundary_and_what_is_confirmed_beyond_it() {
     assert_eq!(windows, [window(10, 20), window(20, 30)]);
     assert_eq!(of_a[0].fingerprints, prints(10..20));
     assert!(recovered.confirmed[1].is_empty());
-    let journals = recovered.journals;
-    assert_eq!(journals[0].receipts_from(), Some("relay:443"));
-    assert_eq!(journals[1].receipts_from(), None);
     let reading = Reading::of(folder.path(), OWNER).unwrap();
     assert_eq!(reading.unfinished, Some(window(10, 30)));
     assert_eq!(reading.confirmed, [("a".into(), 15), ("b".into(), 0)]);
@@ -304,7 +300,6 @@ fn a_journal_that_has_grown_long_is_written_anew_with_what_counts() {
     let beyond = [prints(20..25), prints(0..2)].concat();
     assert_eq!(confirmed_by_a(folder.path()), beyond);
     let (_, recovered) = open(folder.path()).unwrap();
-    assert_eq!(recovered.journals[0].receipts_from(), Some("relay:443"));
 }
 
 #[test]

@@ -117,7 +117,7 @@ families! {
     confirmed_records: IntCounterVec = Counter "confirmed_records_total" OUTLET, "Records that the output has confirmed.";
     confirmed_bytes: IntCounterVec = Counter "confirmed_bytes_total" OUTLET, "Bytes of lines that the output has confirmed.";
     resent: IntCounterVec = Counter "resent_records_total" OUTLET, "Records written on a connection that gave no receipt: they are sent again.";
-    receipts: IntCounterVec = Counter "receipts_total" &["input", "service", "output", "kind"], "Deliveries confirmed: by a true receipt (`read`), or by TCP's word in its stead (`stood_in`).";
+    receipts: IntCounterVec = Counter "receipts_total" &["input", "service", "output", "kind"], "Deliveries confirmed: by the relay's close_notify (`read`), by an end of the connection (`ended`), or by TCP's word (`stood_in`).";
     delivery_failures: IntCounterVec = Counter "delivery_failures_total" &["input", "service", "output", "cause"], "Tries to deliver that failed: the `connection`, a matter of `setup` that a person has to mend, or the `state` folder.";
     delivery_duration: HistogramVec = Histogram "delivery_duration_seconds" OUTLET, "How long deliveries took, from opening the connection to the receipt.";
     receipt_duration: HistogramVec = Histogram "receipt_duration_seconds" OUTLET, "How long receipts took, from our end of the connection to the peer's.";

@@ -9,6 +9,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 use super::families::Families;
 use super::lock;
 use super::trouble::Trouble;
+use crate::relay::Receipt;
 
 /// A relay that breaks one connection is not down.
 const FAILURES_WHEN_DOWN: u32 = 2;
@@ -47,6 +48,9 @@ pub struct Confirmed {
     pub deliveries: u64,
 }
 
+/// The kinds of receipts, in the order of their counters.
+const RECEIPTS: [Receipt; 3] = [Receipt::Read, Receipt::Ended, Receipt::StoodIn];
+
 /// One output of one service.
 pub struct OutletMonitor {
     pub(super) output: String,
@@ -62,8 +66,8 @@ struct Counters {
     confirmed_records: IntCounter,
     confirmed_bytes: IntCounter,
     resent: IntCounter,
-    read: IntCounter,
-    stood_in: IntCounter,
+    /// By kind: `read`, `ended`, `stood_in`.
+    receipts: [IntCounter; 3],
     failures: [IntCounter; 3],
     state_failures: IntCounter,
     delivery_duration: Histogram,
@@ -79,6 +83,8 @@ struct Live {
     failures: u32,
     /// The relay cannot be reached before a person has acted.
     needs_operator: bool,
+    /// A receipt is late.
+    unanswered: bool,
     /// The state folder cannot be written.
     unwritable: bool,
     trouble: Option<Trouble>,
@@ -109,8 +115,7 @@ impl OutletMonitor {
             confirmed_records: families.confirmed_records.with_label_values(&labels),
             confirmed_bytes: families.confirmed_bytes.with_label_values(&labels),
             resent: families.resent.with_label_values(&labels),
-            read: families.receipts.with_label_values(&with("read")),
-            stood_in: families.receipts.with_label_values(&with("stood_in")),
+            receipts: RECEIPTS.map(|kind| families.receipts.with_label_values(&with(kind.name()))),
             failures: Cause::ALL.map(|cause| {
                 families
                     .delivery_failures
@@ -158,28 +163,26 @@ impl OutletMonitor {
         self.counters.delivered_bytes.inc_by(bytes as u64);
     }
 
-    /// A delivery of so much has its receipt, or TCP's word where that stands in; it took so long in all, and so long for the receipt.
+    /// A delivery of so much has its receipt, of this kind; it took so long in all, and so long for the receipt.
     pub fn confirmed(
         &self,
         (records, bytes): (usize, usize),
-        stood_in: bool,
-        (all, receipt): (Duration, Duration),
+        receipt: Receipt,
+        (all, waited): (Duration, Duration),
     ) {
         let counters = &self.counters;
         counters.confirmed_records.inc_by(records as u64);
         counters.confirmed_bytes.inc_by(bytes as u64);
-        let receipts = if stood_in {
-            &counters.stood_in
-        } else {
-            &counters.read
-        };
-        receipts.inc();
+        for (kind, counter) in RECEIPTS.iter().zip(&counters.receipts) {
+            counter.inc_by(u64::from(*kind == receipt));
+        }
         counters.delivery_duration.observe(all.as_secs_f64());
-        counters.receipt_duration.observe(receipt.as_secs_f64());
+        counters.receipt_duration.observe(waited.as_secs_f64());
         let mut live = self.live();
         live.failures = 0;
         live.needs_operator = false;
         live.unwritable = false;
+        live.unanswered = false;
         live.last_receipt = Some(Utc::now());
         if let Some(trouble) = &mut live.trouble {
             trouble.over = true;
@@ -192,7 +195,7 @@ impl OutletMonitor {
         Confirmed {
             records: counters.confirmed_records.get(),
             bytes: counters.confirmed_bytes.get(),
-            deliveries: counters.read.get() + counters.stood_in.get(),
+            deliveries: counters.receipts.iter().map(IntCounter::get).sum(),
         }
     }
 
@@ -205,6 +208,7 @@ impl OutletMonitor {
     pub fn failed(&self, cause: Cause, error: &str, action: Option<&str>) {
         self.counters.failures[cause as usize].inc();
         let mut live = self.live();
+        live.unanswered = false;
         if cause == Cause::State {
             self.counters.state_failures.inc();
             live.unwritable = true;
@@ -213,6 +217,14 @@ impl OutletMonitor {
             live.needs_operator = cause == Cause::Setup;
         }
         live.trouble = Some(Trouble::new(error, action));
+        live.turned = Some(Instant::now());
+    }
+
+    /// The relay keeps a delivery waiting for its receipt.
+    pub fn unanswered(&self, error: &str, action: &str) {
+        let mut live = self.live();
+        live.unanswered = true;
+        live.trouble = Some(Trouble::new(error, Some(action)));
         live.turned = Some(Instant::now());
     }
 
@@ -235,7 +247,7 @@ impl OutletMonitor {
     pub(super) fn seen(&self) -> Seen {
         let live = self.live();
         Seen {
-            down: live.needs_operator || live.failures >= FAILURES_WHEN_DOWN,
+            down: live.needs_operator || live.unanswered || live.failures >= FAILURES_WHEN_DOWN,
             unwritable: live.unwritable,
             trouble: live.trouble.clone(),
             oldest: live.oldest,
@@ -252,14 +264,16 @@ impl OutletMonitor {
         self.down.set(i64::from(down));
     }
 
-    /// Records confirmed, records sent again, true receipts, receipts stood in for, records unconfirmed.
-    pub(super) fn figures(&self) -> [u64; 5] {
+    /// Records confirmed, records sent again, receipts of each kind (read, ended, stood in), records unconfirmed.
+    pub(super) fn figures(&self) -> [u64; 6] {
         let counters = &self.counters;
+        let [read, ended, stood_in] = &counters.receipts;
         [
             counters.confirmed_records.get(),
             counters.resent.get(),
-            counters.read.get(),
-            counters.stood_in.get(),
+            read.get(),
+            ended.get(),
+            stood_in.get(),
             counters.unconfirmed.get().try_into().unwrap_or_default(),
         ]
     }

@@ -132,8 +132,10 @@ pub struct OutletStatus {
     pub confirmed_records: u64,
     /// Records sent again.
     pub resent_records: u64,
-    /// True receipts.
+    /// Deliveries that the relay's `close_notify` confirmed, or the console.
     pub receipts: u64,
+    /// Deliveries that an end of the connection confirmed, which whatever stands between can fake.
+    pub ended: u64,
     /// Deliveries for which TCP's word stood in.
     pub stood_in: u64,
     /// Records that wait for their receipt, or for the relay.
@@ -254,6 +256,7 @@ fn of_outlet(outlet: &OutletMonitor) -> OutletStatus {
         confirmed_records,
         resent_records,
         receipts,
+        ended,
         stood_in,
         unconfirmed_records,
     ] = outlet.figures();
@@ -264,6 +267,7 @@ fn of_outlet(outlet: &OutletMonitor) -> OutletStatus {
         confirmed_records,
         resent_records,
         receipts,
+        ended,
         stood_in,
         unconfirmed_records,
         oldest_unconfirmed: seen.oldest,

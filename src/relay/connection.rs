@@ -1,27 +1,26 @@
 //! One connection to a relay, from the handshake to the receipt.
 //!
-//! The read half is watched all the time: whatever the peer ends by itself, before we have half-closed, leaves the delivery unconfirmed.
-//! The connection drives its session itself rather than through a stream adapter, since these make no difference between the peer's
-//! `close_notify` and its end of stream, and the receipt is the latter.
+//! The read half is watched all the time: whatever the peer ends by itself, before we have sent our end, leaves the delivery unconfirmed.
+//! What counts as our end is `close_notify` where there is TLS. The connection drives its session itself rather than through a stream
+//! adapter: to say `close_notify` without a half-close, and to tell the peer's `close_notify`, its end of stream and its reset apart.
 
 use std::io::{self, IoSlice, Write};
-use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::task::consume_budget;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::dial::dial;
 use super::error::DeliveryError;
-use super::farewell::Farewell;
+use super::knowledge::Terms;
 use super::limits::Limits;
 use super::session::Session;
 use super::socket;
 use super::vigil::Vigil;
-use super::{Answer, Receipt, Trust};
+use super::{Ending, Receipt};
 
 /// What the kernel may still hold unacknowledged when the peer's end of stream counts as a receipt: our FIN, which a peer that ends on
 /// `close_notify` need not have seen.
@@ -45,11 +44,11 @@ pub(super) struct Connection {
     /// Those before the last byte of lines, if that went by itself.
     before_last: Option<u64>,
     end: Option<End>,
-    farewell: Arc<Farewell>,
+    half_closed: bool,
     limits: Limits,
 }
 
-/// Our end of the stream: `close_notify`, where there is one, and FIN.
+/// Our end of the stream: `close_notify`, or FIN, or both.
 #[derive(Debug)]
 struct End {
     /// Nothing of it left before.
@@ -57,6 +56,28 @@ struct End {
     bytes: u64,
     /// The peer's own end has begun to come, and was an answer to this.
     answered: bool,
+}
+
+/// How the peer has answered our end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) ending: Ending,
+    /// It came only after a half-close of which `close_notify` should have been enough.
+    pub(super) half_closed: bool,
+}
+
+impl Answer {
+    /// The receipt that an answer is.
+    pub(super) fn receipt_on(
+        terms: &Terms,
+    ) -> impl FnOnce(Answer) -> Result<Receipt, DeliveryError> {
+        |Answer { ending, .. }| {
+            terms.receipt(ending).ok_or(match ending {
+                Ending::Reset => DeliveryError::Voided,
+                _ => DeliveryError::Unsaid,
+            })
+        }
+    }
 }
 
 /// How far the peer's side of the stream is.
@@ -75,7 +96,6 @@ impl Connection {
         session: Session,
         (address, port): (&str, u16),
         label: &str,
-        farewell: Arc<Farewell>,
         limits: Limits,
     ) -> Result<Self, DeliveryError> {
         let socket = dial(address, port, label, &limits).await?;
@@ -85,7 +105,7 @@ impl Connection {
             handed_over: 0,
             before_last: None,
             end: None,
-            farewell,
+            half_closed: false,
             limits,
         };
         let after = limits.handshake;
@@ -165,33 +185,42 @@ impl Connection {
         }
     }
 
-    /// Ends the stream and waits for the receipt.
-    pub(super) async fn finish(mut self, trust: Trust) -> Result<Receipt, DeliveryError> {
-        self.half_close().await?;
-        match trust {
-            Trust::ReceiptOnly => self.receipt().await,
-            Trust::StandIn => self.receipt_or_acknowledgement().await,
-        }
+    /// Says our end and waits for the peer's.
+    pub(super) async fn finish(mut self, terms: &Terms) -> Result<Answer, DeliveryError> {
+        self.say_end(terms.half_close).await?;
+        let stand_in = (terms.weakest == Ending::Silent).then_some(self.limits.stand_in);
+        let ending = self.answer(stand_in).await?;
+        Ok(Answer {
+            ending,
+            half_closed: false,
+        })
     }
 
-    /// Ends the stream, on which nothing was written, and sees whether the peer ends it too.
-    pub(super) async fn probe(mut self) -> Result<Answer, DeliveryError> {
-        self.half_close().await?;
-        let farewell = Arc::clone(&self.farewell);
-        // With nothing at stake, whatever end comes now is the peer's way.
-        farewell.forget();
-        self.answer().await.inspect_err(|_| farewell.doubt())
-    }
-
-    async fn answer(&mut self) -> Result<Answer, DeliveryError> {
-        let after = self.limits.probe;
-        if let Ok(receipt) = timeout(after, self.receipt()).await {
-            return receipt.map(|_| Answer::Answers);
-        }
-        match self.outstanding()? {
-            0 => Ok(Answer::Silent),
-            outstanding => Err(DeliveryError::Dead { after, outstanding }),
-        }
+    /// Says our end, with nothing written before, and sees what the peer does: for `patience`, and then a little longer after a half-close.
+    pub(super) async fn probe(mut self, patience: Duration) -> Result<Answer, DeliveryError> {
+        let patience = patience.min(self.limits.probe);
+        self.say_end(false).await?;
+        let answered = timeout(patience, self.answer(None)).await;
+        let half_closed = answered.is_err() && !self.half_closed;
+        let answered = match answered {
+            Err(_) if half_closed => {
+                self.half_close().await?;
+                timeout(self.limits.half_close, self.answer(None)).await
+            }
+            answered => answered,
+        };
+        let ending = match (answered, self.outstanding()?) {
+            (Ok(ending), _) => ending?,
+            (Err(_), 0) => Ending::Silent,
+            (Err(_), outstanding) => {
+                let after = patience;
+                return Err(DeliveryError::Dead { after, outstanding });
+            }
+        };
+        Ok(Answer {
+            ending,
+            half_closed,
+        })
     }
 
     /// Waits until the peer's TCP has acknowledged everything, but for a last byte that went by itself: that one leaves as if it were a part
@@ -215,33 +244,49 @@ impl Connection {
         }
     }
 
-    /// Says `close_notify` where there is one and half-closes, if the peer has not ended the stream before.
+    /// Says `close_notify`, or half-closes where there is none, if the peer has not ended the stream before; `both` if asked to.
     ///
-    /// Both go in one segment: a peer that ends on `close_notify` could else do so before we have half-closed, which is no receipt.
-    async fn half_close(&mut self) -> Result<(), DeliveryError> {
+    /// Both go in one segment then: a peer that ends on `close_notify` could else do so before we have half-closed.
+    async fn say_end(&mut self, both: bool) -> Result<(), DeliveryError> {
         self.settle().await?;
+        let half_close = both || !self.session.has_close_notify();
+        if half_close {
+            SockRef::from(&self.socket)
+                .set_tcp_cork(true)
+                .map_err(broken)?;
+        }
+        // In this order: what the peer sent before was sent before ours arrived.
+        self.expect_not_ended().await?;
         let mut vigil = self.vigil()?;
-        SockRef::from(&self.socket)
-            .set_tcp_cork(true)
-            .map_err(broken)?;
         let (begun, before) = (Instant::now(), self.handed_over);
         self.session.close();
         while !self.flush().await? {
             self.wait(&mut vigil, Vigil::interval(&self.limits)).await?;
             self.expect_open()?;
         }
-        self.expect_not_ended().await?;
-        if let Err(source) = self.socket.shutdown().await {
-            return Err(self.reason(source).await);
+        if half_close {
+            self.expect_not_ended().await?;
+            self.half_close().await?;
         }
-        self.handed_over += FIN as u64;
         self.end = Some(End {
             begun,
             bytes: self.handed_over - before,
             answered: false,
         });
-        // Between the look before and the half-close, the peer's end could have come.
-        self.expect_not_ended().await
+        if half_close {
+            // Between the look before and the half-close, the peer's end could have come.
+            self.expect_not_ended().await?;
+        }
+        Ok(())
+    }
+
+    async fn half_close(&mut self) -> Result<(), DeliveryError> {
+        if let Err(source) = self.socket.shutdown().await {
+            return Err(self.reason(source).await);
+        }
+        self.half_closed = true;
+        self.handed_over += FIN as u64;
+        Ok(())
     }
 
     /// Asks the kernel who ended the stream first: the runtime may not have noticed yet.
@@ -253,30 +298,54 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for the peer's end of stream.
-    async fn receipt(&mut self) -> Result<Receipt, DeliveryError> {
+    /// Waits for the peer's end; or, if so asked, for its TCP to have everything and nothing to follow for a while. Cancel safe.
+    async fn answer(&mut self, stand_in: Option<Duration>) -> Result<Ending, DeliveryError> {
         let mut vigil = self.vigil()?;
-        while self.listen_for_answer()? != Inbound::Ended {
-            self.wait(&mut vigil, Vigil::interval(&self.limits)).await?;
+        let interval = stand_in.map_or(Vigil::interval(&self.limits), |_| STAND_IN_INTERVAL);
+        let mut acknowledged = None;
+        loop {
+            match self.listen_for_answer() {
+                Ok(Inbound::Open) => {}
+                Ok(Inbound::Closing) => return self.after_close_notify().await,
+                Ok(Inbound::Ended) => return self.end_of_stream(),
+                // Both have come at once.
+                Err(DeliveryError::Broken { .. }) if self.session.peer_closed() => {
+                    return Ok(Ending::Reset);
+                }
+                Err(error) => return Err(error),
+            }
+            if let Some(time) = stand_in {
+                if acknowledged.is_none() && self.outstanding()? == 0 {
+                    acknowledged = Some(Instant::now());
+                }
+                if acknowledged.is_some_and(|at| at.elapsed() >= time) {
+                    self.expect_no_reset()?;
+                    return Ok(Ending::Silent);
+                }
+            }
+            self.wait(&mut vigil, interval).await?;
         }
-        self.confirm()
     }
 
-    /// Waits for the peer's end of stream, or for its TCP to have everything and nothing to follow for a while.
-    async fn receipt_or_acknowledgement(&mut self) -> Result<Receipt, DeliveryError> {
-        let mut vigil = self.vigil()?;
-        let mut acknowledged = None;
-        while self.listen_for_answer()? != Inbound::Ended {
-            if acknowledged.is_none() && self.outstanding()? == 0 {
-                acknowledged = Some(Instant::now());
+    /// Waits for the end of stream or the reset behind the peer's `close_notify`. We half-close too: some peers wait for that.
+    async fn after_close_notify(&mut self) -> Result<Ending, DeliveryError> {
+        let until = Instant::now() + self.limits.after_close_notify;
+        let mut half_closed = self.half_closed;
+        loop {
+            match self.listen() {
+                Ok(Inbound::Ended) => return self.end_of_stream(),
+                Ok(_) => {}
+                Err(DeliveryError::Broken { .. }) => return Ok(Ending::Reset),
+                Err(error) => return Err(error),
             }
-            if acknowledged.is_some_and(|at| at.elapsed() >= self.limits.stand_in) {
-                self.expect_no_reset()?;
-                return Ok(Receipt::StoodIn);
+            if !std::mem::replace(&mut half_closed, true) && self.half_close().await.is_err() {
+                return Ok(Ending::Reset);
             }
-            self.wait(&mut vigil, STAND_IN_INTERVAL).await?;
+            // What has become ready, the next look shows.
+            if timeout_at(until, self.ready()).await.is_err() {
+                return Ok(Ending::Read);
+            }
         }
-        self.confirm()
     }
 
     /// Takes in what the peer has sent since our end. Its own end, as soon as any of it has come, has to be an answer to ours.
@@ -298,10 +367,7 @@ impl Connection {
     /// A peer may say `close_notify` by itself, and FIN only when it has ours: so the first of both decides. And this process may have had
     /// no processor for a while, in which ours has been acknowledged: but no answer comes sooner than a packet goes there and back.
     fn expect_answer(&self, end: &End) -> Result<(), DeliveryError> {
-        let outstanding = self.outstanding()?;
-        if outstanding > FIN {
-            return Err(DeliveryError::Crossed { outstanding });
-        }
+        self.expect_acknowledged()?;
         let condition = socket::condition(&self.socket).map_err(broken)?;
         // When a bare FIN came is not known, only that it has.
         let came_ago = if self.session.peer_closed() {
@@ -317,18 +383,26 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether the end of stream that has just been read is a receipt.
-    fn confirm(&self) -> Result<Receipt, DeliveryError> {
-        let outstanding = self.outstanding()?;
+    /// What the end of stream means that has just been read.
+    fn end_of_stream(&self) -> Result<Ending, DeliveryError> {
         // The end of stream can be read though a reset came after it, while we did not look.
-        self.expect_no_reset()?;
-        if outstanding > FIN {
+        let reset = self.expect_no_reset();
+        if self.session.peer_closed() {
+            return Ok(reset.map_or(Ending::Reset, |()| Ending::Read));
+        }
+        reset?;
+        self.expect_acknowledged()?;
+        Ok(Ending::Ended)
+    }
+
+    /// Our FIN may be under way: a peer that ends on `close_notify` need not have seen it.
+    fn expect_acknowledged(&self) -> Result<(), DeliveryError> {
+        let outstanding = self.outstanding()?;
+        let fin = if self.half_closed { FIN } else { 0 };
+        if outstanding > fin {
             return Err(DeliveryError::Crossed { outstanding });
         }
-        if !self.farewell.is_credible(self.session.peer_closed()) {
-            return Err(DeliveryError::Unsaid);
-        }
-        Ok(Receipt::Read)
+        Ok(())
     }
 
     fn expect_no_reset(&self) -> Result<(), DeliveryError> {

@@ -97,12 +97,28 @@ pub enum DeliveryError {
         /// Bytes without acknowledgement when the peer's end of stream was seen.
         outstanding: usize,
     },
-    /// The connection ended in order, but without the `close_notify` that the peer has said before: it may be that something between us
-    /// has gone away, with what it held.
+    /// The connection ended in order, but without the `close_notify` that the address has given before: something between us may have gone
+    /// away, with what it held.
     #[error(
         "the connection was ended without the relay's close_notify: not by the relay itself, as it seems"
     )]
     Unsaid,
+    /// The peer said `close_notify` and then reset the connection: it may have died with what it had not read.
+    #[error(
+        "the relay reset the connection after its close_notify, so it may not have read everything"
+    )]
+    Voided,
+    /// Empty probes get no answer, and the configuration forbids TCP's word in its place.
+    #[error("{silence}, and `receipt` forbids TCP's acknowledgement in its place")]
+    Mute {
+        /// How long, and how often.
+        silence: String,
+    },
+    /// Empty probes are answered without `close_notify`, and the configuration asks for it.
+    #[error(
+        "the relay ends connections without close_notify, and `receipt: close_notify` asks for it"
+    )]
+    NoCloseNotify,
     /// The peer acknowledges nothing of what is under way.
     #[error("the relay has not been heard for {} s, with {outstanding} bytes on their way to it", .after.as_secs())]
     Dead {
@@ -172,6 +188,8 @@ impl DeliveryError {
                 | Self::Untrusted { .. }
                 | Self::Refused { .. }
                 | Self::Talks { .. }
+                | Self::Mute { .. }
+                | Self::NoCloseNotify
         )
     }
 
@@ -201,13 +219,28 @@ impl DeliveryError {
             ),
             Self::Talks { .. } => "check `address` and `port`: this does not look like a relay".to_owned(),
             Self::Console(_) => "check where standard output leads".to_owned(),
+            Self::Unsaid => {
+                "look for a relay that was replaced, or a balancer that gives the address to relays of different kinds; it is probed until \
+                 it gives close_notify again, or for an hour"
+                    .to_owned()
+            }
+            Self::Mute { .. } => {
+                "let the relay's TLS endpoint (plain TCP: the relay) close a connection when its peer has closed it, or take the line \
+                 `receipt` out"
+                    .to_owned()
+            }
+            Self::NoCloseNotify => {
+                "let the relay's TLS endpoint send close_notify before it closes a connection, or take the line `receipt` out".to_owned()
+            }
+            Self::Voided => {
+                "let the relay's TLS endpoint close its connections in order, without a reset (SO_LINGER of 0, or unread data)".to_owned()
+            }
             Self::Stalled { .. } => "check that the relay is not hung, and has room for what it receives".to_owned(),
             Self::Alert { .. }
             | Self::Protocol { .. }
             | Self::Broken { .. }
             | Self::Ended
             | Self::Crossed { .. }
-            | Self::Unsaid
             | Self::Dead { .. } => return None,
         })
     }

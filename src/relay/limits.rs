@@ -24,8 +24,12 @@ pub(super) struct Limits {
     pub(super) dead: Duration,
     /// The time without any progress, though the peer's machine is alive: a reader that does not read, or a receipt that does not come.
     pub(super) slow: Duration,
-    /// The time that an empty delivery waits for its receipt before the peer counts as one that gives none.
+    /// The most that an empty probe waits for an answer to our `close_notify`.
     pub(super) probe: Duration,
+    /// The time that an empty probe then waits for an answer to its half-close.
+    pub(super) half_close: Duration,
+    /// The time after the peer's `close_notify` in which a reset still makes it void.
+    pub(super) after_close_notify: Duration,
     /// The time that a true receipt still has once TCP's acknowledgement could stand in.
     pub(super) stand_in: Duration,
 }
@@ -39,7 +43,9 @@ impl Limits {
         handshake: Duration::from_secs(30),
         dead: Duration::from_mins(1),
         slow: Duration::from_mins(15),
-        probe: Duration::from_secs(15),
+        probe: Duration::from_mins(2),
+        half_close: Duration::from_secs(3),
+        after_close_notify: Duration::from_secs(1),
         stand_in: Duration::from_secs(1),
     };
 }

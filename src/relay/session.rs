@@ -41,6 +41,11 @@ impl Session {
         }
     }
 
+    /// Whether there is a `close_notify` to say.
+    pub(super) fn has_close_notify(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// Whether the peer has said `close_notify`.
     pub(super) fn peer_closed(&self) -> bool {
         match self {

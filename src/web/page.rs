@@ -273,6 +273,7 @@ fn of_output(output: &OutputStatus, status: &Status, several_inputs: bool) -> Ma
                         th.number scope="col" { "Waiting" }
                         th.number scope="col" { "Sent again" }
                         th.number scope="col" { "Receipts" }
+                        th.number scope="col" { "By an end" }
                         th.number scope="col" { "Stood in for" }
                         th scope="col" { "Last receipt" }
                     }
@@ -301,7 +302,7 @@ fn row(
         (Grade::Bad, "down")
     } else if outlet.unwritable {
         (Grade::Bad, "state not writable")
-    } else if outlet.receipts + outlet.stood_in > 0 {
+    } else if outlet.receipts + outlet.ended + outlet.stood_in > 0 {
         (Grade::Good, "takes records")
     } else {
         (Grade::Waiting, "no delivery yet")
@@ -322,6 +323,7 @@ fn row(
             }
             td.number data-label="Sent again" { (grouped(outlet.resent_records)) }
             td.number data-label="Receipts" { (grouped(outlet.receipts)) }
+            td.number data-label="By an end" { (grouped(outlet.ended)) }
             td.number data-label="Stood in for" { (grouped(outlet.stood_in)) }
             td data-label="Last receipt" { (outlet.last_receipt.map_or_else(|| html! { "none yet" }, |at| instant(at, now))) }
         }

@@ -18,10 +18,11 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use testkit::outdated::{self, Form, Issued};
 
 use super::authority::Authority;
-use super::impatient;
 use super::peer::Peer;
+use super::{ENDED, impatient};
 use crate::config::RelayOutput;
-use crate::relay::{DeliveryError, Receipt, Trust};
+use crate::relay::knowledge::Terms;
+use crate::relay::{DeliveryError, Receipt};
 
 type Issuer = CertifiedIssuer<'static, KeyPair>;
 
@@ -100,7 +101,11 @@ async fn deliver(
     };
     let mut delivery = impatient(output).open().await?;
     delivery.write(b"a line\n").await?;
-    delivery.finish(Trust::ReceiptOnly).await
+    let terms = Terms {
+        half_close: true,
+        ..ENDED
+    };
+    delivery.finish(terms).await
 }
 
 fn told(error: &DeliveryError, authority: &Authority) -> String {
@@ -121,7 +126,7 @@ async fn serves(chain: &Chain, anchors: &[&Issuer], shown: &[&Issuer]) {
         let clients = authority.issuer.der().clone();
         let settings = settings(shown.clone(), &key, clients, version);
         let receipt = deliver(settings, authority.output(0)).await;
-        assert_eq!(receipt.unwrap(), Receipt::Read);
+        assert_eq!(receipt.unwrap(), Receipt::Ended);
     }
 }
 
@@ -171,7 +176,7 @@ async fn our_certificate_may_stand_anywhere_in_its_file() {
                 version,
             );
             let receipt = deliver(settings, authority.output(0)).await;
-            assert_eq!(receipt.unwrap(), Receipt::Read);
+            assert_eq!(receipt.unwrap(), Receipt::Ended);
         }
     }
 }
@@ -203,7 +208,7 @@ async fn a_relay_with_its_name_in_cn_only_is_taken_where_names_do_not_count() {
         verify_hostname: false,
         ..authority.output(0)
     };
-    assert_eq!(deliver(settings, output).await.unwrap(), Receipt::Read);
+    assert_eq!(deliver(settings, output).await.unwrap(), Receipt::Ended);
 }
 
 /// Says it past the capture of a test's output where the certificates cannot be made; with `CI=true` nothing may be skipped.
@@ -248,14 +253,14 @@ async fn outcome(of_authority: Form, of_relay: Form) -> String {
 #[tokio::test]
 async fn an_authority_of_version_1_serves() {
     if is_possible() {
-        assert_eq!(outcome(Form::VERSION_1, Form::GOOD).await, "Read");
+        assert_eq!(outcome(Form::VERSION_1, Form::GOOD).await, "Ended");
     }
 }
 
 #[tokio::test]
 async fn an_authority_that_is_signed_with_sha_1_serves() {
     if is_possible() {
-        assert_eq!(outcome(Form::SHA_1, Form::GOOD).await, "Read");
+        assert_eq!(outcome(Form::SHA_1, Form::GOOD).await, "Ended");
     }
 }
 

@@ -114,12 +114,22 @@ impl Accepted {
         Self { tls, socket }
     }
 
-    /// Reads to the end of the stream; the plain text.
+    /// Reads to the client's `close_notify`, or the end of the stream; the plain text.
     pub(super) fn read_to_end(&mut self) -> Vec<u8> {
+        self.read(true)
+    }
+
+    /// Reads to the end of the stream, as if there were no `close_notify`.
+    pub(super) fn read_to_half_close(&mut self) -> Vec<u8> {
+        self.read(false)
+    }
+
+    fn read(&mut self, minds_close_notify: bool) -> Vec<u8> {
         let mut plain = Vec::new();
         loop {
             let read = self.tls.read_tls(&mut self.socket).unwrap();
-            self.tls.process_new_packets().unwrap();
+            let state = self.tls.process_new_packets().unwrap();
+            let closed = minds_close_notify && state.peer_has_closed();
             match self.tls.reader().read_to_end(&mut plain) {
                 Ok(_) => {}
                 Err(error)
@@ -129,7 +139,11 @@ impl Accepted {
                     ) => {}
                 Err(error) => panic!("{error}"),
             }
-            if read == 0 {
+            if read == 0 || closed {
+                if !minds_close_notify {
+                    // The library takes `close_notify` for the end.
+                    wait_for_end(&mut self.socket);
+                }
                 return plain;
             }
         }

@@ -10,10 +10,12 @@ use insta::assert_snapshot;
 use rustls::version::TLS13;
 use socket2::Socket;
 
+use super::ENDED;
 use super::authority::Authority;
 use super::peer::{Peer, settings, wait_for_end};
 use crate::config::{ReceiptPolicy, SyslogOutput};
-use crate::relay::{Answer, Delivery, DeliveryError, Receipt, Relay, Trust};
+use crate::relay::knowledge::Terms;
+use crate::relay::{Delivery, DeliveryError, Ending, Receipt, Relay};
 
 const PAUSE: Duration = Duration::from_millis(200);
 /// KiB that do not fit the receive buffer of a peer that has not read yet, but fit it and our send buffer together.
@@ -51,8 +53,8 @@ fn reset(socket: TcpStream) {
 }
 
 #[tokio::test]
-async fn a_peer_that_reads_everything_and_then_ends_gives_a_receipt_to_either_trust() {
-    for trust in [Trust::ReceiptOnly, Trust::StandIn] {
+async fn a_peer_that_reads_everything_and_then_ends_gives_a_receipt() {
+    for terms in [ENDED, Terms::ANY] {
         let (mut delivery, peer) = deliver_to(|mut socket| {
             sleep(PAUSE);
             read_to_end(&mut socket)
@@ -62,7 +64,7 @@ async fn a_peer_that_reads_everything_and_then_ends_gives_a_receipt_to_either_tr
             delivery.write(&lines(64)).await.unwrap();
         }
         delivery.write(&lines(500)).await.unwrap();
-        assert_eq!(delivery.finish(trust).await.unwrap(), Receipt::Read);
+        assert_eq!(delivery.finish(terms).await.unwrap(), Receipt::Ended);
         assert!(peer.result() == lines(50 * 64 + 500));
     }
 }
@@ -77,7 +79,7 @@ async fn an_end_that_came_before_ours_is_no_receipt_though_everything_was_read()
     // Without a moment for the runtime to notice the end, it is the kernel that knows.
     sleep(PAUSE);
     let error = match delivery.write(&lines(1)).await {
-        Ok(()) => delivery.finish(Trust::StandIn).await.unwrap_err(),
+        Ok(()) => delivery.finish(Terms::ANY).await.unwrap_err(),
         Err(error) => {
             drop(delivery);
             error
@@ -97,7 +99,7 @@ async fn an_end_that_came_before_ours_is_no_receipt_though_everything_was_read()
 
 #[tokio::test]
 async fn an_end_while_bytes_are_under_way_is_no_receipt() {
-    for trust in [Trust::ReceiptOnly, Trust::StandIn] {
+    for terms in [ENDED, Terms::ANY] {
         let (mut delivery, _peer) = deliver_to(|socket| {
             sleep(PAUSE);
             socket.shutdown(Shutdown::Write).unwrap();
@@ -105,21 +107,21 @@ async fn an_end_while_bytes_are_under_way_is_no_receipt() {
         })
         .await;
         delivery.write(&lines(UNREAD)).await.unwrap();
-        let error = delivery.finish(trust).await.unwrap_err();
+        let error = delivery.finish(terms).await.unwrap_err();
         assert!(matches!(error, DeliveryError::Ended), "{error}");
     }
 }
 
 #[tokio::test]
 async fn a_peer_that_closes_without_reading_or_answers_by_a_reset_gives_no_receipt() {
-    for trust in [Trust::ReceiptOnly, Trust::StandIn] {
+    for terms in [ENDED, Terms::ANY] {
         let (mut delivery, _peer) = deliver_to(|socket| {
             sleep(PAUSE);
             drop(socket);
         })
         .await;
         delivery.write(&lines(1)).await.unwrap();
-        let error = delivery.finish(trust).await.unwrap_err();
+        let error = delivery.finish(terms).await.unwrap_err();
         assert!(matches!(error, DeliveryError::Broken { .. }), "{error}");
 
         let (mut delivery, _peer) = deliver_to(|mut socket| {
@@ -128,7 +130,7 @@ async fn a_peer_that_closes_without_reading_or_answers_by_a_reset_gives_no_recei
         })
         .await;
         delivery.write(&lines(1)).await.unwrap();
-        let error = delivery.finish(trust).await.unwrap_err();
+        let error = delivery.finish(terms).await.unwrap_err();
         assert!(matches!(error, DeliveryError::Broken { .. }), "{error}");
     }
 }
@@ -141,12 +143,12 @@ async fn a_peer_that_never_ends_its_stream_gives_no_receipt_but_acknowledges() {
     };
     let (mut delivery, _peer) = deliver_to(silent).await;
     delivery.write(&lines(1)).await.unwrap();
-    let receipt = delivery.finish(Trust::StandIn).await.unwrap();
+    let receipt = delivery.finish(Terms::ANY).await.unwrap();
     assert_eq!(receipt, Receipt::StoodIn);
 
     let (mut delivery, _peer) = deliver_to(silent).await;
     delivery.write(&lines(1)).await.unwrap();
-    let error = delivery.finish(Trust::ReceiptOnly).await.unwrap_err();
+    let error = delivery.finish(ENDED).await.unwrap_err();
     let stalled = matches!(error, DeliveryError::Stalled { outstanding: 0, .. });
     assert!(stalled, "{error}");
 }
@@ -172,12 +174,12 @@ async fn a_peer_that_never_reads_ends_the_write_as_stalled() {
 #[tokio::test]
 async fn an_empty_delivery_shows_whether_a_half_close_is_answered() {
     let peer = Peer::raw(|mut socket| read_to_end(&mut socket).len());
-    let answer = relay(peer.port).probe().await;
-    assert_eq!(answer.unwrap(), Answer::Answers);
+    let answer = relay(peer.port).probe(Duration::from_mins(1)).await;
+    assert_eq!(answer.unwrap(), Ending::Ended);
     assert_eq!(peer.result(), 0);
     let peer = Peer::raw(|_socket| sleep(Duration::from_secs(1)));
-    let answer = relay(peer.port).probe().await;
-    assert_eq!(answer.unwrap(), Answer::Silent);
+    let answer = relay(peer.port).probe(Duration::from_mins(1)).await;
+    assert_eq!(answer.unwrap(), Ending::Silent);
 }
 
 #[tokio::test]

@@ -7,9 +7,10 @@ use std::time::Duration;
 use rustls::version::{TLS12, TLS13};
 
 use super::authority::Authority;
-use super::impatient;
 use super::peer::{Accepted, Peer, settings, wait_for_end};
-use crate::relay::{Answer, Delivery, DeliveryError, Receipt, Trust};
+use super::{ENDED, STRICT, impatient};
+use crate::relay::knowledge::Terms;
+use crate::relay::{Delivery, DeliveryError, Ending, Receipt};
 
 const PAUSE: Duration = Duration::from_millis(200);
 /// KiB that do not fit the receive buffer of a peer that has not read yet, but fit it and our send buffer together.
@@ -52,17 +53,14 @@ async fn a_peer_that_reads_everything_and_then_ends_gives_a_receipt() {
         }
         // A chunk is not bounded by what TLS keeps at once.
         delivery.write(&lines(500)).await.unwrap();
-        assert_eq!(
-            delivery.finish(Trust::ReceiptOnly).await.unwrap(),
-            Receipt::Read
-        );
+        assert_eq!(delivery.finish(ENDED).await.unwrap(), Receipt::Ended);
         assert!(peer.result() == lines(50 * 64 + 500));
     }
 }
 
 #[tokio::test]
-async fn a_peer_that_ends_on_close_notify_gives_a_receipt_to_either_trust() {
-    for trust in [Trust::ReceiptOnly, Trust::StandIn] {
+async fn a_peer_that_answers_close_notify_gives_a_receipt_on_all_terms() {
+    for terms in [STRICT, ENDED, Terms::ANY] {
         let (mut delivery, peer) = deliver_to(|mut tls| {
             let read = tls.read_to_end();
             tls.notify_close();
@@ -70,7 +68,7 @@ async fn a_peer_that_ends_on_close_notify_gives_a_receipt_to_either_trust() {
         })
         .await;
         delivery.write(&lines(3)).await.unwrap();
-        assert_eq!(delivery.finish(trust).await.unwrap(), Receipt::Read);
+        assert_eq!(delivery.finish(terms).await.unwrap(), Receipt::Read);
         assert_eq!(peer.result(), 3 << 10);
     }
 }
@@ -85,10 +83,7 @@ async fn a_peer_that_pauses_is_waited_for() {
     })
     .await;
     delivery.write(&lines(3_000)).await.unwrap();
-    assert_eq!(
-        delivery.finish(Trust::ReceiptOnly).await.unwrap(),
-        Receipt::Read
-    );
+    assert_eq!(delivery.finish(ENDED).await.unwrap(), Receipt::Ended);
     assert_eq!(peer.result(), 3_000 << 10);
 }
 
@@ -148,7 +143,7 @@ async fn an_end_that_came_before_our_half_close_is_no_receipt_though_everything_
     // Without a moment for the runtime to notice the end, it is the kernel that knows.
     std::thread::sleep(PAUSE);
     let error = match delivery.write(&lines(1)).await {
-        Ok(()) => delivery.finish(Trust::StandIn).await.unwrap_err(),
+        Ok(()) => delivery.finish(Terms::ANY).await.unwrap_err(),
         Err(error) => {
             drop(delivery);
             error
@@ -172,7 +167,7 @@ async fn a_reset_is_noticed_while_idle_while_writing_and_at_the_end() {
     let error = write_until_refused(&mut delivery).await;
     assert!(matches!(error, DeliveryError::Broken { .. }), "{error}");
 
-    for trust in [Trust::ReceiptOnly, Trust::StandIn] {
+    for terms in [STRICT, ENDED, Terms::ANY] {
         let (mut delivery, _peer) = deliver_to(|mut tls| {
             tls.read_to_end();
             sleep(PAUSE);
@@ -180,28 +175,28 @@ async fn a_reset_is_noticed_while_idle_while_writing_and_at_the_end() {
         })
         .await;
         delivery.write(&lines(1)).await.unwrap();
-        let error = delivery.finish(trust).await.unwrap_err();
+        let error = delivery.finish(terms).await.unwrap_err();
         assert!(matches!(error, DeliveryError::Broken { .. }), "{error}");
     }
 }
 
 #[tokio::test]
 async fn a_peer_that_closes_without_reading_gives_no_receipt() {
-    for trust in [Trust::ReceiptOnly, Trust::StandIn] {
+    for terms in [STRICT, ENDED, Terms::ANY] {
         let (mut delivery, _peer) = deliver_to(|tls| {
             sleep(PAUSE);
             drop(tls);
         })
         .await;
         delivery.write(&lines(1)).await.unwrap();
-        let error = delivery.finish(trust).await.unwrap_err();
+        let error = delivery.finish(terms).await.unwrap_err();
         assert!(matches!(error, DeliveryError::Broken { .. }), "{error}");
     }
 }
 
 #[tokio::test]
 async fn an_end_while_bytes_are_under_way_is_no_receipt() {
-    for trust in [Trust::ReceiptOnly, Trust::StandIn] {
+    for terms in [STRICT, ENDED, Terms::ANY] {
         let (mut delivery, _peer) = deliver_to(|tls| {
             sleep(PAUSE);
             tls.end_stream();
@@ -210,7 +205,7 @@ async fn an_end_while_bytes_are_under_way_is_no_receipt() {
         .await;
         // More than the peer's receive buffer holds at first, and no more than ours to send takes.
         delivery.write(&lines(UNREAD)).await.unwrap();
-        let error = delivery.finish(trust).await.unwrap_err();
+        let error = delivery.finish(terms).await.unwrap_err();
         assert!(matches!(error, DeliveryError::Ended), "{error}");
     }
 }
@@ -223,14 +218,11 @@ async fn a_peer_that_never_ends_its_stream_gives_no_receipt_but_acknowledges() {
     };
     let (mut delivery, _peer) = deliver_to(silent).await;
     delivery.write(&lines(1)).await.unwrap();
-    assert_eq!(
-        delivery.finish(Trust::StandIn).await.unwrap(),
-        Receipt::StoodIn
-    );
+    assert_eq!(delivery.finish(Terms::ANY).await.unwrap(), Receipt::StoodIn);
 
     let (mut delivery, _peer) = deliver_to(silent).await;
     delivery.write(&lines(1)).await.unwrap();
-    let error = delivery.finish(Trust::ReceiptOnly).await.unwrap_err();
+    let error = delivery.finish(ENDED).await.unwrap_err();
     assert!(
         matches!(error, DeliveryError::Stalled { outstanding: 0, .. }),
         "{error}"
@@ -238,7 +230,7 @@ async fn a_peer_that_never_ends_its_stream_gives_no_receipt_but_acknowledges() {
 }
 
 #[tokio::test]
-async fn close_notify_alone_is_no_receipt() {
+async fn close_notify_with_nothing_behind_it_is_a_receipt_and_with_a_reset_it_is_none() {
     let (mut delivery, _peer) = deliver_to(|mut tls| {
         tls.read_to_end();
         tls.notify_close();
@@ -246,15 +238,90 @@ async fn close_notify_alone_is_no_receipt() {
     })
     .await;
     delivery.write(&lines(1)).await.unwrap();
-    let error = delivery.finish(Trust::ReceiptOnly).await.unwrap_err();
-    assert!(matches!(error, DeliveryError::Stalled { .. }), "{error}");
+    assert_eq!(delivery.finish(STRICT).await.unwrap(), Receipt::Read);
+
+    let resets = Terms {
+        weakest: Ending::Reset,
+        ..STRICT
+    };
+    for (terms, expected) in [
+        (STRICT, None),
+        (ENDED, None),
+        (resets, Some(Receipt::Ended)),
+    ] {
+        for pause in [Duration::ZERO, PAUSE] {
+            let (mut delivery, _peer) = deliver_to(move |mut tls| {
+                tls.read_to_end();
+                tls.notify_close();
+                sleep(pause);
+                tls.reset();
+            })
+            .await;
+            delivery.write(&lines(1)).await.unwrap();
+            match (delivery.finish(terms).await, expected) {
+                (Ok(receipt), Some(expected)) => assert_eq!(receipt, expected),
+                (Err(DeliveryError::Voided), None) => {}
+                (other, _) => panic!("{terms:?}, {pause:?}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_dies_with_lines_unread_behind_its_close_notify_gives_no_receipt() {
+    let (mut delivery, _peer) = deliver_to(|mut tls| {
+        // It ends by itself, later than a round trip after our end, and its system still holds all that it was sent.
+        sleep(PAUSE * 2);
+        tls.notify_close();
+    })
+    .await;
+    delivery.write(&lines(20)).await.unwrap();
+    let error = delivery.finish(STRICT).await.unwrap_err();
+    assert!(matches!(error, DeliveryError::Voided), "{error}");
+}
+
+#[tokio::test]
+async fn the_relay_sees_no_half_close_before_it_has_answered() {
+    let (mut delivery, peer) = deliver_to(|mut tls| {
+        tls.read_to_end();
+        let timeout = Some(PAUSE);
+        tls.socket.set_read_timeout(timeout).unwrap();
+        let early = std::io::Read::read(&mut tls.socket, &mut [0; 1]);
+        tls.notify_close();
+        tls.socket.set_read_timeout(None).unwrap();
+        let late = std::io::Read::read(&mut tls.socket, &mut [0; 1]);
+        (early.is_err(), late.is_ok_and(|read| read == 0))
+    })
+    .await;
+    delivery.write(&lines(1)).await.unwrap();
+    assert_eq!(delivery.finish(STRICT).await.unwrap(), Receipt::Read);
+    assert_eq!(peer.result(), (true, true));
+}
+
+#[tokio::test]
+async fn a_peer_that_minds_only_a_half_close_gives_a_receipt_where_that_is_asked_for() {
+    let minds_fin = |mut tls: Accepted| tls.read_to_half_close().len();
+    let (mut delivery, peer) = deliver_to(minds_fin).await;
+    delivery.write(&lines(3)).await.unwrap();
+    let half_close = Terms {
+        half_close: true,
+        ..ENDED
+    };
+    assert_eq!(delivery.finish(half_close).await.unwrap(), Receipt::Ended);
+    assert_eq!(peer.result(), 3 << 10);
+
+    let (mut delivery, _peer) = deliver_to(minds_fin).await;
+    delivery.write(&lines(3)).await.unwrap();
+    let error = delivery.finish(ENDED).await.unwrap_err();
+    let stalled = matches!(error, DeliveryError::Stalled { outstanding: 0, .. });
+    assert!(stalled, "{error}");
 }
 
 #[tokio::test]
 async fn nothing_stands_in_for_a_receipt_while_bytes_are_unread_by_tcp() {
     let (mut delivery, _peer) = deliver_to(|_tls| sleep(Duration::from_secs(3))).await;
     delivery.write(&lines(UNREAD)).await.unwrap();
-    let error = delivery.finish(Trust::StandIn).await.unwrap_err();
+    let error = delivery.finish(Terms::ANY).await.unwrap_err();
     assert!(
         matches!(
             error,
@@ -267,73 +334,51 @@ async fn nothing_stands_in_for_a_receipt_while_bytes_are_unread_by_tcp() {
     );
 }
 
-/// Ends in order, and says `close_notify` before.
-fn says_farewell(mut tls: Accepted) {
-    tls.read_to_end();
-    tls.notify_close();
-}
-
-/// Ends in order as a killed process does: the system ends its connections.
-fn just_ends(mut tls: Accepted) {
-    tls.read_to_end();
-}
-
-/// Delivers to a peer whose connections end so, one after the other; what came of each delivery.
-async fn deliver_in_turn(ends: Vec<fn(Accepted)>, deliveries: usize) -> Vec<String> {
-    let authority = Authority::new();
-    let peer = Peer::tls_each(settings(&authority, &TLS13), ends);
-    let relay = impatient(authority.output(peer.port));
-    let mut outcomes = Vec::new();
-    for _ in 0..deliveries {
-        let mut delivery = relay.open().await.unwrap();
+#[tokio::test]
+async fn an_end_of_stream_confirms_only_on_terms_that_say_so() {
+    for (terms, expected) in [
+        (STRICT, None),
+        (ENDED, Some(Receipt::Ended)),
+        (Terms::ANY, Some(Receipt::Ended)),
+    ] {
+        let (mut delivery, _peer) = deliver_to(|mut tls| drop(tls.read_to_end())).await;
         delivery.write(&lines(1)).await.unwrap();
-        outcomes.push(match delivery.finish(Trust::ReceiptOnly).await {
-            Ok(receipt) => format!("{receipt:?}"),
-            Err(error) => format!("{error:?}"),
-        });
+        match (delivery.finish(terms).await, expected) {
+            (Ok(receipt), Some(expected)) => assert_eq!(receipt, expected),
+            (Err(DeliveryError::Unsaid), None) => {}
+            (other, _) => panic!("{terms:?}: {other:?}"),
+        }
     }
-    peer.result();
-    outcomes
 }
 
 #[tokio::test]
-async fn an_end_without_close_notify_is_no_receipt_of_a_peer_that_said_it_before() {
-    // After the doubt an empty delivery shows that the peer still says it.
-    let ends: Vec<fn(Accepted)> = vec![
-        says_farewell,
-        just_ends,
-        says_farewell,
-        just_ends,
-        says_farewell,
-        says_farewell,
-    ];
-    let outcomes = deliver_in_turn(ends, 4).await;
-    assert_eq!(outcomes, ["Read", "Unsaid", "Unsaid", "Read"]);
-}
-
-#[tokio::test]
-async fn a_peer_that_never_says_close_notify_gives_receipts_and_so_does_one_that_no_longer_does() {
-    let outcomes = deliver_in_turn(vec![just_ends, just_ends], 2).await;
-    assert_eq!(outcomes, ["Read", "Read"]);
-    let ends: Vec<fn(Accepted)> = vec![says_farewell, just_ends, just_ends, just_ends, just_ends];
-    let outcomes = deliver_in_turn(ends, 4).await;
-    assert_eq!(outcomes, ["Read", "Unsaid", "Read", "Read"]);
-}
-
-#[tokio::test]
-async fn an_empty_delivery_shows_whether_a_half_close_is_answered() {
+async fn an_empty_delivery_shows_how_a_peer_ends() {
     /// Probes a peer that behaves as `script` says.
     async fn probe(
         script: impl FnOnce(Accepted) + Send + 'static,
-    ) -> Result<Answer, DeliveryError> {
+    ) -> Result<Ending, DeliveryError> {
         let authority = Authority::new();
         let peer = Peer::tls(settings(&authority, &TLS13), script);
-        impatient(authority.output(peer.port)).probe().await
+        let relay = impatient(authority.output(peer.port));
+        relay.probe(Duration::from_mins(1)).await
     }
-    let answers = probe(|mut tls| drop(tls.read_to_end())).await;
-    assert_eq!(answers.unwrap(), Answer::Answers);
-    let silent = probe(|_tls| sleep(Duration::from_secs(1))).await;
-    assert_eq!(silent.unwrap(), Answer::Silent);
+    let says = |mut tls: Accepted| {
+        tls.read_to_end();
+        tls.notify_close();
+    };
+    assert_eq!(probe(says).await.unwrap(), Ending::Read);
+    let ends = |mut tls: Accepted| drop(tls.read_to_end());
+    assert_eq!(probe(ends).await.unwrap(), Ending::Ended);
+    let minds_fin = |mut tls: Accepted| drop(tls.read_to_half_close());
+    assert_eq!(probe(minds_fin).await.unwrap(), Ending::Ended);
+    let silent = |_tls| sleep(Duration::from_secs(1));
+    assert_eq!(probe(silent).await.unwrap(), Ending::Silent);
+    let resets = |mut tls: Accepted| {
+        tls.read_to_end();
+        tls.notify_close();
+        tls.reset();
+    };
+    assert_eq!(probe(resets).await.unwrap(), Ending::Reset);
     let reset = probe(|mut tls| {
         tls.read_to_end();
         tls.reset();
@@ -353,10 +398,7 @@ async fn a_greeting_is_ignored_and_a_flood_is_not() {
     })
     .await;
     delivery.write(&lines(1)).await.unwrap();
-    assert_eq!(
-        delivery.finish(Trust::ReceiptOnly).await.unwrap(),
-        Receipt::Read
-    );
+    assert_eq!(delivery.finish(ENDED).await.unwrap(), Receipt::Ended);
     assert_eq!(peer.result(), 1 << 10);
 
     let (mut delivery, _peer) = deliver_to(|mut tls| tls.say(&vec![b'x'; 200_000])).await;

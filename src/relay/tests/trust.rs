@@ -1,5 +1,7 @@
 //! Who trusts whom, and what is said when they do not.
 
+use std::time::Duration;
+
 use insta::assert_snapshot;
 use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, SignatureAlgorithm};
 use rustls::SupportedProtocolVersion;
@@ -7,16 +9,16 @@ use rustls::version::{TLS12, TLS13};
 use x509_parser::der_parser::parse_der;
 
 use super::authority::Authority;
-use super::impatient;
 use super::peer::{Peer, settings, settings_for};
+use super::{ENDED, impatient};
 use crate::config::RelayOutput;
-use crate::relay::{Answer, DeliveryError, Receipt, Relay, Trust};
+use crate::relay::{DeliveryError, Ending, Receipt, Relay};
 
 /// Delivers a line; the receipt.
 async fn deliver(relay: &Relay) -> Result<Receipt, DeliveryError> {
     let mut delivery = relay.open().await?;
     delivery.write(b"a line\n").await?;
-    delivery.finish(Trust::ReceiptOnly).await
+    delivery.finish(ENDED).await
 }
 
 /// What an operator is told.
@@ -57,7 +59,7 @@ async fn every_key_format_works_with_both_versions() {
         for version in [&TLS12, &TLS13] {
             let peer = Peer::tls(settings(&authority, version), |mut tls| tls.read_to_end());
             let receipt = deliver(&impatient(authority.output(peer.port))).await;
-            assert_eq!(receipt.unwrap(), Receipt::Read, "{label} {version:?}");
+            assert_eq!(receipt.unwrap(), Receipt::Ended, "{label} {version:?}");
             assert_eq!(peer.result(), b"a line\n");
         }
     }
@@ -78,7 +80,7 @@ async fn any_certificate_of_the_chain_file_is_an_anchor() {
     );
     let peer = Peer::tls(settings(&authority, &TLS13), |mut tls| tls.read_to_end());
     let receipt = deliver(&impatient(authority.output(peer.port))).await;
-    assert_eq!(receipt.unwrap(), Receipt::Read);
+    assert_eq!(receipt.unwrap(), Receipt::Ended);
 }
 
 /// What is said of a relay whose certificate is not acceptable.
@@ -136,7 +138,7 @@ async fn a_relay_of_another_name_is_taken_if_the_name_does_not_matter() {
             verify_hostname: false,
             ..authority.output(peer.port)
         };
-        assert_eq!(deliver(&impatient(output)).await.unwrap(), Receipt::Read);
+        assert_eq!(deliver(&impatient(output)).await.unwrap(), Receipt::Ended);
     }
 }
 
@@ -166,7 +168,7 @@ async fn the_address_may_be_a_name() {
         address: "localhost".to_owned(),
         ..authority.output(peer.port)
     };
-    assert_eq!(deliver(&impatient(output)).await.unwrap(), Receipt::Read);
+    assert_eq!(deliver(&impatient(output)).await.unwrap(), Receipt::Ended);
 }
 
 /// A relay that trusts another authority's clients only.
@@ -184,7 +186,10 @@ async fn a_relay_that_refuses_our_certificate_is_understood_at_every_step() {
     for version in [&TLS12, &TLS13] {
         let error = deliver(&impatient(output(version))).await.unwrap_err();
         assert!(matches!(error, DeliveryError::Refused { .. }), "{error}");
-        let error = impatient(output(version)).probe().await.unwrap_err();
+        let error = impatient(output(version))
+            .probe(Duration::from_secs(5))
+            .await
+            .unwrap_err();
         assert!(matches!(error, DeliveryError::Refused { .. }), "{error}");
     }
     let mut delivery = impatient(output(&TLS13)).open().await.unwrap();
@@ -214,7 +219,10 @@ async fn certificates_are_read_anew_for_each_connection() {
         peer: super::tls_peer(authority.output(peer.port)),
         ..relay
     };
-    assert_eq!(moved.probe().await.unwrap(), Answer::Answers);
+    assert_eq!(
+        moved.probe(Duration::from_secs(5)).await.unwrap(),
+        Ending::Ended
+    );
 }
 
 #[tokio::test]

@@ -89,7 +89,6 @@ impl Sound {
         ledger.commit(next).expect("a commit");
         let mark = ledger.mark(at(20));
         let mut journal = ledger.take_journals().remove(0);
-        journal.remember_receipts("relay:443").expect("a frame");
         for receipt in 0..3 {
             let records = prints(10 + receipt * 5..15 + receipt * 5);
             journal.confirm(mark, &records).expect("a frame");

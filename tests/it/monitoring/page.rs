@@ -260,6 +260,7 @@ fn crowded() -> Status {
                     confirmed_records: 123_456_789 * u64::from(at),
                     resent_records: 2_000,
                     receipts: 4_321,
+                    ended: 7,
                     stood_in: 5,
                     unconfirmed_records: 2_048,
                     oldest_unconfirmed: Some(now - TimeDelta::minutes(3)),

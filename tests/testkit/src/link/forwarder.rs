@@ -158,7 +158,8 @@ impl Watch {
                 .entry(segment.destination)
                 .or_default() += 1;
         }
-        if segment.fin && self.ended.insert(connection) {
+        let ends = segment.fin || segment.close_notify;
+        if ends && self.ended.insert(connection) {
             lock(&control.near_ended)();
         }
     }
@@ -170,8 +171,17 @@ struct Segment {
     destination: SocketAddr,
     syn: bool,
     fin: bool,
+    /// The payload ends with what can only be an alert of TLS: one that ends the connection, in a test in which all goes well.
+    close_notify: bool,
     payload: usize,
 }
+
+/// How the record of an alert begins, and its length: TLS 1.3; TLS 1.2 with `AES-GCM`, and with `ChaCha20`.
+const ALERTS: [([u8; 5], usize); 3] = [
+    ([0x17, 3, 3, 0, 0x13], 24),
+    ([0x15, 3, 3, 0, 0x1a], 31),
+    ([0x15, 3, 3, 0, 0x12], 23),
+];
 
 impl Segment {
     fn of(packet: &[u8]) -> Option<Segment> {
@@ -196,12 +206,18 @@ impl Segment {
         };
         let header = usize::from(*segment.get(12)? >> 4) * 4;
         let flags = *segment.get(13)?;
+        let payload = segment.get(header..).unwrap_or_default();
+        let close_notify = ALERTS.iter().any(|(start, length)| {
+            let from = payload.len().checked_sub(*length);
+            from.is_some_and(|from| payload[from..].starts_with(start))
+        });
         Some(Segment {
             source_port: port(0)?,
             destination: SocketAddr::new(destination, port(2)?),
             syn: flags & 0x02 != 0,
             fin: flags & 0x01 != 0,
-            payload: segment.len().saturating_sub(header),
+            close_notify,
+            payload: payload.len(),
         })
     }
 }

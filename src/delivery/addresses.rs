@@ -1,0 +1,67 @@
+//! What all deliveries of the process share: this machine's names, and what is known of the relays' addresses, kept in the state.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::spawn_blocking;
+
+use crate::ledger::{AddressFile, LedgerError, StateDirectory};
+use crate::relay::{Addresses, Host};
+
+/// What all deliveries share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    /// This machine.
+    pub(crate) host: Host,
+    book: Arc<AddressBook>,
+}
+
+#[derive(Debug)]
+struct AddressBook {
+    addresses: Addresses,
+    /// One write after the other, each of all that is known by then.
+    file: Mutex<AddressFile>,
+}
+
+impl Shared {
+    /// Reads what the state knows of addresses. Blocks on the disk.
+    ///
+    /// # Errors
+    ///
+    /// If the file is there and cannot be read, or is damaged.
+    pub(crate) fn open(host: Host, state: &StateDirectory) -> Result<Self, LedgerError> {
+        let file = state.addresses();
+        let addresses = match file.read()? {
+            Some(json) => {
+                Addresses::from_json(&json).map_err(|error| file.damaged(&error.to_string()))?
+            }
+            None => Addresses::default(),
+        };
+        let file = Mutex::new(file);
+        Ok(Shared {
+            host,
+            book: Arc::new(AddressBook { addresses, file }),
+        })
+    }
+
+    /// What is known of all addresses.
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.book.addresses
+    }
+
+    /// Writes what is known of all addresses.
+    ///
+    /// # Errors
+    ///
+    /// If the disk refuses.
+    pub(super) async fn save(&self) -> Result<(), LedgerError> {
+        let book = Arc::clone(&self.book);
+        let write = move || {
+            let file = book.file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.write(&book.addresses.to_json())
+        };
+        match spawn_blocking(write).await {
+            Ok(written) => written,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
