@@ -37,8 +37,12 @@ use chrono::{DateTime, Utc};
 pub use self::addresses::AddressFile;
 pub use self::cursor::Cursor;
 pub(crate) use self::disk::OnDisk;
+#[cfg(test)]
+pub(crate) use self::disk::script;
 pub use self::entry::{Entry, Outcome};
 pub use self::error::LedgerError;
+#[cfg(test)]
+pub(crate) use self::file::refuse_writes;
 pub use self::folder::{MEMORY, StateFolder};
 pub use self::journal::{Confirmed, Journal, Mark};
 use self::key::Key;

@@ -21,6 +21,8 @@ mod host;
 pub mod knowledge;
 mod limits;
 mod plain;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod session;
 mod socket;
 mod syslog;
@@ -64,6 +66,9 @@ enum Peer {
     Console,
     /// Standard output in the place of another one.
     Printed(Box<Peer>),
+    /// A peer of the tests, which no network leads to.
+    #[cfg(test)]
+    Scripted(Arc<dyn scripted::Dial>),
 }
 
 /// What makes a record a line: prefix, record and suffix together are one line with its newline.
@@ -127,6 +132,16 @@ impl Relay {
         }
     }
 
+    /// A peer of the tests.
+    #[cfg(test)]
+    pub(crate) fn scripted(dial: Arc<dyn scripted::Dial>, addresses: &Addresses) -> Self {
+        Self {
+            address: addresses.get(&dial.address()),
+            peer: Peer::Scripted(dial),
+            limits: Limits::STANDARD,
+        }
+    }
+
     /// The peer's host and port, or `stdout`.
     pub fn address(&self) -> String {
         self.peer.address()
@@ -136,7 +151,7 @@ impl Relay {
     pub fn permit(&self, policy: ReceiptPolicy) -> Permit {
         match self.peer {
             Peer::Console | Peer::Printed(_) => Permit::Deliver(Terms::STRICT),
-            Peer::Tls(_) | Peer::Plain(_) => self.address.permit(policy),
+            _ => self.address.permit(policy),
         }
     }
 
@@ -155,7 +170,7 @@ impl Relay {
     pub fn terms(&self, policy: ReceiptPolicy) -> Option<Terms> {
         match self.peer {
             Peer::Console | Peer::Printed(_) => Some(Terms::STRICT),
-            Peer::Tls(_) | Peer::Plain(_) => self.address.terms(policy),
+            _ => self.address.terms(policy),
         }
     }
 
@@ -189,7 +204,7 @@ impl Relay {
     pub fn check(&self) -> Result<(), DeliveryError> {
         match &self.peer {
             Peer::Tls(party) => party.check(),
-            Peer::Plain(_) | Peer::Console | Peer::Printed(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -200,7 +215,7 @@ impl Relay {
     pub fn certificate_expiry(&self) -> Result<Option<DateTime<Utc>>, DeliveryError> {
         match &self.peer {
             Peer::Tls(party) => party.expiry().map(Some),
-            Peer::Plain(_) | Peer::Console | Peer::Printed(_) => Ok(None),
+            _ => Ok(None),
         }
     }
 
@@ -208,6 +223,16 @@ impl Relay {
     ///
     /// With TLS 1.3 a relay that refuses our certificate says so only after this: any of the delivery's methods may report it.
     pub async fn open(&self) -> Result<Delivery, DeliveryError> {
+        #[cfg(test)]
+        if let Peer::Scripted(dial) = &self.peer {
+            return Ok(Delivery {
+                stream: Stream::Scripted(dial.connect().await?),
+                compression: None,
+                packer: None,
+                address: Arc::clone(&self.address),
+                begun: self.address.now(),
+            });
+        }
         let stream = match self.connect().await? {
             Some(connection) => Stream::Network(Box::new(connection)),
             None => Stream::Console(Console::open()),
@@ -215,13 +240,15 @@ impl Relay {
         let compression = match &self.peer {
             Peer::Tls(party) => Some(party.relay.compression),
             Peer::Plain(_) | Peer::Console | Peer::Printed(_) => None,
+            #[cfg(test)]
+            Peer::Scripted(_) => None,
         };
         Ok(Delivery {
             stream,
             compression,
             packer: None,
             address: Arc::clone(&self.address),
-            begun: Utc::now(),
+            begun: self.address.now(),
         })
     }
 
@@ -232,6 +259,21 @@ impl Relay {
     /// As [`Relay::open`] and [`Delivery::finish`]: a reset, or an end that came first, shows nothing.
     pub async fn probe(&self, patience: Duration) -> Result<Ending, DeliveryError> {
         let probe = async {
+            #[cfg(test)]
+            if let Peer::Scripted(dial) = &self.peer {
+                let begun = Instant::now();
+                let end = dial.connect().await?.end();
+                let answered = tokio::time::timeout(patience, end).await;
+                let ending = answered.unwrap_or(Ok(Ending::Silent))?;
+                let half_closed = false;
+                return Ok(Some((
+                    Answer {
+                        ending,
+                        half_closed,
+                    },
+                    begun.elapsed(),
+                )));
+            }
             let Some(connection) = self.connect().await? else {
                 return Ok(None);
             };
@@ -261,6 +303,8 @@ impl Relay {
             }
             Peer::Plain(relay) => (Session::plain(), (relay.address.as_str(), relay.port)),
             Peer::Console | Peer::Printed(_) => return Ok(None),
+            #[cfg(test)]
+            Peer::Scripted(_) => return Ok(None),
         };
         let label = self.address();
         let connection = Connection::open(session, place, &label, self.limits);
@@ -274,6 +318,8 @@ impl Peer {
             Self::Tls(party) => label(&party.relay.address, party.relay.port),
             Self::Plain(relay) => label(&relay.address, relay.port),
             Self::Console | Self::Printed(_) => "stdout".to_owned(),
+            #[cfg(test)]
+            Self::Scripted(dial) => dial.address(),
         }
     }
 
@@ -292,6 +338,8 @@ impl Peer {
             Self::Plain(_) => syslog::envelope(pulled, host, tag),
             Self::Console => console::envelope(pulled, tag),
             Self::Printed(other) => other.envelope(pulled, host, tag),
+            #[cfg(test)]
+            Self::Scripted(_) => syslog::devo_envelope(pulled, host, tag),
         }
     }
 }
@@ -319,6 +367,8 @@ pub struct Delivery {
 enum Stream {
     Network(Box<Connection>),
     Console(Console),
+    #[cfg(test)]
+    Scripted(Box<dyn scripted::Conversation>),
 }
 
 impl Delivery {
@@ -358,6 +408,8 @@ impl Delivery {
         match &mut self.stream {
             Stream::Network(connection) => connection.broken().await,
             Stream::Console(_) => pending().await,
+            #[cfg(test)]
+            Stream::Scripted(conversation) => conversation.broken().await,
         }
     }
 
@@ -376,14 +428,31 @@ impl Delivery {
         let connection = match self.stream {
             Stream::Network(connection) => connection,
             Stream::Console(console) => return console.finish().await,
+            #[cfg(test)]
+            Stream::Scripted(conversation) => {
+                let half_closed = false;
+                let answer = conversation.end().await.map(|ending| Answer {
+                    ending,
+                    half_closed,
+                });
+                return Self::conclude(&self.address, self.begun, answer, terms);
+            }
         };
-        let receipt = connection
-            .finish(&terms)
-            .await
-            .and_then(Answer::receipt_on(&terms));
+        let answer = connection.finish(&terms).await;
+        Self::conclude(&self.address, self.begun, answer, terms)
+    }
+
+    /// Notes what came of a delivery's end.
+    fn conclude(
+        address: &Address,
+        begun: DateTime<Utc>,
+        answer: Result<Answer, DeliveryError>,
+        terms: Terms,
+    ) -> Result<Receipt, DeliveryError> {
+        let receipt = answer.and_then(Answer::receipt_on(&terms));
         match &receipt {
-            Ok(receipt) => self.address.confirmed(*receipt, terms.half_close),
-            Err(_) => self.address.unconfirmed(self.begun),
+            Ok(receipt) => address.confirmed(*receipt, terms.half_close),
+            Err(_) => address.unconfirmed(begun),
         }
         receipt
     }
@@ -394,6 +463,8 @@ impl Stream {
         match self {
             Self::Network(connection) => connection.write(bytes).await,
             Self::Console(console) => console.write(bytes).await,
+            #[cfg(test)]
+            Self::Scripted(conversation) => conversation.write(bytes).await,
         }
     }
 }

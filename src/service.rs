@@ -541,3 +541,6 @@ impl Service {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod promise;

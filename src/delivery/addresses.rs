@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::spawn_blocking;
 
+use crate::config::Output;
 use crate::ledger::{AddressFile, LedgerError, StateDirectory};
-use crate::relay::{Addresses, Host};
+use crate::relay::{Addresses, Host, Relay};
 
 /// What all deliveries share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -13,6 +14,9 @@ pub(crate) struct Shared {
     /// This machine.
     pub(crate) host: Host,
     book: Arc<AddressBook>,
+    /// Peers of the tests, by their outputs' names.
+    #[cfg(test)]
+    peers: std::collections::HashMap<String, Arc<dyn crate::relay::scripted::Dial>>,
 }
 
 #[derive(Debug)]
@@ -40,12 +44,39 @@ impl Shared {
         Ok(Shared {
             host,
             book: Arc::new(AddressBook { addresses, file }),
+            #[cfg(test)]
+            peers: std::collections::HashMap::new(),
         })
     }
 
-    /// What is known of all addresses.
-    pub(super) fn addresses(&self) -> &Addresses {
-        &self.book.addresses
+    /// The same with peers of the tests, by their outputs' names, and by another clock.
+    #[cfg(test)]
+    pub(crate) fn scripted(
+        state: &StateDirectory,
+        wall: &crate::clock::WallClock,
+        peers: std::collections::HashMap<String, Arc<dyn crate::relay::scripted::Dial>>,
+    ) -> Result<Self, LedgerError> {
+        let host = Host::of_this_machine().map_err(|cause| {
+            LedgerError::io("name", std::path::Path::new("this machine"), cause)
+        })?;
+        let shared = Self::open(host, state)?;
+        let addresses = Addresses::from_json(&shared.book.addresses.to_json());
+        let addresses = addresses.unwrap_or_default().by(wall);
+        let file = Mutex::new(state.addresses());
+        Ok(Shared {
+            book: Arc::new(AddressBook { addresses, file }),
+            peers,
+            ..shared
+        })
+    }
+
+    /// The relay of an output.
+    pub(super) fn relay(&self, output: &Output) -> Relay {
+        #[cfg(test)]
+        if let Some(dial) = self.peers.get(&output.name) {
+            return Relay::scripted(Arc::clone(dial), &self.book.addresses);
+        }
+        Relay::at(output, &self.book.addresses)
     }
 
     /// Writes what is known of all addresses.
@@ -59,6 +90,10 @@ impl Shared {
             let file = book.file.lock().unwrap_or_else(PoisonError::into_inner);
             file.write(&book.addresses.to_json())
         };
+        #[cfg(test)]
+        if crate::ledger::script::is_set() {
+            return write();
+        }
         match spawn_blocking(write).await {
             Ok(written) => written,
             Err(error) => std::panic::resume_unwind(error.into_panic()),

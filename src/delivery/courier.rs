@@ -209,6 +209,7 @@ impl Courier {
 
     async fn sleep(&self, wait: Duration) -> Result<(), Stopped> {
         tokio::select! {
+            biased;
             () = self.stop.cancelled() => Err(Stopped),
             () = tokio::time::sleep(wait) => Ok(()),
         }
@@ -237,6 +238,7 @@ impl Courier {
                     let wait = self.failed(&failure);
                     let sleep = tokio::time::sleep(wait);
                     tokio::select! {
+                        biased;
                         () = self.stop.cancelled() => return Err(Stopped),
                         () = holding(sleep, &mut self.waiting, &self.budget, self.since) => {}
                     }

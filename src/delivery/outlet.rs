@@ -50,6 +50,7 @@ impl Outlet {
         let span = tracing::info_span!("output", name = output.name);
         let deliver = async move {
             tokio::select! {
+                biased;
                 () = courier.run(queue) => {}
                 never = statistics::tell_each(period, &monitor) => match never {},
             }

@@ -110,7 +110,7 @@ impl Shipments {
         stop: CancellationToken,
     ) -> Self {
         Shipments {
-            relay: Relay::at(output, shared.addresses()),
+            relay: shared.relay(output),
             open: None,
             preconnect: None,
             policy: output.kind.receipt(),
@@ -162,6 +162,7 @@ impl Shipments {
         let mut late = false;
         let receipt = loop {
             tokio::select! {
+                biased;
                 receipt = &mut finish => break receipt,
                 () = sleep(SLOW), if !late => {
                     late = true;
@@ -270,6 +271,7 @@ pub(super) async fn opened(preconnect: Option<&mut Preconnect>) -> Option<OpenDe
 pub(super) async fn end_of(open: Option<&mut OpenDelivery>) -> End {
     match open {
         Some(open) => tokio::select! {
+            biased;
             failure = open.delivery.broken() => End::Broken(failure),
             () = tokio::time::sleep_until(open.written + IDLE) => End::Idle,
         },

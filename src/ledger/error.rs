@@ -97,7 +97,7 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let hint = match source.kind() {
             io::ErrorKind::PermissionDenied => {
                 format!(" ({})", crate::privileges::explain_denied(path))

@@ -11,6 +11,8 @@ pub(super) fn replace(folder: &Path, name: &str, parts: &[&[u8]]) -> Result<(), 
     let aside = folder.join(format!("{name}.new"));
     let path = folder.join(name);
     let write = || {
+        #[cfg(test)]
+        refused()?;
         let mut file = File::create(&aside)?;
         for part in parts {
             file.write_all(part)?;
@@ -47,4 +49,25 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, LedgerError> {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(cause) => Err(LedgerError::io("read", path, cause)),
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    static REFUSED: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+/// Has the disk refuse so many writes on this thread, as a full one does.
+#[cfg(test)]
+pub(crate) fn refuse_writes(count: u32) {
+    REFUSED.set(count);
+}
+
+#[cfg(test)]
+pub(super) fn refused() -> std::io::Result<()> {
+    let left = REFUSED.get();
+    REFUSED.set(left.saturating_sub(1));
+    if left > 0 {
+        return Err(std::io::ErrorKind::StorageFull.into());
+    }
+    Ok(())
 }

@@ -225,6 +225,8 @@ impl Journal {
 
     fn append(&mut self, frames: &[u8]) -> Result<(), LedgerError> {
         let mut write = || {
+            #[cfg(test)]
+            file::refused()?;
             self.file.seek(SeekFrom::Start(self.length))?;
             self.file.write_all(frames)?;
             self.file.sync_data()

@@ -8,17 +8,20 @@ use chrono::{DateTime, Utc};
 
 use super::knowledge::{Change, Knowledge, Learnt, Permit, Terms};
 use super::{Ending, Receipt};
+use crate::clock::WallClock;
 use crate::config::ReceiptPolicy;
 
 /// Every address by its name and port.
 #[derive(Debug, Default)]
 pub struct Addresses {
+    wall: WallClock,
     known: Mutex<BTreeMap<String, Arc<Address>>>,
 }
 
 /// One address.
 #[derive(Debug, Default)]
 pub(super) struct Address {
+    wall: WallClock,
     state: Mutex<State>,
     /// Held by whoever probes: the others wait for what comes of it.
     probing: tokio::sync::Mutex<()>,
@@ -48,8 +51,34 @@ impl Addresses {
             (name, Arc::new(address))
         };
         Ok(Self {
+            wall: WallClock::default(),
             known: Mutex::new(known.into_iter().map(shared).collect()),
         })
+    }
+
+    /// The same, by another clock.
+    #[cfg(test)]
+    pub(crate) fn by(mut self, wall: &WallClock) -> Self {
+        self.wall = wall.clone();
+        let known = lock(&self.known);
+        let by = |(name, address): (&String, &Arc<Address>)| {
+            let knowledge = address.lock().knowledge.clone();
+            let state = State {
+                knowledge,
+                changes: vec![],
+            };
+            let address = Address {
+                wall: wall.clone(),
+                state: Mutex::new(state),
+                ..Address::default()
+            };
+            (name.clone(), Arc::new(address))
+        };
+        let known = known.iter().map(by).collect();
+        Addresses {
+            wall: wall.clone(),
+            known: Mutex::new(known),
+        }
     }
 
     /// All that is known, for people to read and for [`Addresses::from_json`].
@@ -67,14 +96,25 @@ impl Addresses {
     pub(super) fn get(&self, name: &str) -> Arc<Address> {
         // A name is the same in capitals.
         let name = name.to_lowercase();
-        Arc::clone(lock(&self.known).entry(name).or_default())
+        let unknown = || {
+            Arc::new(Address {
+                wall: self.wall.clone(),
+                ..Address::default()
+            })
+        };
+        Arc::clone(lock(&self.known).entry(name).or_insert_with(unknown))
     }
 }
 
 impl Address {
+    /// The present.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.wall.now()
+    }
+
     /// What may be done now, under a policy.
     pub(super) fn permit(&self, policy: ReceiptPolicy) -> Permit {
-        self.lock().knowledge.permit(policy, Utc::now())
+        self.lock().knowledge.permit(policy, self.now())
     }
 
     pub(super) fn terms(&self, policy: ReceiptPolicy) -> Option<Terms> {
@@ -99,7 +139,7 @@ impl Address {
     }
 
     pub(super) fn probed(&self, ending: Ending, half_closed: bool, took: Duration) {
-        self.note(|known| known.probed(ending, half_closed, took, Utc::now()));
+        self.note(|known| known.probed(ending, half_closed, took, self.now()));
     }
 
     pub(super) fn probe_failed(&self) {
@@ -111,7 +151,7 @@ impl Address {
     }
 
     pub(super) fn unconfirmed(&self, begun: DateTime<Utc>) {
-        self.lock().knowledge.unconfirmed(begun, Utc::now());
+        self.lock().knowledge.unconfirmed(begun, self.now());
     }
 
     /// Takes what was learnt since the last call.

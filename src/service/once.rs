@@ -17,6 +17,7 @@ impl Service {
         let collecting = self.collect_what_is_due();
         tokio::pin!(collecting);
         tokio::select! {
+            biased;
             collected = &mut collecting => return collected,
             () = progress.stalled(patience) => {}
         }

@@ -346,6 +346,10 @@ impl Attempt {
             };
             let rows = page.len() as u64;
             if !walk.leads_on() {
+                if may_shorten && rows >= self.source.terms().page_rows {
+                    // A full page that leads nowhere may have been cut off there.
+                    return Ok(Outcome::TooMuch { page_rows: None });
+                }
                 let memory = memory.map(|mut memory| {
                     memory.shrink_to(page.bytes());
                     memory

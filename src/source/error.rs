@@ -162,7 +162,7 @@ struct Inner {
 }
 
 impl FetchError {
-    pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
             message: message.into(),
@@ -183,7 +183,7 @@ impl FetchError {
         self
     }
 
-    pub(super) fn with_action(mut self, action: impl Into<String>) -> Self {
+    pub(crate) fn with_action(mut self, action: impl Into<String>) -> Self {
         self.0.action = Some(action.into());
         self
     }

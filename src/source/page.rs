@@ -106,7 +106,7 @@ impl Page {
     }
 
     /// Reads the body of an answer: its rows, and the link to the next page.
-    pub(super) fn parse(
+    pub(crate) fn parse(
         body: Vec<u8>,
         fingerprinter: &Fingerprinter,
     ) -> Result<(Self, Option<String>), FetchError> {

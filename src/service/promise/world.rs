@@ -40,8 +40,17 @@ pub(super) struct RelayLog {
     pub(super) read: BTreeMap<u64, u32>,
     /// How often each was read on a connection without a receipt.
     pub(super) unconfirmed: BTreeMap<u64, u32>,
-    /// Records of deliveries that were confirmed.
-    pub(super) confirmed: u64,
+    /// The records of the last delivery that was confirmed: a process that is killed may not have kept that.
+    pub(super) last: Vec<u64>,
+}
+
+impl RelayLog {
+    /// Notes records that may come again.
+    pub(super) fn may_come_again(&mut self, records: &[u64]) {
+        for number in records {
+            *self.unconfirmed.entry(*number).or_default() += 1;
+        }
+    }
 }
 
 /// Everything outside the service.
@@ -106,7 +115,11 @@ impl World {
             number += 1;
             let time = beginning() + TimeDelta::milliseconds(chance.random_range(0..span * 1_000));
             // Bursts: many rows of one second now and then, more than a page.
-            let many = if chance.random_bool(0.002) { 3 * PAGE } else { 1 };
+            let many = if chance.random_bool(0.002) {
+                3 * PAGE
+            } else {
+                1
+            };
             for _ in 0..many {
                 let delay = TimeDelta::from_std(case.delay).unwrap().num_seconds();
                 let late = if chance.random_bool(0.2) {
@@ -149,7 +162,12 @@ impl World {
     }
 
     /// The result of a query at `now`, newest first.
-    pub(super) fn result(&self, first: DateTime<Utc>, last: DateTime<Utc>, now: DateTime<Utc>) -> Vec<&Row> {
+    pub(super) fn result(
+        &self,
+        first: DateTime<Utc>,
+        last: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Vec<&Row> {
         let unit = match self.case.resolution {
             Resolution::Instant => 0,
             Resolution::Hour => 3_600,
@@ -178,7 +196,8 @@ impl World {
     }
 
     pub(super) fn note(&mut self, now: DateTime<Utc>, what: impl std::fmt::Display) {
-        self.trace.push(format!("{} {what}", now.format("%d %T%.3f")));
+        self.trace
+            .push(format!("{} {what}", now.format("%d %T%.3f")));
     }
 
     /// How often each record of `passed` has to be read: those that were there from their delay on.
@@ -187,7 +206,9 @@ impl World {
         let delay = TimeDelta::from_std(self.case.delay).unwrap();
         for row in &self.rows {
             let second = DateTime::from_timestamp(row.time.timestamp(), 0).unwrap();
-            let passed = passed.iter().any(|window| window.start <= second && second < window.end);
+            let passed = passed
+                .iter()
+                .any(|window| window.start <= second && second < window.end);
             let in_time = row.appears <= row.time + delay;
             if passed && in_time && row.vanishes.is_none() {
                 *due.entry(row.number).or_default() += 1;
