@@ -13,6 +13,7 @@
 mod answer;
 mod assertion;
 mod clock;
+mod coding;
 pub mod concurrency;
 mod error;
 mod fault;

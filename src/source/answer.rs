@@ -8,6 +8,7 @@ use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
+use super::coding::{self, Decoder};
 use super::error::{FetchError, Kind, shown};
 use super::{clock, fault};
 
@@ -62,44 +63,45 @@ pub(super) async fn body(
     bytes_max: usize,
     size_hint: usize,
 ) -> Result<Vec<u8>, FetchError> {
-    let too_large = || {
-        let message = format!("the answer is larger than {bytes_max} bytes");
-        FetchError::new(Kind::TooLarge, message)
-    };
-    if response
-        .content_length()
-        .is_some_and(|length| length > bytes_max as u64)
-    {
-        return Err(too_large());
+    let mut decoder = Decoder::new(response.headers(), bytes_max)?;
+    let announced = response.content_length();
+    if announced.is_some_and(|length| length > bytes_max as u64) {
+        return Err(coding::too_large(bytes_max));
     }
-    // Pages differ a little: one that is longer by a byte must not be moved, and the next one should fit into the memory of one let go of.
-    let room = match response.content_length() {
-        Some(length) => usize::try_from(length).unwrap_or(bytes_max),
-        None => size_hint + size_hint / 32,
+    // Pages differ a little: over-allocate to avoid a reallocation, and so that the next one fits into the memory of one that is freed.
+    let room = match announced {
+        Some(length) if decoder.is_identity() => usize::try_from(length).unwrap_or(bytes_max),
+        _ => size_hint + size_hint / 32,
     };
     let mut body = Vec::with_capacity(room.next_multiple_of(ROOM).min(bytes_max));
     while let Some(chunk) = response.chunk().await.map_err(cut_short)? {
-        if body.len() + chunk.len() > bytes_max {
-            return Err(too_large());
-        }
-        body.extend_from_slice(&chunk);
+        decoder.decode(&chunk, &mut body)?;
     }
+    decoder.finish()?;
     Ok(body)
 }
 
 /// The beginning of an error's body, as far as it comes without much ado.
 pub(super) async fn fault_body(mut response: Response) -> Vec<u8> {
     let mut body = Vec::new();
+    let Ok(mut decoder) = Decoder::new(response.headers(), fault::BODY_MAX_BYTES) else {
+        return body;
+    };
     let read = async {
         while let Ok(Some(chunk)) = response.chunk().await {
             let room = fault::BODY_MAX_BYTES - body.len();
-            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-            if body.len() == fault::BODY_MAX_BYTES {
+            let chunk = if decoder.is_identity() {
+                &chunk[..chunk.len().min(room)]
+            } else {
+                &chunk[..]
+            };
+            if decoder.decode(chunk, &mut body).is_err() || body.len() == fault::BODY_MAX_BYTES {
                 break;
             }
         }
     };
     tokio::time::timeout(FAULT_TIMEOUT, read).await.ok(); // what has come by then will do
+    body.truncate(fault::BODY_MAX_BYTES);
     body
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use reqwest::StatusCode;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::answer::{self, Refusal};
@@ -26,6 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const POOL_IDLE: Duration = Duration::from_secs(15);
 /// The longest that a request may take, body included: the service computes for minutes.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(10);
+/// The most header lines of an answer; the HTTP library's own limit is 100.
+const HEADERS_MAX: usize = 400;
 /// The largest body of an answer, decompressed.
 pub(super) const BODY_MAX_BYTES: usize = 32 * 1024 * 1024;
 
@@ -235,6 +237,7 @@ fn http(input: &Input, url: &Url) -> anyhow::Result<reqwest::Client> {
     let headers = HeaderMap::from_iter([
         // Without `$format` in the query this is the light shape.
         (ACCEPT, HeaderValue::from_static("application/json")),
+        (ACCEPT_ENCODING, HeaderValue::from_static("gzip")),
         // In the header only: the same in the query as well is an error.
         (
             HeaderName::from_static("x-rws-version"),
@@ -250,7 +253,16 @@ fn http(input: &Input, url: &Url) -> anyhow::Result<reqwest::Client> {
         ))
         .default_headers(headers)
         .http1_only()
-        .gzip(true)
+        // `answer` decompresses: reqwest knows codings in small letters only, and passes on what it does not know.
+        .no_gzip()
+        .no_deflate()
+        .no_brotli()
+        .no_zstd()
+        // A header that is malformed is ignored where the answer is whole without it.
+        .http1_ignore_invalid_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_max_headers(HEADERS_MAX)
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(POOL_IDLE)

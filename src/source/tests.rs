@@ -1,5 +1,6 @@
 //! The client against small servers on loopback, whose answers are written out byte by byte.
 
+mod answers;
 mod https;
 mod sign_in;
 mod walk;
