@@ -49,6 +49,7 @@ use self::key::Key;
 pub use self::original::Original;
 pub use self::reading::{Reading, ServiceFolder, probe, probe_service, services};
 use crate::record::{Fingerprint, Fingerprinter};
+use crate::report::Report;
 use crate::window::Window;
 
 /// The file that a running collector holds the lock of.
@@ -248,9 +249,9 @@ impl Ledger {
         self.cursor.as_ref()
     }
 
-    /// Makes fingerprints with the secret of this state folder.
-    pub fn fingerprinter(&self) -> Fingerprinter {
-        self.key.fingerprinter()
+    /// Makes fingerprints of a report's rows with the secret of this state folder.
+    pub fn fingerprinter(&self, report: &Report) -> Fingerprinter {
+        self.key.fingerprinter(report)
     }
 
     /// Puts the cursor where a service begins, and voids what journals hold.

@@ -3,9 +3,13 @@
 //! A row is never parsed into a tree and printed anew. What is done to it: white space between its tokens is removed if it
 //! spans lines (a line must be one line), and Devo's own keys are spliced in before the closing brace.
 
+mod canonical;
 mod fingerprint;
 mod hash;
 mod members;
+mod mending;
+mod number;
+mod time;
 mod usual;
 
 use std::borrow::Cow;
@@ -13,7 +17,10 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 use memchr::memchr2;
 
-pub use fingerprint::{Fingerprint, Fingerprinter};
+pub use fingerprint::{Fingerprint, Fingerprinter, Found};
+pub(crate) use members::{Items, Members, string_length};
+pub(crate) use mending::append_mended;
+pub(crate) use time::ticks;
 
 /// What is put into each record of one pull.
 #[derive(Clone, Debug)]

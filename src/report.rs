@@ -15,6 +15,8 @@ pub struct Report {
     pub tag: &'static str,
     /// What a row stands for.
     pub kind: Kind,
+    /// The members of a row that hold an instant: they are compared as such, whatever their spelling.
+    pub times: &'static [&'static str],
     /// Whether it counts by hour or by day as a query's `AggregateBy` says; every query has to say it then.
     pub aggregates: bool,
 }
@@ -88,6 +90,7 @@ pub static REPORTS: [Report; 8] = [
         path: "MailTraffic",
         tag: "cloud.office365.reporting.mailtraffic",
         kind: Kind::Counter,
+        times: &["Date"],
         aggregates: true,
     },
     Report {
@@ -95,6 +98,7 @@ pub static REPORTS: [Report; 8] = [
         path: "DlpDetailReport",
         tag: "cloud.office365.reporting.dlpdetail",
         kind: Kind::Event,
+        times: &["Date"],
         aggregates: false,
     },
     Report {
@@ -102,6 +106,7 @@ pub static REPORTS: [Report; 8] = [
         path: "SpoofMailReport",
         tag: "cloud.office365.reporting.spoofmail",
         kind: Kind::Counter,
+        times: &["Date"],
         aggregates: false,
     },
     Report {
@@ -109,6 +114,7 @@ pub static REPORTS: [Report; 8] = [
         path: "MailTrafficATP",
         tag: "cloud.office365.reporting.atptraffic",
         kind: Kind::Counter,
+        times: &["Date"],
         aggregates: true,
     },
     Report {
@@ -116,6 +122,7 @@ pub static REPORTS: [Report; 8] = [
         path: "MessageTrace",
         tag: "cloud.office365.reporting.messagetrace",
         kind: Kind::Event,
+        times: &["Received"],
         aggregates: false,
     },
     Report {
@@ -123,6 +130,7 @@ pub static REPORTS: [Report; 8] = [
         path: "DlpDetectionsReport",
         tag: "cloud.office365.reporting.dlp",
         kind: Kind::Counter,
+        times: &["Date"],
         aggregates: false,
     },
     Report {
@@ -130,6 +138,7 @@ pub static REPORTS: [Report; 8] = [
         path: "MailDetailATP",
         tag: "cloud.office365.reporting.maildetailatp",
         kind: Kind::Event,
+        times: &["Date"],
         aggregates: false,
     },
     Report {
@@ -137,6 +146,7 @@ pub static REPORTS: [Report; 8] = [
         path: "SafelinksDetail",
         tag: "cloud.office365.reporting.safelinksdetail",
         kind: Kind::Event,
+        times: &["ClickTime"],
         aggregates: false,
     },
 ];

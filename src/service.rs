@@ -124,7 +124,7 @@ impl Service {
             journals,
             confirmed,
         } = recovered;
-        let (source, share) = source(ledger.fingerprinter());
+        let (source, share) = source(ledger.fingerprinter(config.report));
         let schedule = Schedule::new(source.terms(), config.period, config.delay);
         let tenant = tenant_of(&input.credentials);
         let begun = begin(
@@ -345,10 +345,19 @@ impl Service {
         let window = *window;
         match fetched {
             First::Several => self.walk(window).await,
+            First::Withheld => {
+                self.take_empty(window, Outcome::Withheld);
+                Ok(())
+            }
             First::Whole(page, _) if page.is_empty() => {
                 let now = self.clock.now();
                 if !self.prefetch.recheck(&head, self.last, now) {
-                    self.take_empty(window, now);
+                    let outcome = if self.schedule.may_be_deleted(window.start, now) {
+                        Outcome::Unknown
+                    } else {
+                        Outcome::Complete
+                    };
+                    self.take_empty(window, outcome);
                 }
                 Ok(())
             }
@@ -356,12 +365,8 @@ impl Service {
         }
     }
 
-    fn take_empty(&mut self, window: Window, now: DateTime<Utc>) {
-        let outcome = if self.schedule.may_be_deleted(window.start, now) {
-            Outcome::Unknown
-        } else {
-            Outcome::Complete
-        };
+    /// Takes a window of which no rows came.
+    fn take_empty(&mut self, window: Window, outcome: Outcome) {
         self.dedup.begin(window);
         let finished = self.dedup.finish();
         let mut handed = Handed::new(window, outcome, finished, self.handover.up_to());

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretBox};
 
 use super::{LedgerError, file};
 use crate::record::Fingerprinter;
+use crate::report::Report;
 
 const FILE: &str = "fingerprint.key";
 const HEAD: &str = "exchange-reports-collector key 1\n";
@@ -79,8 +80,8 @@ impl Key {
         &self.id
     }
 
-    pub(super) fn fingerprinter(&self) -> Fingerprinter {
-        Fingerprinter::new(self.secret.expose_secret())
+    pub(super) fn fingerprinter(&self, report: &Report) -> Fingerprinter {
+        Fingerprinter::new(self.secret.expose_secret(), report.times)
     }
 }
 

@@ -95,6 +95,7 @@ impl Cause {
             Kind::Throttled => Cause::Throttled,
             Kind::Busy | Kind::ServerError => Cause::Busy,
             Kind::TooLarge
+            | Kind::Unsplittable
             | Kind::NotAPage
             | Kind::SignInPage
             | Kind::LinkRejected

@@ -1,33 +1,100 @@
-//! What tells one record from another: a keyed hash of all its fields but those that tell of the query.
+//! What tells one record from another: a keyed hash of the values of all its members but those that tell of the query.
+//!
+//! Members are compared by value, whatever their order, spelling, white space or escapes ([`super::canonical`] has the details), those that a
+//! report declares as times by their instant ([`super::time`]).
+//!
+//! The hash is one over all members, sorted, and no sum of a hash for each: in a sum two equal members would cancel each other out, and
+//! what is known of the hash ([`super::hash`]) is known of one text.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use super::hash::Hash;
-use super::{members, usual};
+use super::usual::{self, Spans};
+use super::{canonical, time};
 
-/// Fields that tell of the query and not of the record: the echo of the range, the position in the result, the type.
-const VOLATILE: [&[u8]; 4] = [
-    b"\"StartDate\"",
-    b"\"EndDate\"",
-    b"\"Index\"",
-    b"\"__metadata\"",
-];
+/// How a member is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Its value tells records apart.
+    Value,
+    /// The instant that its value says tells records apart.
+    Time,
+    /// It tells of the query and not of the record: the echo of the range, the type.
+    Volatile,
+    /// The position in the result, which tells of the query as well.
+    Index,
+}
 
-/// Whether a member of a row, of which `text` is the beginning, is one of the volatile ones.
-pub(super) fn is_volatile(text: &[u8]) -> bool {
-    // Most names differ from these in their first letter, behind the quote.
-    let Some(letter) = text.get(1) else {
-        return false;
+impl Role {
+    /// That of the member with this canonical name, quotes included, in a report with these `times`.
+    pub(super) fn of(name: &[u8], times: &[&str]) -> Self {
+        match name {
+            b"\"Index\"" => Role::Index,
+            b"\"StartDate\"" | b"\"EndDate\"" | b"\"__metadata\"" => Role::Volatile,
+            [b'"', name @ .., b'"'] if times.iter().any(|time| time.as_bytes() == name) => {
+                Role::Time
+            }
+            _ => Role::Value,
+        }
+    }
+}
+
+/// The canonical text of a row's members that are not left out, and the value of its `Index`.
+pub(super) fn canonical_text<'a>(row: &'a [u8], times: &[&str]) -> (Vec<u8>, Option<&'a [u8]>) {
+    let (mut text, mut index) = (Vec::with_capacity(row.len()), None);
+    canonical::append_members(row, &mut text, |name, value, out| {
+        match Role::of(name, times) {
+            Role::Value => canonical::append_value(value, out),
+            Role::Time => append_time(value, out),
+            Role::Volatile => return false,
+            Role::Index => {
+                index = Some(value);
+                return false;
+            }
+        }
+        true
+    });
+    (text, index)
+}
+
+/// Appends a time's value: its instant, or if it says none what any other member would have.
+pub(super) fn append_time(value: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    let decoded;
+    let quoted = if value.contains(&b'\\') {
+        let mut text = Vec::new();
+        canonical::append_value(value, &mut text);
+        decoded = text;
+        &decoded
+    } else {
+        value
     };
-    VOLATILE
-        .iter()
-        .any(|name| *letter == name[1] && text.starts_with(name))
+    if let [b'"', text @ .., b'"'] = quoted {
+        out.push(b'"');
+        if time::append(text, out) {
+            out.push(b'"');
+            return;
+        }
+        out.truncate(start);
+    }
+    canonical::append_value(value, out);
 }
 
 /// What tells one record from another: a keyed hash of all its fields but the volatile ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub [u8; 16]);
+
+impl Fingerprint {
+    /// Its bytes as two numbers.
+    pub(crate) fn halves(self) -> (u64, u64) {
+        let half = |start: usize| {
+            let bytes: [u8; 8] = std::array::from_fn(|place| self.0[start + place]);
+            u64::from_le_bytes(bytes)
+        };
+        (half(0), half(8))
+    }
+}
 
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,44 +103,90 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// The secret under which fingerprints are made: nobody may craft a mail that hides another one.
+/// A row with what is known of it.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Where it is in the text.
+    pub range: Range<usize>,
+    /// What tells it from others.
+    pub fingerprint: Fingerprint,
+    /// Its position in the result, if it says one; a hash of what it says if that is no small number.
+    pub index: Option<u64>,
+}
+
+/// The secret under which fingerprints are made, so that nobody can craft a mail that hides another one, and what is looked at as a time.
 #[derive(Clone)]
 pub struct Fingerprinter {
     hash: Hash,
+    times: &'static [&'static str],
 }
 
 impl Fingerprinter {
-    /// A fingerprinter with a random key, which has to stay the same as long as its fingerprints are kept.
-    pub fn new(key: &[u8; 16]) -> Self {
+    /// A fingerprinter with a random key, which has to stay the same as long as its fingerprints are kept, for rows in which the members of these
+    /// names are times.
+    pub fn new(key: &[u8; 16], times: &'static [&'static str]) -> Self {
         Fingerprinter {
             hash: Hash::new(key),
+            times,
         }
     }
 
-    /// The fingerprint of a row, a JSON object in the light shape.
+    /// The fingerprint of a row, an object in the light shape. It need not be sound JSON: what is none tells rows apart as it came.
     pub fn fingerprint(&self, row: &[u8]) -> Fingerprint {
-        let mut fingerprint = None;
-        let usual = self.rows(row, |_, found| fingerprint = Some(found));
-        usual
-            .and(fingerprint)
-            .unwrap_or_else(|| Fingerprint(self.hash.of(&members::kept(row, is_volatile))))
+        self.identify(row).fingerprint
+    }
+
+    /// A row's fingerprint and index.
+    pub(crate) fn identify(&self, row: &[u8]) -> Found {
+        let (text, index) = canonical_text(row, self.times);
+        Found {
+            range: 0..row.len(),
+            fingerprint: Fingerprint(self.hash.of(&text)),
+            index: index.map(|value| self.index(value)),
+        }
     }
 
     /// Finds the rows of a list in one pass, if all are of the usual kind: objects without white space between their tokens and without
     /// objects or lists within.
     ///
-    /// `text` is what stands behind the bracket that opens the list. Each row is handed to `found`, with where it is in the text and
-    /// with its fingerprint. Returns where the closing bracket is, or the text's length if that ends with a row. After `None` what was
-    /// handed over means nothing: the rows are of another kind, or no JSON.
+    /// `text` is what stands behind the bracket that opens the list. Each row is handed to `found`, which may end the search. Returns where the
+    /// closing bracket is, or the text's length if that ends with a row. After `None` what was handed over means nothing: the rows are of
+    /// another kind, or no JSON, or `found` has ended the search.
     pub fn rows(
         &self,
         text: &[u8],
-        mut found: impl FnMut(Range<usize>, Fingerprint),
+        mut found: impl FnMut(Found) -> ControlFlow<()>,
     ) -> Option<usize> {
-        usual::rows(text, is_volatile, |row, members| {
-            found(row, Fingerprint(self.hash.of(&members)));
+        usual::rows(text, self.times, |spans: Spans<'_>| {
+            found(Found {
+                range: spans.row,
+                fingerprint: Fingerprint(self.hash.of(spans.canonical)),
+                index: spans.index.map(|value| self.index(value)),
+            })
         })
     }
+
+    /// The value of `Index` as a number.
+    #[inline]
+    fn index(&self, value: &[u8]) -> u64 {
+        small_number(value).unwrap_or_else(|| {
+            let mut text = Vec::new();
+            canonical::append_value(value, &mut text);
+            small_number(&text).unwrap_or_else(|| Fingerprint(self.hash.of(&text)).halves().0)
+        })
+    }
+}
+
+/// A whole number in its canonical spelling of up to 18 digits.
+#[inline]
+fn small_number(text: &[u8]) -> Option<u64> {
+    const DIGITS_MAX: usize = 18;
+    let is_canonical = matches!(text, [b'0'] | [b'1'..=b'9', ..]) && text.len() <= DIGITS_MAX;
+    let mut number = 0;
+    for digit in text.iter().take(DIGITS_MAX) {
+        number = 10 * number + u64::from(digit.is_ascii_digit().then(|| digit - b'0')?);
+    }
+    is_canonical.then_some(number)
 }
 
 impl fmt::Debug for Fingerprinter {
@@ -83,43 +196,4 @@ impl fmt::Debug for Fingerprinter {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::on_one_line;
-    use super::*;
-
-    fn fingerprint(row: &str) -> Fingerprint {
-        Fingerprinter::new(&[7; 16]).fingerprint(&on_one_line(row.as_bytes()))
-    }
-
-    #[test]
-    fn the_echo_of_the_query_and_the_position_do_not_tell_records_apart() {
-        let one = r#"{"A":"x","StartDate":"1","B":[1,{"Index":"}"}],"EndDate":"2","Index":0}"#;
-        let same = [
-            r#"{"A":"x","StartDate":"3","B":[1,{"Index":"}"}],"EndDate":"4","Index":17}"#,
-            r#"{"__metadata":{"type":"T"},"A":"x","B":[1,{"Index":"}"}]}"#,
-            "{ \"A\" : \"x\" ,\"B\":[1,{\"Index\":\"}\"}], \"Index\" : 9 }",
-            "{\n  \"A\": \"x\",\r\n  \"B\": [\n1, {\"Index\": \"}\"}],\n  \"Index\": 9\n}",
-            "{\"A\": \"x\", \"B\": [ 1, {\"Index\": \"}\"}\t]}",
-        ];
-        for row in same {
-            assert_eq!(fingerprint(one), fingerprint(row), "{row}");
-        }
-    }
-
-    #[test]
-    fn every_other_field_tells_records_apart() {
-        let one = r#"{"A":"x","B":null,"C":12}"#;
-        let others = [
-            r#"{"A":"x","B":null,"C":13}"#,
-            r#"{"A":"x","B":"null","C":12}"#,
-            r#"{"A":"x","C":12}"#,
-            r#"{"A":"x","B":null,"C":12,"D":1}"#,
-            r#"{"A":"\"x","B":null,"C":12}"#,
-            r#"{"A":"x\\","B":null,"C":12}"#,
-            r#"{"AB":"x","B":null,"C":12}"#,
-        ];
-        for row in others {
-            assert_ne!(fingerprint(one), fingerprint(row), "{row}");
-        }
-    }
-}
+mod tests;

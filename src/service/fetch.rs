@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -35,6 +36,10 @@ const TIMEOUTS_BEFORE_SHORTER: u32 = 3;
 /// After so many failures in a row an operator is told: a retired report may fail for good.
 const FAILURES_BEFORE_ERROR: u32 = 8;
 
+/// Bytes that cannot be read as rows are passed when they have come so often, over so long.
+const UNREADABLE_TIMES: u32 = 3;
+const UNREADABLE_TIME: TimeDelta = TimeDelta::minutes(30);
+
 /// What came of fetching.
 pub(super) enum Fetched {
     /// The next page.
@@ -45,6 +50,8 @@ pub(super) enum Fetched {
     TooMuch,
     /// The walk has to begin again.
     WalkAgain,
+    /// For half an hour the page has been the same bytes, which cannot be read as rows.
+    Withheld,
     /// The window has passed out of reach.
     Aged,
 }
@@ -89,6 +96,23 @@ struct Failures {
     timeouts: u32,
     /// The pages that had come when the first failure did.
     pages: u64,
+    /// Bytes that cannot be read as rows: what they are known by, since when they have come, and how often.
+    unreadable: Option<(u64, DateTime<Utc>, u32)>,
+}
+
+impl Failures {
+    /// Whether the same bytes have come so often, over so long, that others will not come.
+    fn keeps_unreadable(&mut self, failure: &FetchError, now: DateTime<Utc>) -> bool {
+        let Some(digest) = failure.digest() else {
+            return false;
+        };
+        let (_, since, times) = match self.unreadable {
+            Some((known, since, times)) if known == digest => (digest, since, times + 1),
+            _ => (digest, now, 1),
+        };
+        self.unreadable = Some((digest, since, times));
+        times >= UNREADABLE_TIMES && now - since >= UNREADABLE_TIME
+    }
 }
 
 impl PageFetcher {
@@ -132,6 +156,7 @@ impl PageFetcher {
             in_a_row: 0,
             timeouts: 0,
             pages: self.shared.pages.load(Ordering::Relaxed),
+            unreadable: None,
         };
         loop {
             let oldest = self.clock.certain().map(|now| self.schedule.oldest(now));
@@ -183,6 +208,12 @@ impl PageFetcher {
             Remedy::Narrow if may_shorten => {
                 warn!(error, request_id, %window, "the window is shortened; nothing is lost");
                 Ok(Some(Fetched::TooMuch))
+            }
+            Remedy::Narrow if failures.keeps_unreadable(failure, self.clock.ours()) => {
+                error!(error, request_id, %window,
+                    "a page of this window cannot be read as rows, and has come as the same bytes for half an hour: the window is passed \
+                     without it; take the request-id to Microsoft's support");
+                Ok(Some(Fetched::Withheld))
             }
             Remedy::Narrow | Remedy::AskOperator => {
                 let action = action.unwrap_or_else(|| {

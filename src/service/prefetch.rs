@@ -42,6 +42,8 @@ pub(super) enum First {
     Whole(Page, Option<Memory>),
     /// It has several pages and cannot be shorter.
     Several,
+    /// It cannot be shorter, and is no rows.
+    Withheld,
 }
 
 /// How fetching a window ended.
@@ -338,6 +340,7 @@ impl Attempt {
                 Fetched::Page(page) => page,
                 Fetched::End => return Ok(Outcome::Here(First::Several)),
                 Fetched::TooMuch => return Ok(Outcome::TooMuch { page_rows: None }),
+                Fetched::Withheld => return Ok(Outcome::Here(First::Withheld)),
                 Fetched::Aged => return Ok(Outcome::Aged),
                 Fetched::WalkAgain => {
                     self.pause(&mut again).await?;
@@ -369,6 +372,7 @@ impl Attempt {
                 Fetched::Page(page) => page,
                 Fetched::End => return Ok(Outcome::Here(First::Several)),
                 Fetched::TooMuch => return Ok(Outcome::TooMuch { page_rows: None }),
+                Fetched::Withheld => return Ok(Outcome::Here(First::Withheld)),
                 Fetched::Aged => return Ok(Outcome::Aged),
                 Fetched::WalkAgain => {
                     self.pause(&mut again).await?;

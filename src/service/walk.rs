@@ -122,6 +122,7 @@ impl Service {
                          had; take the window to Microsoft's support");
                     return Ok(Walked::Done(Outcome::Capped));
                 }
+                Ended::Withheld => return Ok(Walked::Done(Outcome::Withheld)),
                 Ended::TooMuch => return Ok(Walked::TooMuch),
                 Ended::Interrupted => return Ok(Walked::Interrupted),
             }
@@ -158,6 +159,7 @@ impl Service {
                 Fetched::End if may_shorten => return Ok(Ended::TooMuch),
                 Fetched::End => return Ok(Ended::Capped),
                 Fetched::TooMuch => return Ok(Ended::TooMuch),
+                Fetched::Withheld => return Ok(Ended::Withheld),
                 Fetched::WalkAgain => return Ok(Ended::Again),
                 Fetched::Aged => return Ok(Ended::Interrupted),
             };
@@ -213,6 +215,8 @@ enum Ended {
     Capped,
     /// It only ever repeats itself.
     Stuck,
+    /// At a page that cannot be read as rows.
+    Withheld,
     TooMuch,
     Interrupted,
 }

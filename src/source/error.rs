@@ -30,8 +30,10 @@ pub enum Kind {
     TimedOut,
     /// The connection, the compressed stream or the JSON ended before the answer did.
     CutShort,
-    /// The answer is larger than is accepted.
+    /// The answer is larger than is accepted, or has more rows.
     TooLarge,
+    /// A page that is no JSON, in the midst of its rows: they cannot be told apart. [`FetchError::digest`] knows the same bytes again.
+    Unsplittable,
     /// 429, or any refusal with `Retry-After`.
     Throttled,
     /// 503 and its relatives, or the message that asks to wait a few minutes.
@@ -77,7 +79,7 @@ impl Kind {
             | Self::SignInFailed => Remedy::BackOff,
             Self::Throttled => Remedy::Throttled,
             Self::LinkRejected | Self::LinkRepeated => Remedy::WalkAgain,
-            Self::TooLarge => Remedy::Narrow,
+            Self::TooLarge | Self::Unsplittable => Remedy::Narrow,
             // A link to another origin comes from a gateway that does not rewrite it: walking again brings it again.
             Self::LinkRefused
             | Self::Moved
@@ -95,6 +97,9 @@ impl Kind {
             Self::TooLarge | Self::Throttled | Self::LinkRepeated => None,
             Self::Unreachable | Self::TimedOut | Self::CutShort => Some(
                 "if this lasts, check the way from this machine to the reporting service: name server, firewall, HTTPS_PROXY",
+            ),
+            Self::Unsplittable => Some(
+                "if this lasts, the service holds a row that it cannot send as JSON: take the request id to Microsoft's support",
             ),
             Self::Busy => Some(
                 "if this lasts for days while other reports answer, Microsoft may have retired the report: take the request \
@@ -158,6 +163,7 @@ struct Inner {
     message: String,
     request_id: Option<String>,
     action: Option<String>,
+    digest: Option<u64>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -168,6 +174,7 @@ impl FetchError {
             message: message.into(),
             request_id: None,
             action: kind.advice().map(str::to_owned),
+            digest: None,
             source: None,
         }))
     }
@@ -185,6 +192,11 @@ impl FetchError {
 
     pub(crate) fn with_action(mut self, action: impl Into<String>) -> Self {
         self.0.action = Some(action.into());
+        self
+    }
+
+    pub(super) fn with_digest(mut self, digest: u64) -> Self {
+        self.0.digest = Some(digest);
         self
     }
 
@@ -210,8 +222,19 @@ impl FetchError {
     pub fn shorter_window_may_help(&self) -> bool {
         matches!(
             self.0.kind,
-            Kind::TimedOut | Kind::CutShort | Kind::TooLarge | Kind::Busy | Kind::ServerError
+            Kind::TimedOut
+                | Kind::CutShort
+                | Kind::TooLarge
+                | Kind::Unsplittable
+                | Kind::Busy
+                | Kind::ServerError
         )
+    }
+
+    /// A number for the bytes that came, where a page's rows could not be told apart or its JSON ended in their midst: the same bytes
+    /// have the same number.
+    pub fn digest(&self) -> Option<u64> {
+        self.0.digest
     }
 
     /// The id that the service gave the request; Microsoft's support asks for it.

@@ -23,7 +23,7 @@ use crate::record::Fingerprinter;
 const TOKEN_PATH: &str = "/tenant/oauth2/v2.0/token";
 
 fn fingerprinter() -> Fingerprinter {
-    Fingerprinter::new(&[7; 16])
+    Fingerprinter::new(&[7; 16], query().report.times)
 }
 
 /// A server that answers each request by a function of it and of how many came before.

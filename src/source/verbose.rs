@@ -3,12 +3,10 @@
 //! All other bytes stay as they came. Dates are looked for in the date fields only: a mail's subject may read like one.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
-use serde::Deserializer;
-use serde::de::{MapAccess, Visitor};
-use serde_json::value::RawValue;
+use chrono::{SecondsFormat, Timelike};
+
+use crate::record::{Members, ticks};
 
 /// The fields that hold an instant, and whether the light shape ends it in `Z`.
 const DATE_FIELDS: [(&str, bool); 5] = [
@@ -19,68 +17,48 @@ const DATE_FIELDS: [(&str, bool); 5] = [
     ("EndDate", true),
 ];
 
-/// Appends `row`, a JSON object, to `out` in the light shape.
-pub(super) fn normalise(row: &str, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    let members = serde_json::Deserializer::from_str(row).deserialize_map(Members)?;
-    let offset = |part: &RawValue| part.get().as_ptr().addr() - row.as_ptr().addr();
-    let mut copy = |range: &str| out.extend_from_slice(range.as_bytes());
-
-    let first = members
-        .first()
-        .map_or(row.len() - 1, |(key, _)| offset(key));
-    copy(&row[..first]);
-    let mut end = first; // of the member before
+/// `row`, an object, in the light shape.
+pub(super) fn normalised(row: &[u8]) -> Cow<'_, [u8]> {
+    let mut out = Vec::with_capacity(row.len());
+    let offset = |part: &[u8]| part.as_ptr().addr() - row.as_ptr().addr();
+    let mut end = None; // of the member before
     let mut kept_one = false;
-    for (key, value) in members {
-        let (start, value_start) = (offset(key), offset(value));
+    for (key, value) in Members::of(row) {
+        // What is no JSON has a value and no key.
+        let start = offset(if key.is_empty() { value } else { key });
+        let value_start = offset(value);
         let name = name(key);
+        if end.is_none() {
+            out.extend_from_slice(&row[..start]);
+        }
         if name != "__metadata" {
             if kept_one {
-                copy(&row[end..start]); // the comma, and white space
+                out.extend_from_slice(&row[end.unwrap_or(start)..start]); // the comma, and white space
             }
             kept_one = true;
-            copy(&row[start..value_start]);
-            copy(&date(&name, value).map_or(Cow::Borrowed(value.get()), Cow::Owned));
+            out.extend_from_slice(&row[start..value_start]);
+            match date(&name, value) {
+                Some(date) => out.extend_from_slice(date.as_bytes()),
+                None => out.extend_from_slice(value),
+            }
         }
-        end = value_start + value.get().len();
+        end = Some(value_start + value.len());
     }
-    copy(&row[end..]);
-    Ok(())
-}
-
-/// The members of an object in their order, keys and values as they are written.
-struct Members;
-
-impl<'de> Visitor<'de> for Members {
-    type Value = Vec<(&'de RawValue, &'de RawValue)>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::with_capacity(32);
-        while let Some(member) = map.next_entry()? {
-            members.push(member);
-        }
-        Ok(members)
-    }
+    out.extend_from_slice(&row[end.unwrap_or(0)..]);
+    out.into()
 }
 
 /// What a key, as it is written, is called. One that cannot be decoded is none of those looked for.
-fn name(key: &RawValue) -> Cow<'_, str> {
-    let written = key.get();
-    if written.contains('\\') {
-        serde_json::from_str::<String>(written).map_or(Cow::Borrowed(written), Cow::Owned)
-    } else {
-        Cow::Borrowed(written.trim_matches('"'))
-    }
+fn name(key: &[u8]) -> Cow<'_, str> {
+    serde_json::from_slice(key).unwrap_or_default()
 }
 
 /// The light form of a date field's value: `"2022-07-28T15:09:56.164"`, without the fraction if it is zero.
-fn date(name: &str, value: &RawValue) -> Option<String> {
+fn date(name: &str, value: &[u8]) -> Option<String> {
     let (_, zoned) = DATE_FIELDS.iter().find(|(field, _)| *field == name)?;
-    let instant = ticks(value.get())?;
+    // The slashes may be escaped.
+    let text: Cow<'_, str> = serde_json::from_slice(value).ok()?;
+    let instant = ticks(&text)?;
     let precision = if instant.nanosecond() == 0 {
         SecondsFormat::Secs
     } else {
@@ -95,42 +73,17 @@ fn date(name: &str, value: &RawValue) -> Option<String> {
     Some(format!("\"{written}\""))
 }
 
-/// The instant of `"/Date(1659020996164)/"`: milliseconds since 1970 in UTC. An offset tells where the time was written
-/// down and does not change it. The slashes may be escaped.
-fn ticks(value: &str) -> Option<DateTime<Utc>> {
-    let inner = value.strip_prefix('"')?.strip_suffix('"')?;
-    let inner = inner.strip_prefix('\\').unwrap_or(inner);
-    let inner = inner.strip_prefix("/Date(")?.strip_suffix('/')?;
-    let inner = inner.strip_suffix('\\').unwrap_or(inner);
-    let inner = inner.strip_suffix(')')?;
-    let digits_from = usize::from(inner.starts_with('-'));
-    let millis = match inner[digits_from..].find(['+', '-']) {
-        Some(sign) => {
-            let (millis, offset) = inner.split_at(digits_from + sign);
-            offset[1..].parse::<u16>().ok()?;
-            millis
-        }
-        None => inner,
-    };
-    let instant = DateTime::from_timestamp_millis(millis.parse().ok()?)?;
-    (0..=9999).contains(&instant.year()).then_some(instant)
-}
-
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
     use proptest::prelude::*;
     use serde_json::{Map, Value, json};
 
     use super::*;
 
     fn check(verbose: &str, light: &str) {
-        let mut out = b"before".to_vec();
-        normalise(verbose, &mut out).unwrap();
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            format!("before{light}"),
-            "{verbose}"
-        );
+        let out = normalised(verbose.as_bytes());
+        assert_eq!(String::from_utf8_lossy(&out), light, "{verbose}");
     }
 
     #[test]
@@ -245,8 +198,7 @@ mod tests {
     proptest! {
         #[test]
         fn equals_the_light_row((verbose, light) in both_shapes()) {
-            let mut out = Vec::new();
-            normalise(&verbose, &mut out).unwrap();
+            let out = normalised(verbose.as_bytes());
             prop_assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), light, "{}", verbose);
         }
     }

@@ -66,6 +66,58 @@ async fn odd_rows(shape: Shape) {
     assert_eq!(lines, records, "{}", log(&collector));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_json_and_utf_8_do_not_allow_hold_up_no_other() {
+    for shape in [Shape::Light, Shape::Verbose] {
+        let options = Options {
+            shape,
+            ..Options::default()
+        };
+        let setting = Setting::with(options, |_| {}).await;
+        let (from, to) = (setting.ago(28), setting.ago(27));
+        setting.rows(Report::MessageTrace, from, to, 3_000);
+        let rows: [(&[u8], &str); 5] = [
+            (
+                b"{\"MessageId\":\"1\",\"Subject\":\"caf\xe9\"}",
+                "{\"MessageId\":\"1\",\"Subject\":\"caf\u{fffd}\"",
+            ),
+            (
+                b"{\"MessageId\":\"2\",\"Subject\":\"\xe2\x82\"}",
+                "{\"MessageId\":\"2\",\"Subject\":\"\u{fffd}\"",
+            ),
+            (
+                b"{\"MessageId\":\"3\",\"Subject\":\"a\tb\nc\"}",
+                r#"{"MessageId":"3","Subject":"a\tb\nc""#,
+            ),
+            (
+                br#"{"MessageId":"4","Score":NaN}"#,
+                r#"{"MessageId":"4","Score":NaN"#,
+            ),
+            (
+                br#"{"MessageId":"5","Subject":"C:\Users"}"#,
+                r#"{"MessageId":"5","Subject":"C:\\Users""#,
+            ),
+        ];
+        for (minute, (row, _)) in (1..).zip(rows) {
+            let time = from + TimeDelta::minutes(10 * minute);
+            setting
+                .service
+                .insert(Report::MessageTrace, Row::raw(time, row));
+        }
+        setting.configure_one(Report::MessageTrace, from, &[]);
+        let mut collector = setting.start();
+        setting.stop_at(&mut collector, to).await;
+        // The relay keeps what it cannot parse apart from the others.
+        let lines = [setting.relay.lines(), setting.relay.violations()].concat();
+        for (_, sent) in rows {
+            let spliced = format!(": {sent},\"@devo_pulling_id\": \"");
+            let found = lines.iter().filter(|line| line.contains(&spliced)).count();
+            assert_eq!(found, 1, "{sent}\n{}", log(&collector));
+        }
+        assert_eq!(setting.relay.count(), 3_005, "{}", log(&collector));
+    }
+}
+
 /// Inserts equal rows at one instant among 4,000 others, so that a page may end between them.
 async fn equal_rows(before: u32, times: usize) {
     let setting = Setting::new().await;

@@ -169,7 +169,7 @@ async fn report(client: &Client, service: &ServiceConfig) -> Verdict {
         aggregate_by,
     };
     // The rows are only counted, so that any key will do.
-    let mut walk = client.walk(query, &Fingerprinter::new(&[0; 16]));
+    let mut walk = client.walk(query, &Fingerprinter::new(&[0; 16], report.times));
     let given_up = Instant::now() + REPORT_TIMEOUT;
     let answer = tokio::select! {
         answer = walk.next() => answer,

@@ -3,6 +3,8 @@
 //! The page splitter is no public function. Its door is the one that the fuzz target has: `--cfg fuzzing`; without it that part is
 //! left out, and says so.
 
+use std::ops::ControlFlow;
+
 use bench::rows::sample;
 use chrono::{TimeDelta, Utc};
 use divan::counter::{BytesCount, ItemsCount};
@@ -39,7 +41,7 @@ fn page_split(bencher: Bencher<'_, '_>) {
         br#"{"odata.metadata":"https://localhost/$metadata#MessageTrace","value":["#.to_vec();
     body.extend(sample(PAGE).join(&b','));
     body.extend_from_slice(br#"],"odata.nextLink":"MessageTrace?$skiptoken=1999"}"#);
-    let fingerprinter = Fingerprinter::new(&[7; 16]);
+    let fingerprinter = Fingerprinter::new(&[7; 16], &["Received"]);
     counted(bencher, PAGE, body.len())
         .with_inputs(|| body.clone())
         .bench_local_values(|body| match Page::parse_fuzzed(body, &fingerprinter) {
@@ -51,14 +53,15 @@ fn page_split(bencher: Bencher<'_, '_>) {
 /// Rows of a list become fingerprints, each read by the layout of the row before: what the page splitter does with them.
 #[divan::bench]
 fn fingerprints(bencher: Bencher<'_, '_>) {
-    let fingerprinter = Fingerprinter::new(&[7; 16]);
+    let fingerprinter = Fingerprinter::new(&[7; 16], &["Received"]);
     let mut list = sample(PAGE).join(&b',');
     list.push(b']');
     counted(bencher, PAGE, list.len()).bench_local(|| {
         let mut found = 0;
-        fingerprinter.rows(black_box(&list), |_, fingerprint| {
-            black_box(fingerprint);
+        fingerprinter.rows(black_box(&list), |row| {
+            black_box(row.fingerprint);
             found += 1;
+            ControlFlow::Continue(())
         });
         assert_eq!(found, PAGE);
     });
@@ -67,7 +70,7 @@ fn fingerprints(bencher: Bencher<'_, '_>) {
 /// The same with rows by themselves, as where they are of another kind: no layout is known.
 #[divan::bench]
 fn fingerprint_alone(bencher: Bencher<'_, '_>) {
-    let (rows, fingerprinter) = (sample(PAGE), Fingerprinter::new(&[7; 16]));
+    let (rows, fingerprinter) = (sample(PAGE), Fingerprinter::new(&[7; 16], &["Received"]));
     counted(bencher, PAGE, bytes(&rows)).bench_local(|| {
         for row in &rows {
             black_box(fingerprinter.fingerprint(black_box(row)));
@@ -169,7 +172,7 @@ fn cut(out: &mut Vec<u8>) {
 }
 
 fn prints(count: usize) -> Vec<Fingerprint> {
-    let fingerprinter = Fingerprinter::new(&[7; 16]);
+    let fingerprinter = Fingerprinter::new(&[7; 16], &["Received"]);
     sample(count)
         .iter()
         .map(|row| fingerprinter.fingerprint(row))

@@ -37,7 +37,8 @@ pub struct Row {
     time: DateTime<Utc>,
     aggregate: Aggregate,
     text: String,
-    verbatim: bool,
+    /// What stands in the answer instead.
+    verbatim: Option<Vec<u8>>,
 }
 
 impl Row {
@@ -47,7 +48,15 @@ impl Row {
             time,
             aggregate: Aggregate::Hour,
             text: text.into(),
-            verbatim: false,
+            verbatim: None,
+        }
+    }
+
+    /// A row of these bytes as they stand, which need be no JSON, filtered by `time`.
+    pub fn raw(time: DateTime<Utc>, bytes: impl Into<Vec<u8>>) -> Row {
+        Row {
+            verbatim: Some(bytes.into()),
+            ..Row::new(time, "{}")
         }
     }
 
@@ -71,7 +80,7 @@ impl Row {
     #[must_use]
     pub fn verbatim(self) -> Row {
         Row {
-            verbatim: true,
+            verbatim: Some(self.text.clone().into_bytes()),
             ..self
         }
     }
@@ -105,10 +114,12 @@ impl Content {
     /// Appends the row as one JSON object.
     pub(crate) fn write(&self, report: Report, echo: &Echo, verbose: bool, out: &mut Vec<u8>) {
         let own = match self {
-            Content::Own(row) if row.verbatim => return out.extend_from_slice(row.text.as_bytes()),
             Content::Own(row) => Some(row),
             Content::Generated(..) => None,
         };
+        if let Some(verbatim) = own.and_then(|row| row.verbatim.as_ref()) {
+            return out.extend_from_slice(verbatim);
+        }
         let mut fields = Fields::open(out, verbose);
         if verbose {
             let kind = format!(r#"{{"type":"TenantReporting.{}"}}"#, report.path());
