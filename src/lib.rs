@@ -23,6 +23,7 @@
 //! - [`command`]: what is done instead of collecting: `check`, `state`, `support-bundle`, `healthcheck`
 //! - [`web`]: what `monitoring` knows, over HTTP and as a page
 //! - [`log`]: what is said, on standard error · [`messages`]: the same, to Devo · [`length`]: a length of time as people read it
+//! - `foreign`: what somebody else wrote, without secrets and without what steers a terminal
 //! - [`privileges`]: giving up root · [`signal`]: what stops the collector · [`memory`]: what a backlog has taken, kept and given back
 //!
 //! # The invariants
@@ -34,7 +35,7 @@
 //! 4. Nothing but an input's client (sign-in, limiter, connections, the clock of its service) and what is known of the relays' addresses is
 //!    shared between services.
 //! 5. Only `config` knows that it is YAML or JSON; only `relay::tls` and `source` name TLS types; only `ledger` writes under `state/`.
-//! 6. A secret's type cannot be printed.
+//! 6. A secret's type cannot be printed. Text that somebody else wrote is shown only as `foreign` lets it through.
 //! 7. The cursor passes a window only when every output has confirmed all its records, and never moves back
 //!    but by an operator's hand.
 
@@ -46,6 +47,7 @@ pub mod config;
 mod dedup;
 mod delivery;
 mod error;
+mod foreign;
 pub mod ledger;
 pub mod length;
 pub mod log;

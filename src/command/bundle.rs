@@ -3,6 +3,7 @@
 //! Nothing secret goes in, and no record: the configuration without its secrets, of the state what `state show` shows and the names of its files,
 //! and of a running collector what it serves to everybody. Whatever cannot be had says in its place why.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -22,6 +23,7 @@ use super::state;
 use crate::command::check::check;
 use crate::command::visit::Visit;
 use crate::config::{self, Config, Listen, Loaded, Mistakes, Monitoring, Persistence, Source};
+use crate::foreign::printable;
 use crate::privileges::Outcome;
 
 /// Variables that change what the collector does and hold no secret.
@@ -233,7 +235,12 @@ pub fn name(now: DateTime<Utc>) -> String {
     format!("support-bundle-{}", now.format("%Y%m%dT%H%M%SZ"))
 }
 
+/// A file, whose text may be of another program's making: what answers at the collector's address, or a file's name.
 fn part(name: &'static str, about: &'static str, text: String) -> Part {
+    let text = match printable(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(text) => text,
+    };
     Part { name, about, text }
 }
 

@@ -1,5 +1,6 @@
 //! One event of the log, with what is known of where it comes from.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
@@ -9,6 +10,8 @@ use tracing::span::{Attributes, Id};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, Scope};
+
+use crate::foreign::printable;
 
 /// This crate's name, as the paths of its modules begin.
 pub(crate) const CRATE: &str = "exchange_reports_collector";
@@ -81,14 +84,7 @@ impl Said {
     /// The message and the facts behind it, as `key=value`: a text in quotation marks where it would not be one word otherwise.
     pub fn text(&self) -> String {
         let mut text = String::with_capacity(self.message.len() + 32 * self.facts.len());
-        for character in self.message.chars() {
-            match character {
-                '\n' => text.push('\n'),
-                // Whoever sends us a text does not steer the operator's terminal.
-                odd if odd.is_control() => text.extend(odd.escape_default()),
-                usual => text.push(usual),
-            }
-        }
+        text.push_str(&self.message);
         for (name, value) in &self.facts {
             let value = match value {
                 Value::String(word) if is_word(word) => word.clone(),
@@ -153,7 +149,13 @@ struct Facts {
 }
 
 impl Facts {
-    fn add(&mut self, field: &Field, value: Value) {
+    fn add(&mut self, field: &Field, mut value: Value) {
+        // Whoever sends us a text does not steer the operator's terminal, and gets no secret of ours shown.
+        if let Value::String(text) = &mut value
+            && let Cow::Owned(printable) = printable(text)
+        {
+            *text = printable;
+        }
         match (field.name(), value) {
             ("message", Value::String(text)) => self.message = text,
             ("message", other) => self.message = other.to_string(),
@@ -265,11 +267,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_control_character_does_not_reach_the_terminal() {
-        let heard = heard(|| error!(address = "a\u{1b}[2Jb", "one\u{1b}[31m\ntwo"));
+    fn no_text_steers_the_terminal_or_shows_a_secret() {
+        let _hidden = crate::foreign::hide("never-In-the-Log.3");
+        let heard = heard(|| {
+            error!(address = "a\u{1b}[2J\u{202e}b", key = ?"never-In-the-Log.3", "one\u{9b}31m\ntwo never-In-the-Log.3");
+        });
         assert_eq!(
             heard[0].text(),
-            "one\\u{1b}[31m\ntwo address=\"a\\u{1b}[2Jb\""
+            "one\u{fffd}31m\ntwo (removed) address=a\u{fffd}[2J\u{fffd}b key=\"\\\"(removed)\\\"\""
         );
     }
 }

@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::foreign::printable;
+
 /// The last thing that went wrong.
 #[derive(Clone, Debug, Serialize)]
 pub struct Trouble {
@@ -20,8 +22,8 @@ impl Trouble {
     pub(super) fn new(error: &str, action: Option<&str>) -> Self {
         Trouble {
             at: Utc::now(),
-            error: error.to_owned(),
-            action: action.map(str::to_owned),
+            error: printable(error).into_owned(),
+            action: action.map(|action| printable(action).into_owned()),
             over: false,
         }
     }

@@ -1,10 +1,14 @@
 //! What can go wrong with a request, and what is to be done about it.
 //!
 //! A [`Kind`] is given where the cause is known; remedy and advice follow from it here, in one place. What is shown of a
-//! foreign answer is its error message, shortened and on one line: never a record, never a secret.
+//! foreign answer is its error message, as [`shown`] lets it through: never a record, never a secret. The causes that a library names may quote
+//! the other side too, such as the names in its certificate: they are kept as texts that have gone through the same door.
 
 use std::error::Error as StdError;
 use std::fmt;
+
+pub(super) use crate::foreign::shown;
+use crate::foreign::{printable, shown_up_to};
 
 /// What is to be done about a page that could not be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,29 +157,60 @@ impl Kind {
     }
 }
 
+/// The most characters that are shown of one cause: a certificate may hold many names.
+const CAUSE_MAX: usize = 600;
+
 /// A page, or the token for it, could not be had. `Display` says what happened, [`FetchError::action`] what a person can do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct FetchError(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     kind: Kind,
     message: String,
     request_id: Option<String>,
     action: Option<String>,
     digest: Option<u64>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    cause: Option<Box<Cause>>,
+}
+
+/// What an error of a library said, and why.
+#[derive(Clone, Debug)]
+struct Cause {
+    text: String,
+    cause: Option<Box<Cause>>,
+}
+
+impl Cause {
+    fn new(error: &(dyn StdError + 'static)) -> Self {
+        Self {
+            text: shown_up_to(CAUSE_MAX, &error.to_string()),
+            cause: error.source().map(|cause| Box::new(Self::new(cause))),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl StdError for Cause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
 }
 
 impl FetchError {
-    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: Kind, message: impl AsRef<str>) -> Self {
         Self(Box::new(Inner {
             kind,
-            message: message.into(),
+            message: printable(message.as_ref()).into_owned(),
             request_id: None,
             action: kind.advice().map(str::to_owned),
             digest: None,
-            source: None,
+            cause: None,
         }))
     }
 
@@ -204,7 +239,7 @@ impl FetchError {
         mut self,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        self.0.source = Some(source.into());
+        self.0.cause = Some(Box::new(Cause::new(&*source.into())));
         self
     }
 
@@ -256,30 +291,8 @@ impl fmt::Display for FetchError {
 
 impl StdError for FetchError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_ref().map(|source| &**source as _)
+        self.0.cause.as_deref().map(|cause| cause as _)
     }
-}
-
-/// `text` as it may be shown: on one line, without control characters, at most 300 characters.
-pub(super) fn shown(text: &str) -> String {
-    const SHOWN_MAX: usize = 300;
-    let line: String = text
-        .chars()
-        .map(|character| {
-            if character.is_control() {
-                ' '
-            } else {
-                character
-            }
-        })
-        .take(4 * SHOWN_MAX)
-        .collect();
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let line = words.join(" ");
-    if line.chars().count() <= SHOWN_MAX {
-        return line;
-    }
-    line.chars().take(SHOWN_MAX).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -304,8 +317,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_short_and_on_one_line() {
-        assert_eq!(shown(" a\r\n\tb\u{1b}[31m "), "a b [31m");
-        assert_eq!(shown(&"é ".repeat(1_000)).chars().count(), 301);
+    fn what_a_library_quotes_goes_through_the_door_as_well() {
+        let _hidden = crate::foreign::hide("inside-the-Chain.9");
+        let inner = std::io::Error::other("name \u{202e}inside-the-Chain.9\n");
+        let outer = anyhow::Error::new(inner).context("not valid for \u{1b}[2J");
+        let error = FetchError::new(Kind::Unreachable, "cannot connect").with_source(outer);
+        let chain = crate::error::chain(&error);
+        assert_eq!(chain, "cannot connect: not valid for [2J: name (removed)");
+        let copy = error.clone();
+        assert_eq!(crate::error::chain(&copy), chain);
     }
 }

@@ -16,8 +16,9 @@ use super::error::{FetchError, Kind};
 use super::limiter::Limiter;
 use super::meter::Meter;
 use super::sign_in::{Authorization, SignIn};
-use super::tls;
+use super::{route, tls};
 use crate::config::{Credentials, Input, is_loopback};
+use crate::foreign::Hidden;
 
 /// The longest that a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) limiter: Limiter,
     clock: RemoteClock,
     concurrency: Arc<Concurrency>,
+    /// The passwords of proxies, which these may repeat.
+    _hidden: Vec<Hidden>,
 }
 
 impl Client {
@@ -65,6 +68,7 @@ impl Client {
             limiter: Limiter::new(input.requests_per_second, &input.requests_limits),
             clock: RemoteClock::default(),
             concurrency: Arc::new(Concurrency::new(input.concurrent_requests)),
+            _hidden: route::proxy_passwords(),
         })))
     }
 

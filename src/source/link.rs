@@ -50,7 +50,7 @@ pub(super) fn next_page(page: &Url, link: &str) -> Result<Url, FetchError> {
         let message = format!(
             "the service's link to the next page leaves {} for {}",
             page.origin().ascii_serialization(),
-            url.origin().ascii_serialization(),
+            shown(&url.origin().ascii_serialization()),
         );
         return Err(FetchError::new(Kind::LinkRefused, message));
     }

@@ -1,11 +1,15 @@
 //! Where the connections of an input lead: to the host itself, or to the proxy that the environment names for it.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use hyper_util::client::proxy::matcher::Matcher;
+use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
 use super::Client;
 use crate::config::Input;
 use crate::config::is_loopback;
+use crate::foreign::{Hidden, hide};
 
 /// Where a connection for some host leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +61,29 @@ impl Client {
             .flatten()
             .collect()
     }
+}
+
+/// Keeps the passwords of the environment's proxies out of what is shown: a proxy's error page may repeat them.
+pub(super) fn proxy_passwords() -> Vec<Hidden> {
+    let names = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"];
+    let names = names
+        .iter()
+        .flat_map(|name| [(*name).to_owned(), name.to_ascii_lowercase()]);
+    let proxies = names.filter_map(|name| std::env::var(name).ok());
+    proxies
+        .filter_map(|proxy| {
+            // As in a URL, which need not name its scheme: `user:password@host`.
+            let (user, _) = proxy.rsplit_once('@')?;
+            let pair = user.rsplit_once("//").map_or(user, |(_, pair)| pair);
+            let (_, password) = pair.split_once(':')?;
+            let decoded = percent_decode_str(pair).decode_utf8_lossy();
+            Some([
+                hide(password),
+                hide(&BASE64_STANDARD.encode(decoded.as_bytes())),
+            ])
+        })
+        .flatten()
+        .collect()
 }
 
 fn route(url: &Url) -> Route {

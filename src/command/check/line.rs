@@ -6,6 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
+use crate::foreign::printable;
+
 /// Everything that was found.
 #[derive(Debug)]
 pub struct Inspection {
@@ -56,6 +58,16 @@ impl Verdict {
         Self::Failed(format!("{what}: {action}"))
     }
 
+    fn printable(self) -> Self {
+        let printable = |text: String| printable(&text).into_owned();
+        match self {
+            Self::Fine(text) => Self::Fine(printable(text)),
+            Self::Doubtful(text) => Self::Doubtful(printable(text)),
+            Self::Failed(text) => Self::Failed(printable(text)),
+            Self::NotTried(text) => Self::NotTried(printable(text)),
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Fine(_) => "ok",
@@ -77,8 +89,8 @@ impl Verdict {
 impl Line {
     pub(super) fn new(part: impl Into<String>, verdict: Verdict) -> Self {
         Self {
-            part: part.into(),
-            verdict,
+            part: printable(&part.into()).into_owned(),
+            verdict: verdict.printable(),
             took: None,
         }
     }

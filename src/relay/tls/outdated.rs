@@ -9,6 +9,7 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
+use crate::foreign::shown;
 use crate::relay::error::Untrusted;
 
 /// The least that today's libraries take, in bits.
@@ -24,7 +25,7 @@ const BROKEN: [(&str, &str); 3] = [
 /// The same error, or a better one where a certificate shown by the relay, or the anchor that has issued one of them, is outdated.
 pub(super) fn explain(
     error: Error,
-    shown: &[&CertificateDer<'_>],
+    presented: &[&CertificateDer<'_>],
     anchors: &[CertificateDer<'_>],
 ) -> Error {
     let Error::InvalidCertificate(reason) = &error else {
@@ -38,7 +39,7 @@ pub(super) fn explain(
             | CertificateError::NotValidForNameContext { .. }
             | CertificateError::InvalidPurposeContext { .. }
     );
-    match find(shown, anchors).filter(|_| !is_clear) {
+    match find(presented, anchors).filter(|_| !is_clear) {
         Some(outdated) => {
             let outdated = OtherError(Arc::new(Untrusted::Outdated(outdated)));
             Error::InvalidCertificate(CertificateError::Other(outdated))
@@ -48,18 +49,18 @@ pub(super) fn explain(
 }
 
 /// What is outdated, as the end of a sentence on the relay's certificate.
-fn find(shown: &[&CertificateDer<'_>], anchors: &[CertificateDer<'_>]) -> Option<String> {
-    let shown: Vec<_> = shown.iter().filter_map(|one| parsed(one)).collect();
+fn find(presented: &[&CertificateDer<'_>], anchors: &[CertificateDer<'_>]) -> Option<String> {
+    let presented: Vec<_> = presented.iter().filter_map(|one| parsed(one)).collect();
     let anchors: Vec<_> = anchors.iter().filter_map(parsed).collect();
     let issuers = anchors.iter().filter(|anchor| {
         let subject = anchor.subject().as_raw();
-        shown.iter().any(|one| one.issuer().as_raw() == subject)
+        presented.iter().any(|one| one.issuer().as_raw() == subject)
     });
     // An anchor may be of any version, and nobody looks at its signature.
-    let of_shown = shown
+    let of_presented = presented
         .iter()
         .find_map(|one| version(one).or_else(|| signature(one)));
-    of_shown.or_else(|| shown.iter().chain(issuers).find_map(key))
+    of_presented.or_else(|| presented.iter().chain(issuers).find_map(key))
 }
 
 fn parsed<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
@@ -70,21 +71,26 @@ fn parsed<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
 
 fn version(certificate: &X509Certificate<'_>) -> Option<String> {
     let version = certificate.version().0 + 1;
-    (version < 3).then(|| format!("{} is of X.509 version {version}", certificate.subject()))
+    (version < 3).then(|| format!("{} is of X.509 version {version}", subject(certificate)))
 }
 
 fn signature(certificate: &X509Certificate<'_>) -> Option<String> {
     let algorithm = certificate.signature_algorithm.algorithm.to_id_string();
     let (_, name) = BROKEN.iter().find(|(id, _)| *id == algorithm)?;
-    Some(format!("{} is signed with {name}", certificate.subject()))
+    Some(format!("{} is signed with {name}", subject(certificate)))
 }
 
 fn key(certificate: &X509Certificate<'_>) -> Option<String> {
     let bits = short(certificate)?;
     Some(format!(
         "{} has an RSA key of {bits} bits",
-        certificate.subject()
+        subject(certificate)
     ))
+}
+
+/// Whose certificate it is, as it calls itself.
+fn subject(certificate: &X509Certificate<'_>) -> String {
+    shown(&certificate.subject().to_string())
 }
 
 /// The bits of a certificate's RSA key, if they are too few.

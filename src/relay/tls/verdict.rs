@@ -6,6 +6,7 @@ use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 use rustls_pki_types::UnixTime;
 
 use super::files::date;
+use crate::foreign::shown;
 use crate::relay::error::{DeliveryError, Untrusted};
 
 /// Turns an error of the TLS library into one that an operator can act on.
@@ -61,18 +62,19 @@ fn untrusted(error: CertificateError) -> Untrusted {
             presented,
         } => Untrusted::WrongName {
             expected: expected.to_str().into_owned(),
+            // What the relay, or whoever answers in its place, calls itself.
             presented: if presented.is_empty() {
                 "no name at all (a name in CN alone does not count)".to_owned()
             } else {
                 let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
-                names.join(", ")
+                shown(&names.join(", "))
             },
         },
         CertificateError::Other(other) => match other.0.downcast_ref::<Untrusted>() {
             Some(known) => known.clone(),
-            None => Untrusted::Other(other.to_string()),
+            None => Untrusted::Other(shown(&other.to_string())),
         },
-        other => Untrusted::Other(other.to_string()),
+        other => Untrusted::Other(shown(&other.to_string())),
     }
 }
 
@@ -93,6 +95,6 @@ fn explained(error: Error) -> Box<dyn std::error::Error + Send + Sync> {
         Error::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig) => {
             "the relay offers neither TLS 1.2 nor TLS 1.3".into()
         }
-        other => other.into(),
+        other => shown(&other.to_string()).into(),
     }
 }
