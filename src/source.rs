@@ -12,6 +12,7 @@
 
 mod answer;
 mod assertion;
+mod challenge;
 mod clock;
 mod coding;
 pub mod concurrency;

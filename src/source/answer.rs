@@ -10,7 +10,7 @@ use url::Url;
 
 use super::coding::{self, Decoder};
 use super::error::{FetchError, Kind, shown};
-use super::{clock, fault};
+use super::{challenge, clock, fault};
 
 /// How long the service is left alone when it is overrun and does not say for how long.
 const PAUSE: Duration = Duration::from_mins(1);
@@ -116,11 +116,12 @@ pub(super) fn refused(refusal: Refusal<'_>, body: &[u8]) -> FetchError {
     let message = fault::message(body);
     let pause = pause(status, headers);
     let kind = match status.as_u16() {
+        _ if pause.is_none() && message.as_deref().is_some_and(fault::asks_to_wait) => Kind::Busy,
+        // Before the pause: a token that has ended is renewed, however long the service wants to be left alone.
+        401 => Kind::Unauthorized,
         _ if pause.is_some() => Kind::Throttled,
-        _ if message.as_deref().is_some_and(fault::asks_to_wait) => Kind::Busy,
         300..=399 => return redirected(status, headers),
         400 | 404 | 410 if followed => Kind::LinkRejected,
-        401 => Kind::Unauthorized,
         403 => Kind::Forbidden,
         404 | 410 => Kind::NotFound,
         408 | 504 => Kind::TimedOut,
@@ -135,14 +136,19 @@ pub(super) fn refused(refusal: Refusal<'_>, body: &[u8]) -> FetchError {
     };
     let pause = pause.map(|pause| format!(", asking for a pause of {} s", pause.as_secs()));
     let message = message.map(|message| format!(": {message}"));
+    let reason = challenge::reason(status, headers).map(|reason| format!(" ({reason})"));
     let text = format!(
-        "the service answered {}{link}{}{}",
+        "the service answered {}{link}{}{}{}",
         status_text(status),
         pause.unwrap_or_default(),
         message.unwrap_or_default(),
+        reason.unwrap_or_default(),
     );
     let error = FetchError::new(kind, text);
     match status {
+        StatusCode::UNAUTHORIZED if !basic && challenge::is_for_another_service(headers) => {
+            error.with_action(ANOTHER_SERVICE)
+        }
         StatusCode::UNAUTHORIZED if basic && kind == Kind::Unauthorized => {
             error.with_action(BASIC_IS_OFF)
         }
@@ -151,20 +157,33 @@ pub(super) fn refused(refusal: Refusal<'_>, body: &[u8]) -> FetchError {
     }
 }
 
+const ANOTHER_SERVICE: &str = "the token is not for this service: check that `base_url`, `authority_url` and `scope`, where they are set, belong to \
+     the same cloud";
+
 const BASIC_IS_OFF: &str = "Microsoft has turned Basic authentication off (Exchange Online, winter of 2022/23): register an \
      application in Microsoft Entra, give it the permission ReportingWebService.Read.All and the directory role Global \
      Reader or Security Reader, and replace `username` and `password` by `tenant_id`, `client_id` and `client_secret` (or \
      `client_certificate` and `client_key`)";
 
+/// Where a redirect points to, without credentials and without the query, which may hold all kinds of things.
+pub(super) fn location(headers: &HeaderMap) -> Option<String> {
+    let location = headers.get(LOCATION)?.to_str().ok()?;
+    let place = location.split(['?', '#']).next().unwrap_or_default();
+    let place = match place.split_once("//") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}//{host}{path}")
+        }
+        None => place.to_owned(),
+    };
+    Some(shown(&place)).filter(|place| !place.is_empty())
+}
+
 /// Redirects are never followed: the request carries credentials.
 fn redirected(status: StatusCode, headers: &HeaderMap) -> FetchError {
-    let location = headers
-        .get(LOCATION)
-        .and_then(|location| location.to_str().ok())
-        .unwrap_or_default();
-    // Its query may hold all kinds of things, and is not needed.
-    let place = location.split(['?', '#']).next().unwrap_or_default();
-    let lower = place.to_ascii_lowercase();
+    let place = location(headers);
+    let lower = place.as_deref().unwrap_or_default().to_ascii_lowercase();
     let sign_in = [
         "login",
         "logon",
@@ -182,16 +201,12 @@ fn redirected(status: StatusCode, headers: &HeaderMap) -> FetchError {
     let message = format!(
         "the service answered {} and points to {}, which is not followed",
         status_text(status),
-        if place.is_empty() {
-            "nowhere".to_owned()
-        } else {
-            shown(place)
-        },
+        place.as_deref().unwrap_or("nowhere"),
     );
     FetchError::new(kind, message)
 }
 
-fn status_text(status: StatusCode) -> String {
+pub(super) fn status_text(status: StatusCode) -> String {
     match status.canonical_reason() {
         Some(reason) => format!("{} {reason}", status.as_u16()),
         None => status.as_u16().to_string(),
@@ -348,7 +363,7 @@ mod tests {
             (429, AFTER, "", Throttled, Remedy::Throttled),
             (503, AFTER, "", Throttled, Remedy::Throttled),
             (500, AFTER, ODATA, Throttled, Remedy::Throttled),
-            (401, AFTER, IIS, Throttled, Remedy::Throttled),
+            (401, AFTER, IIS, Unauthorized, Remedy::AskOperator),
             (500, &[], ODATA, ServerError, Remedy::BackOff),
             (502, &[], "", Busy, Remedy::BackOff),
             (503, &[], "", Busy, Remedy::BackOff),

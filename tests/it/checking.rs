@@ -384,7 +384,7 @@ async fn a_wrong_secret_is_told() {
     let told = failures(&setting).await;
     assert!(!told.contains("open-sesame"), "{told}");
     insta::assert_snapshot!(replace_between(&told, " Trace ID: ", "Z ", "ID AND TIME"), @r"
-    input INPUT: sign-in | FAILED: the directory gave no token and answered 401 with invalid_client: AADSTS7000215: Invalid client secret provided for app '66666666-7777-8888-9999-000000000000'. Trace ID: ID AND TIMEZ (request-id ID): `client_secret` is wrong: it must be the secret's value, not its id
+    input INPUT: sign-in | FAILED: the directory gave no token and answered 401 with invalid_client: AADSTS7000215: Invalid client secret provided for app '66666666-7777-8888-9999-000000000000'. Trace ID: ID AND TIMEZ (request-id ID): `client_secret` is wrong: it must be the secret's value, not its id, and belong to this `client_id`
     input INPUT: MessageTrace_service | not tried: there is no token
     input INPUT: MailDetailATP_service | not tried: there is no token
     input INPUT: clock | not tried: the reporting service has told no time
@@ -397,10 +397,10 @@ async fn an_application_without_its_role_is_told() {
     setting
         .service
         .adjust(|options| options.access.has_role = false);
-    insta::assert_snapshot!(failures(&setting).await, @r"
-    input INPUT: MessageTrace_service | FAILED: the service answered 401 Unauthorized: 401 - Unauthorized: Access is denied due to invalid credentials. (request-id ID): give the application the permission ReportingWebService.Read.All (with admin consent) and a directory role, Global Reader or Security Reader: without the role a good token gets 401. A new role takes up to an hour
-    input INPUT: MailDetailATP_service | FAILED: the service answered 401 Unauthorized: 401 - Unauthorized: Access is denied due to invalid credentials. (request-id ID): give the application the permission ReportingWebService.Read.All (with admin consent) and a directory role, Global Reader or Security Reader: without the role a good token gets 401. A new role takes up to an hour
-    ");
+    insta::assert_snapshot!(failures(&setting).await, @r#"
+    input INPUT: MessageTrace_service | FAILED: the service answered 401 Unauthorized: 401 - Unauthorized: Access is denied due to invalid credentials. (www-authenticate: Basic Realm="") (request-id ID): give the application the permission ReportingWebService.Read.All (with admin consent) and a directory role, Global Reader or Security Reader: without the role a good token gets 401. A new role takes up to an hour
+    input INPUT: MailDetailATP_service | FAILED: the service answered 401 Unauthorized: 401 - Unauthorized: Access is denied due to invalid credentials. (www-authenticate: Basic Realm="") (request-id ID): give the application the permission ReportingWebService.Read.All (with admin consent) and a directory role, Global Reader or Security Reader: without the role a good token gets 401. A new role takes up to an hour
+    "#);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -413,11 +413,11 @@ async fn username_and_password_are_told_to_be_over() {
     configure(&setting, input(&setting).credentials(credentials));
     let told = failures(&setting).await;
     assert!(!told.contains("open-sesame"), "{told}");
-    insta::assert_snapshot!(told, @r"
+    insta::assert_snapshot!(told, @r#"
     input INPUT: sign-in | warning: username and password go with each request; Microsoft has turned them off in the winter of 2022/23: where the reports refuse them, sign in with `tenant_id`, `client_id` and `client_secret`
-    input INPUT: MessageTrace_service | FAILED: the service answered 401 Unauthorized: 401 - Unauthorized: Access is denied due to invalid credentials. (request-id ID): Microsoft has turned Basic authentication off (Exchange Online, winter of 2022/23): register an application in Microsoft Entra, give it the permission ReportingWebService.Read.All and the directory role Global Reader or Security Reader, and replace `username` and `password` by `tenant_id`, `client_id` and `client_secret` (or `client_certificate` and `client_key`)
-    input INPUT: MailDetailATP_service | FAILED: the service answered 401 Unauthorized: 401 - Unauthorized: Access is denied due to invalid credentials. (request-id ID): Microsoft has turned Basic authentication off (Exchange Online, winter of 2022/23): register an application in Microsoft Entra, give it the permission ReportingWebService.Read.All and the directory role Global Reader or Security Reader, and replace `username` and `password` by `tenant_id`, `client_id` and `client_secret` (or `client_certificate` and `client_key`)
-    ");
+    input INPUT: MessageTrace_service | FAILED: the service answered 401 Unauthorized: 401 - Unauthorized: Access is denied due to invalid credentials. (www-authenticate: Basic Realm="") (request-id ID): Microsoft has turned Basic authentication off (Exchange Online, winter of 2022/23): register an application in Microsoft Entra, give it the permission ReportingWebService.Read.All and the directory role Global Reader or Security Reader, and replace `username` and `password` by `tenant_id`, `client_id` and `client_secret` (or `client_certificate` and `client_key`)
+    input INPUT: MailDetailATP_service | FAILED: the service answered 401 Unauthorized: 401 - Unauthorized: Access is denied due to invalid credentials. (www-authenticate: Basic Realm="") (request-id ID): Microsoft has turned Basic authentication off (Exchange Online, winter of 2022/23): register an application in Microsoft Entra, give it the permission ReportingWebService.Read.All and the directory role Global Reader or Security Reader, and replace `username` and `password` by `tenant_id`, `client_id` and `client_secret` (or `client_certificate` and `client_key`)
+    "#);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
