@@ -7,18 +7,22 @@
 //! next call. Nothing here sleeps on an error, tries again in a loop, or looks at the stop signal: an error tells its
 //! [`Remedy`], and the service's loop obeys. The one thing waited for is a turn of the [`limiter`].
 //!
-//! The one exception is a token that the service rejects: it is renewed once and the request is made again at once, since a
+//! The one exception is a token that the service rejects: it is renewed once and the request is made again, since a
 //! token may end in the middle of a walk.
 
 mod answer;
 mod assertion;
+mod authorization;
 mod challenge;
 mod clock;
+mod codes;
 mod coding;
 pub mod concurrency;
+mod directory;
 mod envelope;
 mod error;
 mod fault;
+mod grant;
 mod http;
 pub mod limiter;
 mod link;

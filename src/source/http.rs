@@ -6,16 +6,19 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use reqwest::StatusCode;
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue,
+};
 use url::Url;
 
 use super::answer::{self, Refusal};
+use super::authorization::Authorization;
 use super::clock::{self, RemoteClock};
 use super::concurrency::{Concurrency, Share};
 use super::error::{FetchError, Kind};
 use super::limiter::Limiter;
 use super::meter::Meter;
-use super::sign_in::{Authorization, SignIn};
+use super::sign_in::SignIn;
 use super::{route, tls};
 use crate::config::{Credentials, Input, is_loopback};
 use crate::foreign::Hidden;
@@ -40,7 +43,7 @@ pub(super) struct Shared {
     pub(super) http: reqwest::Client,
     pub(super) base_url: Url,
     pub(super) sign_in: SignIn,
-    pub(super) limiter: Limiter,
+    pub(super) limiter: Arc<Limiter>,
     clock: RemoteClock,
     concurrency: Arc<Concurrency>,
     /// The passwords of proxies, which these may repeat.
@@ -60,12 +63,14 @@ impl Client {
         } else {
             http(input, &input.authority_url).with_context(context)?
         };
-        let sign_in = SignIn::new(input, &tokens).with_context(context)?;
+        let limiter = Limiter::new(input.requests_per_second, &input.requests_limits);
+        let limiter = Arc::new(limiter);
+        let sign_in = SignIn::new(input, &tokens, &limiter).with_context(context)?;
         Ok(Self(Arc::new(Shared {
             http: reports,
             base_url: input.base_url.clone(),
             sign_in,
-            limiter: Limiter::new(input.requests_per_second, &input.requests_limits),
+            limiter,
             clock: RemoteClock::default(),
             concurrency: Arc::new(Concurrency::new(input.concurrent_requests)),
             _hidden: route::proxy_passwords(),
@@ -109,13 +114,19 @@ impl Client {
 
     /// Takes the time from a refusal, which may come from any gateway on the way, only where another clock says nearly the same.
     fn hear_refusal(&self, date: Option<DateTime<Utc>>) {
-        let others = [Some(Utc::now())];
+        let others = [Some(Utc::now()), self.directory_time()];
         let near = |other: DateTime<Utc>| {
             date.is_some_and(|date| (date - other).abs() <= clock::DIFFERENCE_MAX)
         };
         if others.into_iter().flatten().any(near) {
             self.hear(date);
         }
+    }
+
+    /// The clock of the tenant's directory now: the `Date` of its last token and the time since. `None` before the first token, and where there
+    /// are none.
+    pub fn directory_time(&self) -> Option<DateTime<Utc>> {
+        self.0.sign_in.directory_time()
     }
 
     /// When the token at hand ends; `None` where there is none.
@@ -147,11 +158,14 @@ impl Client {
             Err(error) if error.kind() == Kind::Unauthorized => error,
             answered => return answered,
         };
-        let Some(other) = sign_in.instead_of(&authorization).await? else {
+        if !sign_in.drop_rejected(&authorization) {
             return Err(error);
-        };
+        }
+        // Again before and after the turn: the 401 may have come with a pause that is longer than a token lasts.
+        sign_in.authorization().await?;
         self.turn(meter).await;
-        self.ask(url, &other, followed, hint, meter).await
+        let authorization = sign_in.authorization().await?;
+        self.ask(url, &authorization, followed, hint, meter).await
     }
 
     async fn turn(&self, meter: Option<&dyn Meter>) {
@@ -213,7 +227,7 @@ impl Client {
         }
         self.hear_refusal(date);
         let headers = response.headers().clone();
-        let body = authorization.removed_from(&answer::fault_body(response).await);
+        let body = answer::fault_body(response).await;
         let basic = self.0.sign_in.is_basic();
         let refusal = Refusal {
             status,
@@ -242,6 +256,8 @@ fn http(input: &Input, url: &Url) -> anyhow::Result<reqwest::Client> {
         // Without `$format` in the query this is the light shape.
         (ACCEPT, HeaderValue::from_static("application/json")),
         (ACCEPT_ENCODING, HeaderValue::from_static("gzip")),
+        // What is true now, and not what a proxy remembers.
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         // In the header only: the same in the query as well is an error.
         (
             HeaderName::from_static("x-rws-version"),

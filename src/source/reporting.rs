@@ -94,7 +94,7 @@ impl Source for ReportSource {
         RemoteTimes {
             service: self.client.service_time(),
             service_age: self.client.service_time_age(),
-            directory: None,
+            directory: self.client.directory_time(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The client against small servers on loopback, whose answers are written out byte by byte.
 
 mod answers;
+mod directory;
+mod foreign;
 mod https;
 mod sign_in;
 mod walk;
@@ -9,6 +11,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -20,13 +23,16 @@ use super::*;
 use crate::config::{Credentials, Input};
 use crate::record::Fingerprinter;
 
+/// In the place of an answer: there is none, and the connection stays open.
+const SILENCE: &[u8] = b"silence";
+
 const TOKEN_PATH: &str = "/tenant/oauth2/v2.0/token";
 
 fn fingerprinter() -> Fingerprinter {
     Fingerprinter::new(&[7; 16], query().report.times)
 }
 
-/// A server that answers each request by a function of it and of how many came before.
+/// A server that answers each request by a function of it and of how many came before; never, if that is [`SILENCE`].
 struct Server {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
@@ -60,6 +66,13 @@ impl Server {
             .iter()
             .filter(|request| request.contains(part))
             .count()
+    }
+
+    /// Waits until so many requests hold `part`.
+    async fn until(&self, part: &str, count: usize) {
+        while self.count(part) < count {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn url(&self, path: &str) -> Url {
@@ -109,8 +122,12 @@ async fn exchange<S>(
         seen.push(request.clone());
         seen.len() - 1
     };
+    let answer = answer(&request, before);
+    if answer == SILENCE {
+        std::future::pending::<()>().await;
+    }
     // The client may well hang up before the end.
-    stream.write_all(&answer(&request, before)).await.ok();
+    stream.write_all(&answer).await.ok();
     stream.shutdown().await.ok();
 }
 
@@ -180,6 +197,13 @@ fn query() -> Query {
         last: "2024-05-07T15:59:59Z".parse().unwrap(),
         aggregate_by: None,
     }
+}
+
+/// Lets time pass on Tokio's clock, while nothing is under way.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }
 
 /// The one row of the walk's next page.

@@ -99,6 +99,16 @@ async fn says_what_to_do_about_a_certificate() {
 }
 
 #[tokio::test]
+async fn the_names_in_a_certificate_do_not_steer_a_terminal() {
+    let (server, authority) = server("else\u{1b}[2Jwhere\u{7f}.example").await;
+    let (input, _folder) = input(&server, Some(&authority));
+    let error = error(&mut Client::new(&input).unwrap().walk(query(), &fingerprinter())).await;
+    let chain = crate::error::chain(&error);
+    assert!(!chain.contains(crate::foreign::steers), "{chain:?}");
+    assert!(chain.contains("where"), "{chain:?}");
+}
+
+#[tokio::test]
 async fn an_unusable_bundle_is_named() {
     let (server, authority) = server("127.0.0.1").await;
     let broken = authority.replace("BEGIN CERTIFICATE-----\n", "BEGIN CERTIFICATE-----\nAAAA");
