@@ -6,7 +6,7 @@ use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use testkit::collector::{Collector, Credentials, Input};
 use testkit::pki::{KeyForm, Wish};
 use testkit::report::Report;
-use testkit::service::{Fault, Request, Target, When};
+use testkit::service::{Fault, Request, RetryAfter, Target, When};
 
 use crate::setting::{PATIENCE, Setting, log, stop};
 
@@ -326,4 +326,115 @@ async fn a_token_that_still_holds_is_used_while_the_directory_is_down() {
         &collector,
     );
     assert_eq!(setting.service.tokens_issued(), 2, "{}", log(&collector));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_throttles_is_asked_once_for_all_services_in_its_pause() {
+    for after in [
+        RetryAfter::Seconds(4),
+        RetryAfter::Date(Duration::from_secs(5)),
+    ] {
+        let setting = Setting::new().await;
+        let from = setting.ago(30);
+        setting.rows(Report::MessageTrace, from, setting.ago(29), ROWS);
+        for fault in [Fault::Throttled(Some(after)), Fault::Busy(Some(after))] {
+            setting.service.fault(Target::Token, When::Next(1), fault);
+        }
+        setting.configure(setting.input().all_services_from(from, &[]));
+        let collector = setting.start();
+        let log = expect_all(&setting, collector).await;
+        let throttled = log
+            .iter()
+            .filter(|line| line.contains("throttled: all services"));
+        assert!(throttled.count() >= 2, "{}", log.join("\n"));
+        let tokens: Vec<_> = setting
+            .service
+            .requests()
+            .into_iter()
+            .filter(|one| one.report.is_none())
+            .collect();
+        assert_eq!(
+            tokens.iter().map(|one| one.status).collect::<Vec<_>>(),
+            [429, 503, 200]
+        );
+        for pair in tokens.windows(2) {
+            assert!(
+                pair[1].time - pair[0].time >= TimeDelta::seconds(4),
+                "{tokens:?}"
+            );
+        }
+        assert!(
+            reports_of(&setting)
+                .iter()
+                .all(|one| one.time >= tokens[2].time)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_directory_holds_no_page_up_while_the_token_holds() {
+    let setting = Setting::new().await;
+    setting
+        .service
+        .adjust(|options| options.access.token_lifetime = Duration::from_secs(12));
+    let present = Utc::now().duration_trunc(TimeDelta::seconds(1)).unwrap();
+    let from = present - TimeDelta::hours(25);
+    // The token is to be renewed after 9 s, and its renewal takes 2.
+    let to = from + TimeDelta::seconds(14);
+    setting.rows(Report::MessageTrace, from, to, ROWS);
+    let slow = Fault::Delay(Duration::from_secs(2));
+    let second = When::After {
+        passed: 1,
+        times: 1,
+    };
+    setting.service.fault(Target::Token, second, slow);
+    configure(&setting, setting.input(), from);
+    let mut collector = setting.start();
+    setting.finish(&mut collector, from, to).await;
+    let asked = reports_of(&setting);
+    assert!(
+        asked.iter().all(|request| request.status == 200),
+        "{asked:?}"
+    );
+    let renewal = setting
+        .service
+        .requests()
+        .into_iter()
+        .filter(|one| one.report.is_none())
+        .nth(1)
+        .unwrap()
+        .time;
+    let meanwhile = asked
+        .iter()
+        .filter(|one| (renewal..renewal + TimeDelta::seconds(2)).contains(&one.time));
+    assert!(meanwhile.count() > 0, "{renewal} {asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxys_page_in_the_place_of_a_token_is_not_taken_for_a_refusal() {
+    let setting = setting(|setting| {
+        let page = Fault::Answer {
+            status: 403,
+            content_type: "text/html".to_owned(),
+            body: "<html><title>Blocked by policy</title></html>".to_owned(),
+        };
+        setting.service.fault(Target::Token, When::Next(1), page);
+        None
+    });
+    let setting = setting.await;
+    let log = expect_all(&setting, setting.start()).await;
+    let failed: Vec<_> = log
+        .iter()
+        .filter(|line| line.contains("asking failed"))
+        .collect();
+    assert_eq!(failed.len(), 1, "{}", log.join("\n"));
+    for part in [
+        "WARN",
+        "403 Forbidden",
+        "Blocked by policy",
+        "captive portal",
+        "`authority_url`",
+    ] {
+        assert!(failed[0].contains(part), "{}", failed[0]);
+    }
 }

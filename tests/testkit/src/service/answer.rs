@@ -17,7 +17,7 @@ use super::ledger::Request;
 use super::options::Options;
 use super::page::{Link, alter, framed, is_verbose, page};
 use super::query::Query;
-use super::reply::{Reply, replacement, respond};
+use super::reply::{Reply, repeating, replacement, respond};
 use super::server::Reset;
 use super::store::{Row, TableKey};
 use super::{Inner, signin};
@@ -51,9 +51,15 @@ pub(crate) async fn answer(
         None if asked.tenant().is_some() => {
             let form = body.collect().await.map(Collected::to_bytes);
             let form = String::from_utf8_lossy(&form.unwrap_or_default()).into_owned();
-            asked.token(&form, &id, inner, &options)
+            match Asked::repeated(fault.as_ref(), &form) {
+                Some(reply) => reply,
+                None => asked.token(&form, &id, inner, &options),
+            }
         }
-        None => asked.page(fault.as_ref(), now, inner, &options),
+        None => match Asked::repeated(fault.as_ref(), asked.header(AUTHORIZATION.as_str())) {
+            Some(reply) => reply,
+            None => asked.page(fault.as_ref(), now, inner, &options),
+        },
     };
     if let (Some(fault), Some(Ok(query)), Some(_)) = (&fault, &asked.query, &reply.page) {
         shift(fault, query, number, inner);
@@ -161,6 +167,17 @@ impl Asked {
             page: note.page,
             span,
         })
+    }
+
+    fn repeated(fault: Option<&Fault>, asked: &str) -> Option<Reply> {
+        match fault? {
+            Fault::Repeats {
+                status,
+                headers,
+                body,
+            } => Some(repeating(*status, headers, body, asked)),
+            _ => None,
+        }
     }
 
     fn token(&self, form: &str, request_id: &str, inner: &Inner, options: &Options) -> Reply {

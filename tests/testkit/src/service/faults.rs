@@ -105,6 +105,16 @@ pub enum Fault {
         /// Its body.
         body: String,
     },
+    /// An answer of the test's own that repeats what it was asked with, as some proxies' error pages do: in its headers and its body, `{asked}` stands
+    /// for the header `Authorization` or a token request's form, `{percent}` and `{base64}` for the same in these encodings.
+    Repeats {
+        /// Its status.
+        status: u16,
+        /// Further headers: names and values.
+        headers: Vec<(String, String)>,
+        /// Its body.
+        body: String,
+    },
     /// Half of the body that `Content-Length` announces, then the connection's end.
     CutBody,
     /// Half of a chunked body, then the connection's end.

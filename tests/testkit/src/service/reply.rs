@@ -1,7 +1,12 @@
 //! Answers other than a page: errors as the service and the web server before it write them, and how any answer goes out.
 
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, TimeDelta, Utc};
 use hyper::Response;
+use hyper::header::{HeaderName, HeaderValue};
 
 use super::body::Body;
 use super::faults::{Fault, RetryAfter};
@@ -19,6 +24,7 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
     pub(crate) retry_after: Option<String>,
     pub(crate) location: Option<String>,
+    pub(crate) headers: Vec<(String, String)>,
     pub(crate) last: bool,
     pub(crate) page: Option<Page>,
 }
@@ -31,6 +37,7 @@ impl Reply {
             body: body.into(),
             retry_after: None,
             location: None,
+            headers: Vec::new(),
             last: false,
             page: None,
         }
@@ -115,6 +122,32 @@ pub(crate) fn replacement(fault: &Fault, now: DateTime<Utc>) -> Option<Reply> {
     Some(reply)
 }
 
+/// The answer that repeats what it was asked with.
+pub(crate) fn repeating(
+    status: u16,
+    headers: &[(String, String)],
+    body: &str,
+    asked: &str,
+) -> Reply {
+    let mut percent = String::new();
+    for byte in asked.bytes() {
+        // Writing to memory does not fail.
+        let _ = write!(percent, "%{byte:02X}");
+    }
+    let base64 = STANDARD.encode(asked);
+    let filled = |text: &str| {
+        let text = text.replace("{asked}", asked);
+        text.replace("{percent}", &percent)
+            .replace("{base64}", &base64)
+    };
+    let mut reply = Reply::new(status, HTML, filled(body));
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (name.clone(), filled(value)));
+    reply.headers = headers.collect();
+    reply
+}
+
 fn http_date(time: DateTime<Utc>) -> String {
     time.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
@@ -148,6 +181,11 @@ pub(crate) fn respond(
     }
     if reply.status == 401 {
         set("www-authenticate", "Basic Realm=\"\"".to_owned());
+    }
+    for (name, value) in reply.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
     }
     response
 }
