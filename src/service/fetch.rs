@@ -209,12 +209,9 @@ impl PageFetcher {
                 warn!(error, request_id, %window, "the window is shortened; nothing is lost");
                 Ok(Some(Fetched::TooMuch))
             }
-            Remedy::Narrow if failures.keeps_unreadable(failure, self.clock.ours()) => {
-                error!(error, request_id, %window,
-                    "a page of this window cannot be read as rows, and has come as the same bytes for half an hour: the window is passed \
-                     without it; take the request-id to Microsoft's support");
-                Ok(Some(Fetched::Withheld))
-            }
+            Remedy::Narrow if failures.keeps_unreadable(failure, self.clock.ours()) => Ok(Some(
+                self.pass_unreadable(&error, request_id, window, may_shorten),
+            )),
             Remedy::Narrow | Remedy::AskOperator => {
                 let action = action.unwrap_or_else(|| {
                     "the window cannot be shorter: raise this with Microsoft's support".to_owned()
@@ -229,6 +226,15 @@ impl PageFetcher {
             Remedy::BackOff => {
                 if matches!(failure.kind(), Kind::Busy | Kind::TimedOut) {
                     request.overloaded();
+                }
+                if failures.keeps_unreadable(failure, self.clock.ours()) {
+                    // A row that is always cut at the same place looks like an answer that was cut short.
+                    return Ok(Some(self.pass_unreadable(
+                        &error,
+                        request_id,
+                        window,
+                        may_shorten,
+                    )));
                 }
                 failures.in_a_row += 1;
                 failures.timeouts += u32::from(failure.kind() == Kind::TimedOut);
@@ -248,6 +254,23 @@ impl PageFetcher {
                 self.sleep(wait).await.map(|()| None)
             }
         }
+    }
+
+    /// What becomes of a window of which a page has come as the same unreadable bytes for long.
+    fn pass_unreadable(
+        &self,
+        error: &str,
+        request_id: Option<&str>,
+        window: Window,
+        may_shorten: bool,
+    ) -> Fetched {
+        if may_shorten {
+            return Fetched::TooMuch;
+        }
+        error!(error, request_id, %window,
+            "a page of this window cannot be read as rows, and has come as the same bytes for half an hour: the window is passed without \
+             it; take the request-id to Microsoft's support");
+        Fetched::Withheld
     }
 
     /// Whether a shorter window may cure what keeps failing.
