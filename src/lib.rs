@@ -25,6 +25,7 @@
 //! - [`log`]: what is said, on standard error · [`messages`]: the same, to Devo · [`length`]: a length of time as people read it
 //! - `foreign`: what somebody else wrote, without secrets and without what steers a terminal
 //! - [`privileges`]: giving up root · [`signal`]: what stops the collector · [`memory`]: what a backlog has taken, kept and given back
+//! - [`blocking`]: threads for work that blocks
 //!
 //! # The invariants
 //!
@@ -40,6 +41,7 @@
 //!    but by an operator's hand.
 
 pub mod backoff;
+pub mod blocking;
 mod budget;
 pub mod clock;
 pub mod command;
@@ -62,6 +64,7 @@ pub mod service;
 pub mod signal;
 pub mod source;
 mod stop;
+mod stream;
 pub mod web;
 pub mod window;
 

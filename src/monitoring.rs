@@ -26,9 +26,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use prometheus::{Registry, TextEncoder};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::blocking::FILES;
 use crate::config::{Config, Output};
 use crate::relay::Relay;
 use crate::source::Client;
@@ -149,8 +150,7 @@ impl Monitor {
     async fn watch(self: Arc<Self>) {
         loop {
             let monitor = Arc::clone(&self);
-            // It can only fail by a panic, which ends the process.
-            drop(spawn_blocking(move || monitor.read_certificates()).await);
+            FILES.run(move || monitor.read_certificates()).await;
             sleep(history::EVERY).await;
             let now = Utc::now();
             let mut histories = lock(&self.history);

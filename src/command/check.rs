@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 pub use line::{Inspection, Line, Verdict};
 
+use crate::blocking::DISK;
 use crate::config::{Loaded, Mistakes, Source};
 use crate::privileges::Outcome;
 
@@ -35,7 +36,7 @@ pub async fn check(
     let config = Arc::new(loaded.config);
     let mut parts = JoinSet::new();
     let whole = Arc::clone(&config);
-    parts.spawn_blocking(move || ((0, 0), state::lines(&whole)));
+    parts.spawn(DISK.run(move || ((0, 0), state::lines(&whole))));
     for at in 0..config.outputs.len() {
         let config = Arc::clone(&config);
         parts.spawn(async move { ((1, at), outputs::lines(&config.outputs[at]).await) });

@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::task::spawn_blocking;
-
 use crate::config::Output;
 use crate::ledger::{AddressFile, LedgerError, StateDirectory};
 use crate::relay::{Addresses, Host, Relay};
@@ -94,9 +92,6 @@ impl Shared {
         if crate::ledger::script::is_set() {
             return write();
         }
-        match spawn_blocking(write).await {
-            Ok(written) => written,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        crate::blocking::DISK.run(write).await
     }
 }

@@ -1,6 +1,6 @@
 //! Blocking work on the ledger, off the runtime's threads: a slow disk delays no other service.
 
-use tokio::task::spawn_blocking;
+use crate::blocking::DISK;
 
 /// A part of the ledger that leaves for another thread while something is done to it.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ impl<T: Send + 'static> OnDisk<T> {
         OnDisk(Some(part))
     }
 
-    /// Does `work` on a thread that may block. To be awaited to its end: the part is away until then.
+    /// Does `work` on a thread that may block, as soon as there is one. To be awaited to its end: the part is away until then.
     pub(crate) async fn run<R: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut T) -> R + Send + 'static,
@@ -29,17 +29,14 @@ impl<T: Send + 'static> OnDisk<T> {
             script::after().await;
             return result;
         }
-        let done = spawn_blocking(move || {
-            let result = work(&mut part);
-            (part, result)
-        });
-        match done.await {
-            Ok((part, result)) => {
-                self.0 = Some(part);
-                result
-            }
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        let (part, result) = DISK
+            .run(move || {
+                let result = work(&mut part);
+                (part, result)
+            })
+            .await;
+        self.0 = Some(part);
+        result
     }
 
     /// Looks at the part.

@@ -1,10 +1,14 @@
 //! Standard output as a peer: one JSON object a line. What it has taken is delivered.
 
+use std::io::stdout;
+
 use chrono::{DateTime, Utc};
-use tokio::io::{AsyncWriteExt, Stdout, stdout};
+use nix::poll::PollTimeout;
 
 use super::error::DeliveryError;
-use super::{Envelope, Receipt, syslog};
+use super::{Envelope, syslog};
+use crate::blocking::OUTPUT;
+use crate::stream::write;
 
 /// What goes around a record on the console.
 pub(super) fn envelope(pulled: DateTime<Utc>, tag: &str) -> Envelope {
@@ -20,26 +24,23 @@ pub(super) fn envelope(pulled: DateTime<Utc>, tag: &str) -> Envelope {
 }
 
 /// A delivery to standard output.
+///
+/// Its reader may stop for as long as it likes: the delivery waits, on a thread that nothing else needs.
 #[derive(Debug)]
-pub(super) struct Console(Stdout);
+pub(super) struct Console;
 
 impl Console {
     pub(super) fn open() -> Self {
-        Self(stdout())
+        Self
     }
 
-    /// Writes whole lines. Chunks of several services do not mix: standard output is locked for each.
+    /// Writes whole lines. Chunks of several services do not mix: one thread writes them all.
     pub(super) async fn write(&mut self, chunk: &[u8]) -> Result<(), DeliveryError> {
-        self.0
-            .write_all(chunk)
+        let chunk = chunk.to_vec();
+        let written = OUTPUT.run(move || write(&stdout(), &chunk, PollTimeout::NONE));
+        written
             .await
-            .map_err(DeliveryError::Console)
-    }
-
-    /// Flushes.
-    pub(super) async fn finish(mut self) -> Result<Receipt, DeliveryError> {
-        self.0.flush().await.map_err(DeliveryError::Console)?;
-        Ok(Receipt::Read)
+            .map_err(|refused| DeliveryError::Console(refused.source))
     }
 }
 

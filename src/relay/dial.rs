@@ -7,12 +7,13 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::error::DeliveryError;
 use super::limits::Limits;
+use crate::blocking;
 
 /// Ends a connection with nothing under way whose peer is gone: 30 s + 3 × 10 s after its last sign of life.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
@@ -75,11 +76,11 @@ async fn resolve(
         address: label.to_owned(),
         source,
     };
-    let addresses = timeout(limits.resolve, lookup_host((host, port)))
+    let mut addresses = timeout(limits.resolve, blocking::resolve(host, port))
         .await
         .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
         .map_err(failed)?;
-    let addresses: Vec<_> = addresses.take(ADDRESSES_MAX).collect();
+    addresses.truncate(ADDRESSES_MAX);
     if addresses.is_empty() {
         return Err(failed(io::Error::other("the name has no address")));
     }

@@ -5,11 +5,10 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use tokio::task::spawn_blocking;
-
 use super::error::DeliveryError;
 use super::plain;
 use super::tls;
+use crate::blocking::FILES;
 
 /// One connection's state above its socket.
 #[derive(Debug)]
@@ -21,12 +20,8 @@ pub(super) enum Session {
 impl Session {
     /// Mutual TLS: looks at the certificate files, on a thread that may block.
     pub(super) async fn tls(party: Arc<tls::Party>) -> Result<Self, DeliveryError> {
-        match spawn_blocking(move || tls::Session::prepare(party)).await {
-            Ok(session) => Ok(Self::Tls(Box::new(session?))),
-            Err(error) => Err(DeliveryError::Protocol {
-                source: error.into(),
-            }),
-        }
+        let session = FILES.run(move || tls::Session::prepare(party)).await?;
+        Ok(Self::Tls(Box::new(session)))
     }
 
     /// Plain TCP.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use reqwest::StatusCode;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue,
 };
@@ -20,6 +21,7 @@ use super::limiter::Limiter;
 use super::meter::Meter;
 use super::sign_in::SignIn;
 use super::{route, tls};
+use crate::blocking;
 use crate::config::{Credentials, Input, is_loopback};
 use crate::foreign::Hidden;
 
@@ -273,6 +275,7 @@ fn http(input: &Input, url: &Url) -> anyhow::Result<reqwest::Client> {
         ))
         .default_headers(headers)
         .http1_only()
+        .dns_resolver(Resolver)
         // `answer` decompresses: reqwest knows codings in small letters only, and passes on what it does not know.
         .no_gzip()
         .no_deflate()
@@ -293,4 +296,17 @@ fn http(input: &Input, url: &Url) -> anyhow::Result<reqwest::Client> {
         builder
     };
     builder.build().context("cannot set HTTP up")
+}
+
+/// The system's resolver, on threads of our own: reqwest's own panics where the system gives no thread.
+struct Resolver;
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            // The port is the URL's, which reqwest fills in.
+            let addresses = blocking::resolve(name.as_str(), 0).await?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
 }

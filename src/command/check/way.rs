@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Verdict;
+use crate::blocking;
 use crate::source::Route;
 
 /// The longest that a name server may take.
@@ -26,9 +27,9 @@ pub(super) async fn verdict(route: &Route) -> Verdict {
     } else {
         (format!("{via}:{port}"), format!("`{}`", route.parameter()))
     };
-    let resolved = timeout(RESOLVE_TIMEOUT, lookup_host((via.as_str(), *port))).await;
+    let resolved = timeout(RESOLVE_TIMEOUT, blocking::resolve(via, *port)).await;
     let addresses: Vec<_> = match resolved {
-        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Ok(addresses)) => addresses,
         Ok(Err(error)) => {
             return Verdict::failed(
                 format!("the name of {what} cannot be resolved ({error})"),
