@@ -18,6 +18,7 @@ use self::healthcheck::healthcheck;
 use crate::config::{self, Config, Loaded, Mistakes, Persistence, Source};
 use crate::ledger::MEMORY;
 use crate::privileges::{self, Outcome};
+use crate::web::Identity;
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
@@ -220,12 +221,13 @@ fn on_state(action: Action, directory: &Path, config: Option<&Config>) -> Result
 }
 
 fn ask_how_it_is(source: &Source) -> Result<ExitCode> {
-    let known = config::monitoring(source);
-    let assumed = known.is_none();
+    let known = config::globals(source);
+    let wanted = known.as_ref().map(Identity::of);
+    let assumed = wanted.is_none();
     // The collector may have been started with another configuration, by arguments that are not known here.
-    let listen = known.unwrap_or_default().listen;
+    let monitoring = known.map(|globals| globals.monitoring).unwrap_or_default();
     let runtime = runtime()?;
-    let asked = runtime.block_on(healthcheck(listen));
+    let asked = runtime.block_on(healthcheck(monitoring.listen, wanted));
     if assumed {
         asked.with_context(|| {
             format!("{source} cannot be read, so the collector is asked at the default address; name the file by CONFIG_FILE")

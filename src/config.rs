@@ -81,12 +81,6 @@ pub fn persistence(source: &Source) -> Option<Persistence> {
     globals(source).map(|globals| globals.state)
 }
 
-/// Where the configuration has the collector served to those who watch it, though the rest of it may be of no use. `None` if that cannot
-/// be told.
-pub fn monitoring(source: &Source) -> Option<Monitoring> {
-    globals(source).map(|globals| globals.monitoring)
-}
-
 /// The configuration's values as they are written, those left out that may be secret, though it may be of no use. `None` if it cannot be
 /// read.
 pub fn redacted(source: &Source) -> Option<Value> {
@@ -94,7 +88,8 @@ pub fn redacted(source: &Source) -> Option<Value> {
     Some(redacted::redacted(&*tree(source, &findings)?))
 }
 
-fn globals(source: &Source) -> Option<Globals> {
+/// What concerns the process as a whole, though the rest of the configuration may be of no use. `None` if that cannot be told.
+pub fn globals(source: &Source) -> Option<Globals> {
     let findings = Findings::new(&source.files());
     let tree = tree(source, &findings)?;
     let file = Section::root(&tree, &findings)?;

@@ -162,7 +162,13 @@ pub async fn run(
     let listener = web::listen(listen).await;
     let mut watching = Arc::clone(&monitor).start(listener.is_some());
     if let Some(listener) = listener {
-        watching.spawn(web::serve(listener, Arc::clone(&monitor), token.clone()));
+        let identity = web::Identity::of(&config.globals);
+        watching.spawn(web::serve(
+            listener,
+            Arc::clone(&monitor),
+            identity,
+            token.clone(),
+        ));
     }
     let budget = Budget::new(budget::BYTES);
     let mut services = JoinSet::new();

@@ -1,9 +1,11 @@
 //! The page, metrics, health, status and the last of the log over HTTP, for whoever can reach the address that is listened on.
 //!
 //! It answers what is asked by `GET`, without credentials, and takes nothing in; the log is shown on this machine only. Few connections at once, each with little time, small
-//! requests only: whoever asks too much is refused, and collecting goes on.
+//! requests only: whoever asks too much is refused, and collecting goes on. Each answer names the collector (see [`Identity`]).
 
+mod identity;
 pub mod page;
+mod places;
 
 use std::convert::Infallible;
 use std::io;
@@ -25,18 +27,16 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+pub use self::identity::Identity;
 use self::page::{SERVED, page};
+use self::places::{Place, Places, is_here};
 use crate::config::Listen;
 use crate::log;
 use crate::monitoring::Monitor;
-
-/// Connections at once; more are closed as they come.
-const CONNECTIONS_MAX: usize = 16;
 
 /// The longest that a request's head may take to come, and a whole connection to be served.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,9 +75,25 @@ async fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
+/// What is served, and to whom.
+struct Server {
+    monitor: Arc<Monitor>,
+    identity: Identity,
+    places: Places,
+}
+
 /// Serves until `stop` is cancelled; who is being answered then gets no answer.
-pub async fn serve(listener: TcpListener, monitor: Arc<Monitor>, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub async fn serve(
+    listener: TcpListener,
+    monitor: Arc<Monitor>,
+    identity: Identity,
+    stop: CancellationToken,
+) {
+    let server = Arc::new(Server {
+        monitor,
+        identity,
+        places: Places::default(),
+    });
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -87,36 +103,46 @@ pub async fn serve(listener: TcpListener, monitor: Arc<Monitor>, stop: Cancellat
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Ok(at) = stream.local_addr() else {
+            continue;
+        };
+        let Some(place) = server.places.take(peer, at) else {
             debug!(%peer, "too many connections to the monitoring: this one is closed");
             continue;
         };
-        let (monitor, stop) = (Arc::clone(&monitor), stop.clone());
+        let (server, stop) = (Arc::clone(&server), stop.clone());
         tokio::spawn(async move {
-            let served = timeout(CONNECTION_TIMEOUT, converse(stream, peer, monitor));
-            let _ = stop.run_until_cancelled(served).await;
-            drop(place);
+            let gives_way = place.gives_way.clone();
+            let talk = server.converse(stream, (at, peer), place);
+            let talk = gives_way.run_until_cancelled(timeout(CONNECTION_TIMEOUT, talk));
+            let _ = stop.run_until_cancelled(talk).await;
         });
     }
 }
 
-/// One connection; what goes wrong on it is the other side's affair.
-async fn converse(stream: TcpStream, peer: SocketAddr, monitor: Arc<Monitor>) {
-    let Ok(at) = stream.local_addr() else {
-        return;
-    };
-    let answer = service_fn(move |request| {
-        let response = answer(&request, (at, peer), &monitor);
-        async move { Ok::<_, Infallible>(response) }
-    });
-    let _ = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_MAX_BYTES)
-        // Whoever asks again comes again, and finds the others before him.
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), answer)
-        .await;
+impl Server {
+    /// One connection; what goes wrong on it is the other side's affair.
+    async fn converse(
+        &self,
+        stream: TcpStream,
+        (at, peer): (SocketAddr, SocketAddr),
+        place: Place,
+    ) {
+        let answer = service_fn(|request| {
+            place.answered();
+            let mut response = answer(&request, (at, peer), &self.monitor);
+            self.identity.put(response.headers_mut(), is_here(peer, at));
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let _ = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(HEAD_MAX_BYTES)
+            // Whoever asks again comes again, and finds the others before him.
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), answer)
+            .await;
+    }
 }
 
 fn answer(

@@ -25,6 +25,7 @@ use crate::command::visit::Visit;
 use crate::config::{self, Config, Listen, Loaded, Mistakes, Monitoring, Persistence, Source};
 use crate::foreign::printable;
 use crate::privileges::Outcome;
+use crate::web::Identity;
 
 /// Variables that change what the collector does and hold no secret.
 const VARIABLES: [&str; 6] = [
@@ -91,20 +92,21 @@ pub struct Setup<'a> {
     redacted: Option<Value>,
     kept: Option<Persistence>,
     listen: Option<Listen>,
+    identity: Option<Identity>,
 }
 
 impl<'a> Setup<'a> {
     /// What is `loaded` from `source`, and what can be read of it where it cannot be run.
     pub fn read(source: &'a Source, loaded: Result<Loaded, Mistakes>) -> Self {
+        let legible = config::globals(source);
         let globals = loaded.as_ref().ok().map(|loaded| &loaded.config.globals);
-        let kept = globals.map(|globals| globals.state.clone());
-        let listen = globals.map(|globals| globals.monitoring.listen);
+        let globals = globals.or(legible.as_ref());
         Setup {
             source,
             redacted: config::redacted(source),
-            kept: kept.or_else(|| config::persistence(source)),
-            listen: listen
-                .or_else(|| config::monitoring(source).map(|monitoring| monitoring.listen)),
+            kept: globals.map(|globals| globals.state.clone()),
+            listen: globals.map(|globals| globals.monitoring.listen),
+            identity: globals.map(Identity::of),
             loaded,
         }
     }
@@ -137,7 +139,8 @@ pub async fn bundle(setup: Setup<'_>, user: Option<Result<Outcome>>) -> Bundle {
     let assumed = setup.listen.is_none();
     let listen = setup.listen.unwrap_or(Monitoring::default().listen);
     for (path, name, about) in SERVED {
-        parts.push(part(name, about, served(listen, path).await));
+        let wanted = setup.identity.clone();
+        parts.push(part(name, about, served(listen, wanted, path).await));
     }
     let inspection = check(setup.source, setup.loaded, user).await;
     parts.push(part(
@@ -280,8 +283,9 @@ fn configuration(setup: &Setup<'_>) -> String {
     )
 }
 
-async fn served(listen: Listen, path: &str) -> String {
-    let answer = async { Visit::to(listen)?.read(path).await };
+/// What the `wanted` collector serves at `path`; of another one nothing.
+async fn served(listen: Listen, wanted: Option<Identity>, path: &str) -> String {
+    let answer = async { Visit::to(listen, wanted)?.read(path).await };
     match answer.await {
         Ok((StatusCode::OK, text)) => text,
         Ok((status, text)) => format!("{status}\n{text}"),

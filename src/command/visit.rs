@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::Listen;
+use crate::web::Identity;
 
 /// The longest that an answer may take. A collector whose loops do not turn does not answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,18 +23,19 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
 
 /// A running collector, as far as its configuration tells where it listens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Visit {
     address: SocketAddr,
+    wanted: Option<Identity>,
 }
 
 impl Visit {
-    /// To the collector that listens there.
+    /// To the collector that listens there; `wanted` is which one that has to be, `None` if any will do.
     ///
     /// # Errors
     ///
     /// It listens nowhere, or where only its log tells.
-    pub fn to(listen: Listen) -> Result<Self> {
+    pub fn to(listen: Listen, wanted: Option<Identity>) -> Result<Self> {
         let Listen::At(address) = listen else {
             bail!(
                 "the collector cannot be asked: `globals.monitoring.listen` is `off`; give it an address and a port"
@@ -46,6 +48,7 @@ impl Visit {
         }
         Ok(Visit {
             address: reachable(address),
+            wanted,
         })
     }
 
@@ -53,14 +56,30 @@ impl Visit {
     ///
     /// # Errors
     ///
-    /// There is no answer within 5 s.
+    /// There is no answer within 5 s, or it is not the wanted collector's.
     pub async fn read(&self, path: &str) -> Result<(StatusCode, String)> {
         let address = self.address;
         let Ok(answer) = timeout(TIMEOUT, ask(address, path)).await else {
             let seconds = TIMEOUT.as_secs();
             bail!("the collector has not answered at {address} within {seconds} s");
         };
-        answer.with_context(|| format!("the collector does not answer at {address}"))
+        let context = || format!("the collector does not answer at {address}");
+        let (identity, status, text) = answer.with_context(context)?;
+        let Some(identity) = identity else {
+            bail!(
+                "what answers at {address} is no collector of this version: look at what has the port, or give \
+                 `globals.monitoring.listen` another one"
+            );
+        };
+        if let Some(wanted) = &self.wanted
+            && !identity.is(wanted)
+        {
+            bail!(
+                "another collector answers at {address}: {identity}; this configuration is of {wanted}: give each collector a port of \
+                 its own by `globals.monitoring.listen`, and start it again after a change"
+            );
+        }
+        Ok((status, text))
     }
 }
 
@@ -74,7 +93,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-async fn ask(address: SocketAddr, path: &str) -> Result<(StatusCode, String)> {
+async fn ask(address: SocketAddr, path: &str) -> Result<(Option<Identity>, StatusCode, String)> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the request; what goes wrong shows in the answer.
@@ -83,9 +102,9 @@ async fn ask(address: SocketAddr, path: &str) -> Result<(StatusCode, String)> {
         .header(HOST, address.to_string())
         .body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
-    let status = response.status();
+    let (identity, status) = (Identity::in_answer(response.headers()), response.status());
     let body = Limited::new(response.into_body(), ANSWER_MAX_BYTES);
     let body = body.collect().await.map_err(anyhow::Error::from_boxed)?;
     let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-    Ok((status, text))
+    Ok((identity, status, text))
 }
