@@ -24,17 +24,17 @@
 //! - [`web`]: what `monitoring` knows, over HTTP and as a page
 //! - [`log`]: what is said, on standard error · [`messages`]: the same, to Devo · [`length`]: a length of time as people read it
 //! - `foreign`: what somebody else wrote, without secrets and without what steers a terminal
-//! - [`privileges`]: giving up root · [`signal`]: what stops the collector · [`memory`]: what a backlog has taken, kept and given back
-//! - [`blocking`]: threads for work that blocks
+//! - [`privileges`]: giving up root · [`process`]: limits, and shortages at the start · [`signal`]: what stops the collector
+//! - [`memory`]: what a backlog has taken, kept and given back; shortages of it · [`blocking`]: threads for work that blocks
 //!
 //! # The invariants
 //!
 //! 1. `source`, `relay` and `ledger` do not know one another; only `service`, `check` and `monitoring`, which only looks, know several.
 //! 2. `window`, `backoff`, `record` and `report` do no I/O, read no clock and log nothing.
 //! 3. Nothing below `service` and `messages` sleeps on an error or looks at the stop signal, but for `ledger`, which tries for the
-//!    state folder's lock for a second.
-//! 4. Nothing but an input's client (sign-in, limiter, connections, the clock of its service) and what is known of the relays' addresses is
-//!    shared between services.
+//!    state folder's lock for a second, and for what waits for a thread or for memory (`blocking`, `memory`).
+//! 4. Nothing but an input's source (sign-in, limiter, connections, clock), the process's budget of memory and what is known of the relays'
+//!    addresses is shared between services.
 //! 5. Only `config` knows that it is YAML or JSON; only `relay::tls` and `source` name TLS types; only `ledger` writes under `state/`.
 //! 6. A secret's type cannot be printed. Text that somebody else wrote is shown only as `foreign` lets it through.
 //! 7. The cursor passes a window only when every output has confirmed all its records, and never moves back
@@ -57,6 +57,7 @@ pub mod memory;
 pub mod messages;
 pub mod monitoring;
 pub mod privileges;
+pub mod process;
 pub mod record;
 pub mod relay;
 pub mod report;
@@ -150,7 +151,6 @@ pub async fn run(
     ends: Ends,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    memory::keep();
     let Prepared { config, clients } = prepared;
     let state = Arc::new(StateDirectory::open(state)?);
     let host = Host::of_this_machine().context("cannot read this machine's host name")?;

@@ -1,20 +1,24 @@
 //! The log on standard error: the original's line for each event, or JSON where the variable `LOG_FORMAT` is `json`.
 //!
-//! What is logged is decided where it happens. Here nothing is added to it but where it comes from, and nothing is left out.
+//! What is logged is decided where it happens. Here nothing is added to it but where it comes from, and nothing is left out, except lines that
+//! standard error has no room for once [`queue_lines`] was called; these are counted. [`recent`] has them all the same.
 
+mod console;
 mod json;
 mod line;
 mod recent;
 mod said;
 
-use std::io::Write as _;
+use std::backtrace::{Backtrace, BacktraceStatus};
 
-use tracing::{Event, Subscriber, warn};
+use tracing::{Event, Level, Subscriber, warn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry};
 
+use crate::memory;
+use console::CONSOLE;
 pub(crate) use line::levelname;
 pub use recent::recent;
 pub(crate) use said::CRATE;
@@ -29,13 +33,13 @@ pub type Listener = Box<dyn Layer<Registry> + Send + Sync>;
 ///
 /// The first call counts; a process has one log.
 pub fn start(default: &str, listener: Option<Listener>) {
-    let wanted = std::env::var("LOG_FORMAT").unwrap_or_default();
+    let wanted = Format::wanted();
     let format = Format::named(&wanted);
     let chosen = std::env::var_os(EnvFilter::DEFAULT_ENV);
     let filter = EnvFilter::try_from_default_env();
     let misspelt = chosen.filter(|_| filter.is_err());
     let filter = filter.unwrap_or_else(|_| EnvFilter::new(default));
-    let console = Console(format.unwrap_or(Format::Line)).with_filter(filter);
+    let console = Printer(format.unwrap_or(Format::Line)).with_filter(filter);
     let log = tracing_subscriber::registry().with(listener);
     // Only a second call fails.
     let _ = log.with(console).try_init();
@@ -54,6 +58,49 @@ pub fn start(default: &str, listener: Option<Listener>) {
     }
 }
 
+/// From now on no event waits for the reader of standard error. For programs that call [`flush`] before they end.
+pub fn queue_lines() {
+    CONSOLE.start_queue(match Format::named(&Format::wanted()) {
+        Some(Format::Line) | None => |dropped| Format::Line.dropped(dropped),
+        Some(Format::Json) => {
+            memory::log_json();
+            |dropped| Format::Json.dropped(dropped)
+        }
+    });
+}
+
+/// Starts the thread that writes what [`queue_lines`] queues. Until then lines are only written where that takes no time.
+pub fn start_thread() {
+    CONSOLE.start_thread();
+}
+
+/// Waits until all lines are written, for less than a second, and less where nobody reads them.
+pub fn flush() {
+    CONSOLE.flush();
+}
+
+/// From now on a panic is logged as any other event, and holds up nobody either.
+pub fn log_panics() {
+    let format = Format::named(&Format::wanted()).unwrap_or(Format::Line);
+    std::panic::set_hook(Box::new(move |panic| {
+        let mut message = panic.to_string();
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            message = format!("{message}\n{backtrace}");
+        }
+        // Not by way of `tracing`, which may be what has panicked.
+        add(format.print(&Said::own(Level::ERROR, message, vec![])));
+        flush();
+    }));
+}
+
+/// Adds a line that has no end yet.
+fn add(mut line: String) {
+    line.push('\n');
+    recent::keep(line.clone());
+    CONSOLE.add(line);
+}
+
 /// What a line of the log looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
@@ -64,6 +111,11 @@ enum Format {
 }
 
 impl Format {
+    /// What the environment asks for.
+    fn wanted() -> String {
+        std::env::var("LOG_FORMAT").unwrap_or_default()
+    }
+
     /// The format of this name; the original's where there is none.
     fn named(name: &str) -> Option<Self> {
         match name {
@@ -79,12 +131,19 @@ impl Format {
             Self::Json => json::print(said),
         }
     }
+
+    /// The line, with its end, that tells how many are missing.
+    fn dropped(self, lines: u64) -> String {
+        let message = "standard error took no lines for a while: some of the log are missing here";
+        let facts = vec![("missing", lines.into())];
+        self.print(&Said::own(Level::WARN, message.to_owned(), facts)) + "\n"
+    }
 }
 
-/// Standard error.
-struct Console(Format);
+/// Prints events for standard error.
+struct Printer(Format);
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Console {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Printer {
     fn on_new_span(
         &self,
         attributes: &tracing::span::Attributes<'_>,
@@ -95,11 +154,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Console {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut line = self.0.print(&Said::of(event, &context));
-        line.push('\n');
-        // Where standard error is gone there is nobody left to tell.
-        let _ = std::io::stderr().lock().write_all(line.as_bytes());
-        recent::keep(line);
+        add(self.0.print(&Said::of(event, &context)));
     }
 }
 

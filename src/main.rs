@@ -1,18 +1,27 @@
 //! Arguments, configuration, log, runtime, exit status.
 
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
 use chrono::Utc;
 use clap::{ArgGroup, Parser};
 use exchange_reports_collector::command::Command;
-use exchange_reports_collector::config::{self, Config, Listen, Named, Persistence, Source};
+use exchange_reports_collector::config::{
+    self, Config, Listen, Loaded, Mistakes, Named, Persistence, Source,
+};
 use exchange_reports_collector::ledger::{LedgerError, Original, StateFolder};
+use exchange_reports_collector::memory::{self, Patient};
 use exchange_reports_collector::messages::Messages;
 use exchange_reports_collector::privileges::{self, DeniedFiles};
-use exchange_reports_collector::{Ends, log, prepare, run, signal};
+use exchange_reports_collector::signal::{self, Early, Held, Stop};
+use exchange_reports_collector::{Ends, blocking, log, prepare, process, run};
+use tokio::runtime::{Builder, Runtime};
 use tracing::{debug, error, info, warn};
+
+#[global_allocator]
+static ALLOCATOR: Patient = Patient;
 
 /// The exit status for a configuration that cannot be run (`EX_CONFIG` of sysexits).
 const BAD_CONFIGURATION: u8 = 78;
@@ -69,36 +78,67 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let source = Source::locate(&Named {
-        config: arguments.config.as_deref(),
-        variable: std::env::var("CONFIG_FILE").ok().as_deref(),
-        job: arguments.job.as_deref(),
-        collector: arguments.collector.as_deref(),
-    });
-    let mut loaded = config::load(&source, Utc::now());
-    if let Ok(loaded) = &mut loaded
-        && arguments.no_save_state
-    {
-        let state = &mut loaded.config.globals.state;
-        *state = state.clone().in_memory();
-    }
-    let ends_by_itself = arguments.once || arguments.dry_run;
-    if let Ok(loaded) = &mut loaded
-        && ends_by_itself
-    {
-        // Nobody watches a run that ends, and a collector may run beside it.
-        loaded.config.globals.monitoring.listen = Listen::Off;
-    }
+    let signals = signal::hold();
+    process::forbid_core_dumps();
+    let mut arguments = Arguments::parse();
     let validate = arguments.validate.then_some(Command::Check { json: false });
-    if let Some(command) = arguments.command.or(validate) {
+    if let Some(command) = arguments.command.take().or(validate) {
+        signals.release();
         log::start("error", None);
+        let source = arguments.source();
+        let loaded = arguments.load(&source);
         return command.carry_out(&source, loaded).unwrap_or_else(|error| {
             error!("{error:#}");
             ExitCode::FAILURE
         });
     }
-    let loaded = match loaded {
+    let status = run_collector(&arguments, signals);
+    log::flush();
+    status
+}
+
+impl Arguments {
+    /// Where the configuration is.
+    fn source(&self) -> Source {
+        Source::locate(&Named {
+            config: self.config.as_deref(),
+            variable: std::env::var("CONFIG_FILE").ok().as_deref(),
+            job: self.job.as_deref(),
+            collector: self.collector.as_deref(),
+        })
+    }
+
+    fn ends_by_itself(&self) -> bool {
+        self.once || self.dry_run
+    }
+
+    /// The configuration, changed as the arguments want it.
+    fn load(&self, source: &Source) -> Result<Loaded, Mistakes> {
+        let mut loaded = config::load(source, Utc::now())?;
+        let globals = &mut loaded.config.globals;
+        if self.no_save_state {
+            globals.state = globals.state.clone().in_memory();
+        }
+        if self.ends_by_itself() {
+            // Nobody watches a run that ends, and a collector may run beside it.
+            globals.monitoring.listen = Listen::Off;
+        }
+        Ok(loaded)
+    }
+}
+
+/// Collects, until a signal or the end of a run that ends by itself.
+fn run_collector(arguments: &Arguments, signals: Held) -> ExitCode {
+    let signals = match signals.end_at_once() {
+        Ok(signals) => signals,
+        Err(error) => {
+            log::start(INFO, None);
+            error!(%error, "cannot catch signals");
+            return ExitCode::FAILURE;
+        }
+    };
+    let source = arguments.source();
+    let loaded = match arguments.load(&source) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
             log::start(INFO, None);
@@ -117,7 +157,9 @@ fn main() -> ExitCode {
         loaded.config
     };
     let (messages, listener) = Messages::of(&config);
+    log::queue_lines();
     log::start(default, Some(listener));
+    log::log_panics();
     info!(version = env!("CARGO_PKG_VERSION"), configuration = %source, "starting");
     if arguments.config.is_some() && matches!(source, Source::Hosted { .. }) {
         warn!("`--config` is not used: the files of a hosted instance are there, and they win");
@@ -128,25 +170,10 @@ fn main() -> ExitCode {
     for note in &loaded.notes {
         debug!("{note}");
     }
-    if ends_by_itself
-        && let Persistence::Memory { beside } = &config.globals.state
-        && matches!(Original::find(beside), Ok(None))
-    {
-        let mut services = config.inputs.iter().flat_map(|input| &input.services);
-        if services.any(|service| service.start_time.is_none()) {
-            warn!(
-                "without state and without `start_time` a service begins where nothing is due yet, so that this run collects nothing of it: \
-                 give `start_time`"
-            );
-        }
+    if arguments.ends_by_itself() {
+        warn_of_services_without_a_start(&config);
     }
-    let ends = if ends_by_itself {
-        let patience = Duration::from_secs(arguments.give_up_after);
-        Ends::WhenDone { patience }
-    } else {
-        Ends::AtTheStop
-    };
-    match collect(config, ends, arguments.dry_run, messages) {
+    match collect(config, arguments, messages, &signals) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(error)) => {
             error!("{error:#}");
@@ -160,6 +187,20 @@ fn main() -> ExitCode {
     }
 }
 
+fn warn_of_services_without_a_start(config: &Config) {
+    if let Persistence::Memory { beside } = &config.globals.state
+        && matches!(Original::find(beside), Ok(None))
+    {
+        let mut services = config.inputs.iter().flat_map(|input| &input.services);
+        if services.any(|service| service.start_time.is_none()) {
+            warn!(
+                "without state and without `start_time` a service begins where nothing is due yet, so that this run collects nothing of it: \
+                 give `start_time`"
+            );
+        }
+    }
+}
+
 /// Why the collector is not collecting.
 enum Failure {
     /// What the configuration names cannot be used.
@@ -170,7 +211,13 @@ enum Failure {
     Told,
 }
 
-fn collect(config: Config, ends: Ends, dry: bool, messages: Messages) -> Result<(), Failure> {
+fn collect(
+    config: Config,
+    arguments: &Arguments,
+    messages: Messages,
+    signals: &Early,
+) -> Result<(), Failure> {
+    let dry = arguments.dry_run;
     if dry {
         info!("dry run: what is due is printed, nothing is delivered, and nothing is kept");
     }
@@ -186,24 +233,24 @@ fn collect(config: Config, ends: Ends, dry: bool, messages: Messages) -> Result<
         }
     });
     info!("{}", outcome?);
-    let multiprocessing = config.globals.multiprocessing;
-    let prepared = prepare(config).map_err(Failure::Configuration)?;
-    let mut builder = if multiprocessing {
-        tokio::runtime::Builder::new_multi_thread()
+    let workers = if config.globals.multiprocessing {
+        thread::available_parallelism().map_or(1, usize::from)
     } else {
-        tokio::runtime::Builder::new_current_thread()
+        0
     };
-    let runtime = builder
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")
-        .map_err(Failure::Running)?;
+    let stop = begin(workers, signals);
+    let prepared = prepare(config).map_err(Failure::Configuration)?;
+    let runtime = runtime(workers).map_err(Failure::Running)?;
+    let ends = if arguments.ends_by_itself() {
+        let patience = Duration::from_secs(arguments.give_up_after);
+        Ends::WhenDone { patience }
+    } else {
+        Ends::AtTheStop
+    };
     let result = runtime.block_on(async {
-        let signal = signal::stop().context("cannot catch signals");
-        let signal = signal.map_err(Failure::Running)?;
         let stop = async {
             tokio::select! {
-                () = signal => {}
+                () = stop.wait() => {}
                 () = signal::nobody_reads(), if dry => {}
             }
         };
@@ -219,6 +266,32 @@ fn collect(config: Config, ends: Ends, dry: bool, messages: Messages) -> Result<
     // A disk or a name server that hangs must not hold up the end.
     runtime.shutdown_background();
     result
+}
+
+/// Takes from the system what nothing works without, and waits for it where there is a shortage: files, threads, memory.
+fn begin(workers: usize, signals: &Early) -> Stop {
+    // Becoming another user has allowed them again.
+    process::forbid_core_dumps();
+    process::raise_open_files();
+    memory::take_stack();
+    memory::keep();
+    log::start_thread();
+    let stop = process::wait_for_resources(workers, || signals.watch());
+    blocking::start();
+    stop
+}
+
+/// A runtime with so many further threads.
+fn runtime(workers: usize) -> anyhow::Result<Runtime> {
+    let mut builder = if workers > 0 {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(workers);
+        builder
+    } else {
+        Builder::new_current_thread()
+    };
+    let runtime = builder.enable_all().build();
+    runtime.context("cannot start the runtime")
 }
 
 /// Where state is kept: for a dry run in memory, on a copy of what there is.

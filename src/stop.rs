@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 /// How long services have to confirm what is written after the stop signal; the process is gone within 8 s.
-pub(crate) const GRACE: Duration = Duration::from_secs(7);
+pub(crate) const GRACE: Duration = Duration::from_millis(6500);
 
 /// The collector is to stop: what is not confirmed is left for the next start.
 #[derive(Debug)]

@@ -81,6 +81,18 @@ impl Said {
         }
     }
 
+    /// What the log itself has to say.
+    pub(super) fn own(level: Level, message: String, facts: Vec<(&'static str, Value)>) -> Self {
+        Self {
+            time: Utc::now(),
+            level,
+            module: "log".to_owned(),
+            place: Place::default(),
+            message,
+            facts,
+        }
+    }
+
     /// The message and the facts behind it, as `key=value`: a text in quotation marks where it would not be one word otherwise.
     pub fn text(&self) -> String {
         let mut text = String::with_capacity(self.message.len() + 32 * self.facts.len());
