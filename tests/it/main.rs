@@ -27,6 +27,7 @@ mod network;
 mod once;
 mod peers;
 mod plain;
+mod process;
 mod proxies;
 mod relays;
 mod results;

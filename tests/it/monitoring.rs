@@ -97,7 +97,7 @@ pub(super) async fn damage(setting: &Setting, input: Input) {
 }
 
 /// The status and the body of what is at `path` of this server, in one piece, as of old.
-pub(super) async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let request = format!("GET {path} HTTP/1.0\r\nhost: 127.0.0.1\r\n\r\n");
     let answer = ask(address, request.as_bytes()).await?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
@@ -115,7 +115,7 @@ async fn ask(address: SocketAddr, request: &[u8]) -> io::Result<String> {
 }
 
 /// What the command `healthcheck` says in the collector's folder, and whether its status is 0.
-pub(super) fn healthcheck(setting: &Setting) -> (bool, String) {
+pub(crate) fn healthcheck(setting: &Setting) -> (bool, String) {
     let output = Command::new(program())
         .arg("healthcheck")
         .current_dir(setting.folder.path())
@@ -131,7 +131,7 @@ pub(super) fn healthcheck(setting: &Setting) -> (bool, String) {
 }
 
 /// A port that is free now.
-pub(super) fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.local_addr().unwrap().port()
 }

@@ -137,8 +137,9 @@ impl Collector {
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .context("the collector has no process id")?;
-        let log = Lines::of(child.stderr.take().context("no standard error")?);
-        let output = Lines::of(child.stdout.take().context("no standard output")?);
+        // A stream that the caller has sent elsewhere has no lines here.
+        let log = child.stderr.take().map_or_else(Lines::none, Lines::of);
+        let output = child.stdout.take().map_or_else(Lines::none, Lines::of);
         Ok(Collector {
             child,
             pid: Pid::from_raw(pid),
@@ -166,6 +167,16 @@ impl Collector {
     /// The lines on standard output so far.
     pub fn output(&self) -> Vec<String> {
         self.output.all()
+    }
+
+    /// Reads standard error no more, or again.
+    pub fn pause_log(&self, pause: bool) {
+        self.log.paused.send_replace(pause);
+    }
+
+    /// Reads standard output no more, or again.
+    pub fn pause_output(&self, pause: bool) {
+        self.output.paused.send_replace(pause);
     }
 
     /// The lines on standard error so far that contain `pattern`.
@@ -292,33 +303,49 @@ impl Collector {
 /// The lines of a stream, gathered as they come.
 #[derive(Clone)]
 struct Lines {
-    lines: Arc<Mutex<Vec<String>>>,
+    gathered: Arc<Mutex<Vec<String>>>,
     /// How many there are; its sender goes with the stream's end.
     count: watch::Receiver<usize>,
+    /// Whether the stream is not read.
+    paused: Arc<watch::Sender<bool>>,
 }
 
 impl Lines {
     fn of(stream: impl AsyncRead + Unpin + Send + 'static) -> Lines {
         let (lines, (count, seen)) = (Arc::<Mutex<Vec<String>>>::default(), watch::channel(0));
         let gathered = Arc::clone(&lines);
+        let (paused, mut pausing) = watch::channel(false);
         tokio::spawn(async move {
             let mut reader = BufReader::new(stream);
             let mut line = Vec::new();
-            while let Ok(1..) = read_line(&mut reader, &mut line).await {
+            loop {
+                // An error: there is nobody left who could pause it.
+                let _ = pausing.wait_for(|paused| !paused).await;
+                let Ok(1..) = read_line(&mut reader, &mut line).await else {
+                    return;
+                };
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
                 lock(&gathered).push(text);
                 count.send_modify(|count| *count += 1);
             }
         });
-        Lines { lines, count: seen }
+        Lines {
+            gathered: lines,
+            count: seen,
+            paused: Arc::new(paused),
+        }
+    }
+
+    fn none() -> Lines {
+        Lines::of(tokio::io::empty())
     }
 
     fn all(&self) -> Vec<String> {
-        lock(&self.lines).clone()
+        lock(&self.gathered).clone()
     }
 
     fn tail(&self) -> String {
-        let lines = lock(&self.lines);
+        let lines = lock(&self.gathered);
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
 
@@ -328,7 +355,7 @@ impl Lines {
         loop {
             let gone = count.has_changed().is_err();
             {
-                let lines = lock(&self.lines);
+                let lines = lock(&self.gathered);
                 if let Some(line) = lines[searched..].iter().find(|line| line.contains(pattern)) {
                     return Some(line.clone());
                 }
