@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{Instrument, warn};
+use tracing::{Instrument, debug, warn};
 
 use super::addresses::Shared;
 use super::telling;
@@ -158,6 +158,7 @@ impl Shipments {
             weakest: self.terms.weakest.min(Ending::Ended),
             ..self.terms
         });
+        debug!(?terms, "delivery ends, and waits for its receipt");
         let mut finish = pin!(delivery.finish(terms));
         let mut late = false;
         let receipt = loop {

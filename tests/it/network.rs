@@ -10,5 +10,6 @@ mod cuts;
 mod names;
 mod outputs;
 mod pauses;
+mod receipts;
 mod setting;
 mod silence;

@@ -57,7 +57,8 @@ async fn start(
     setting.configure_with(input, output);
     let collector = setting.start();
     let started = Instant::now();
-    while !(begun() && has_read_all(balancer.port())) {
+    let ended = || !collector.log_with("waits for its receipt").is_empty();
+    while !(begun() && ended() && has_read_all(balancer.port())) {
         assert!(started.elapsed() < PATIENCE, "{}", log(&collector));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -65,19 +66,19 @@ async fn start(
     collector
 }
 
-/// Whether somebody who listens on this port has a connection that was half-closed, and nothing of it is unread: CLOSE-WAIT in
-/// proc(5)'s list, with a queue that is empty but for the FIN.
+/// Whether nothing is on its way to somebody who listens on this port, or unread there: the queues of proc(5)'s list, on both sides.
 fn has_read_all(port: u16) -> bool {
     let text = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let own = format!(":{port:04X}");
-    text.lines().any(|line| {
+    let mut queues = text.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let [_, local, _, state, queues, ..] = fields[..] else {
-            return false;
+        let [_, local, remote, state, queues, ..] = fields[..] else {
+            return None;
         };
-        let unread = queues.split_once(':').map(|(_, unread)| unread);
-        local.ends_with(&own) && state == "08" && matches!(unread, Some("00000000" | "00000001"))
-    })
+        let between = local.ends_with(&own) || remote.ends_with(&own);
+        (between && state == "01").then_some(queues == "00000000:00000000")
+    });
+    queues.next() == Some(true) && queues.all(|empty| empty)
 }
 
 async fn finish(setting: &Setting, windows: &Windows, collector: &mut Collector) {
@@ -99,7 +100,8 @@ async fn a_balancer_that_passes_tls_on_and_is_killed_loses_nothing() {
         return;
     }
     let (setting, windows) = setting().await;
-    let mut balancer = Peer::start_before(setting.relay.port(), &setting.pki).unwrap();
+    let mut balancer =
+        Peer::start_before(Program::HaproxyPassing, setting.relay.port(), &setting.pki).unwrap();
     // The first connection only shows that the relay answers.
     setting.relay.next(Behaviour::Normal);
     setting.relay.next(Behaviour::Stall { after: 1 });

@@ -45,6 +45,14 @@ pub enum Program {
     Haproxy,
     /// `HAProxy` that passes TLS on to a relay of the test's: [`Peer::start_before`].
     HaproxyPassing,
+    /// nginx in front of a plain receiver. It ends connections without `close_notify`.
+    Nginx,
+    /// nginx that passes TLS on, with its defaults: what has ended on one side, it ends on both.
+    NginxPassing,
+    /// nginx that passes TLS on, and half-closes.
+    NginxHalfClosing,
+    /// socat that passes TLS on, and half a second after one side has ended it ends the other.
+    SocatPassing,
     /// `openssl s_server`, which takes one connection at a time, and here also what is too weak by today's standards.
     Openssl,
 }
@@ -90,16 +98,10 @@ impl Peer {
         Peer::start_in(program, shared, folder, receiver, behind)
     }
 
-    /// Starts a balancer that passes on what comes to a relay on this port of loopback.
-    pub fn start_before(relay: u16, pki: &Pki) -> Result<Peer> {
+    /// Starts a balancer, one of those that pass TLS on, before a relay on this port of loopback.
+    pub fn start_before(program: Program, relay: u16, pki: &Pki) -> Result<Peer> {
         let folder = tempfile::tempdir()?;
-        Peer::start_in(
-            Program::HaproxyPassing,
-            &pki.shared(),
-            folder,
-            None,
-            Some(relay),
-        )
+        Peer::start_in(program, &pki.shared(), folder, None, Some(relay))
     }
 
     fn start_in(

@@ -9,6 +9,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
@@ -46,6 +47,9 @@ struct Arguments {
     /// Never answer a half-close.
     #[arg(long)]
     never_answer: bool,
+    /// Read nothing of any connection for so many seconds from its start; then answer as normal
+    #[arg(long)]
+    slow: Option<u64>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -79,6 +83,10 @@ async fn main() -> Result<()> {
     })?;
     if arguments.never_answer {
         relay.always(Behaviour::NeverAnswer);
+    }
+    if let Some(seconds) = arguments.slow {
+        let time = Duration::from_secs(seconds);
+        relay.always(Behaviour::Pause { after: 0, time });
     }
     let lines = arguments.lines;
     relay.on_event(move |event| match event {

@@ -21,6 +21,9 @@ macro_rules! syslog_ng {
     };
 }
 
+/// The module of nginx that takes TCP.
+const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
 /// Whether a file is there; `*` stands for the folder of this machine's architecture.
 pub(super) fn is_there(path: &str) -> bool {
     let Some((above, below)) = path.split_once("/*/") else {
@@ -53,13 +56,18 @@ impl Program {
             )],
             Program::Stunnel => &[("/usr/bin/stunnel4", "stunnel4")],
             Program::Haproxy | Program::HaproxyPassing => &[("/usr/sbin/haproxy", "haproxy")],
+            Program::Nginx | Program::NginxPassing | Program::NginxHalfClosing => &[
+                ("/usr/sbin/nginx", "nginx"),
+                (NGINX_STREAM, "libnginx-mod-stream"),
+            ],
+            Program::SocatPassing => &[("/usr/bin/socat", "socat")],
             Program::Openssl => &[("/usr/bin/openssl", "openssl")],
         }
     }
 
     /// Whether it keeps nothing itself: what it decrypts goes to a plain receiver behind it.
     pub(super) fn only_ends_tls(self) -> bool {
-        matches!(self, Program::Stunnel | Program::Haproxy)
+        matches!(self, Program::Stunnel | Program::Haproxy | Program::Nginx)
     }
 
     /// Which lines it is sent.
@@ -98,6 +106,17 @@ impl Program {
                 haproxy(port, &tls, behind)
             }
             Program::HaproxyPassing => haproxy(port, "", behind),
+            Program::Nginx => {
+                let tls = format!(
+                    "ssl_certificate {0}/server.crt; ssl_certificate_key {0}/server.key;
+        ssl_client_certificate {0}/chain.crt; ssl_verify_client on;",
+                    folder.display()
+                );
+                nginx(&format!("{port} ssl"), &tls, behind)
+            }
+            Program::NginxPassing => nginx(&port.to_string(), "", behind),
+            Program::NginxHalfClosing => nginx(&port.to_string(), "proxy_half_close on;", behind),
+            Program::SocatPassing => String::new(),
             Program::Openssl => String::new(),
         };
         fs::write(&config, text).context("cannot write the peer's configuration")?;
@@ -126,6 +145,16 @@ impl Program {
             }
             Program::Stunnel => command.arg(&config),
             Program::Haproxy | Program::HaproxyPassing => command.args(["-db", "-f"]).arg(&config),
+            Program::Nginx | Program::NginxPassing | Program::NginxHalfClosing => command
+                .args(["-e", "stderr", "-p"])
+                .arg(folder)
+                .arg("-c")
+                .arg(&config),
+            Program::SocatPassing => command.args([
+                "-t0.5",
+                &format!("TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr"),
+                &format!("TCP:127.0.0.1:{behind}"),
+            ]),
             Program::Openssl => command
                 .args([
                     "s_server",
@@ -219,6 +248,25 @@ key = server.key
 CAfile = chain.crt
 verifyChain = yes
 requireCert = yes
+"
+    )
+}
+
+/// `listen` has the port, and `more` what else there is of a server. One process, so that a signal meets all of it.
+fn nginx(listen: &str, more: &str, behind: u16) -> String {
+    format!(
+        "daemon off;
+master_process off;
+pid nginx.pid;
+load_module {NGINX_STREAM};
+events {{}}
+stream {{
+    server {{
+        listen 127.0.0.1:{listen};
+        proxy_pass 127.0.0.1:{behind};
+        {more}
+    }}
+}}
 "
     )
 }

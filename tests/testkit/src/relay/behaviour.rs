@@ -40,6 +40,12 @@ pub enum Behaviour {
     AnswerLate(Duration),
     /// Answers a half-close with a reset.
     ResetOnEnd,
+    /// Answers with `close_notify` and then a reset.
+    ResetAfterCloseNotify,
+    /// Answers with FIN and without `close_notify`.
+    JustEnd,
+    /// Minds no `close_notify`, only a half-close, and answers with FIN.
+    MindHalfClose,
     /// Reads at this rate; otherwise as normal.
     Slow {
         /// The rate.

@@ -227,6 +227,17 @@ impl Session<'_> {
                 return end;
             }
             Behaviour::AnswerLate(time) => sleep(time).await,
+            Behaviour::ResetAfterCloseNotify => {
+                self.stream.notify_close().await;
+                self.handle.reset_on_close();
+                return end;
+            }
+            Behaviour::JustEnd => return end,
+            Behaviour::MindHalfClose => {
+                let mut rest = [0; 64];
+                while matches!(self.stream.read_wire(&mut rest).await, Ok(1..)) {}
+                return end;
+            }
             Behaviour::ResetOnEnd => {
                 self.handle.reset_on_close();
                 return end;

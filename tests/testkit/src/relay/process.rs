@@ -23,6 +23,7 @@ pub struct Process {
     program: PathBuf,
     folder: TempDir,
     port: u16,
+    arguments: Vec<String>,
     starts: u32,
     child: Child,
 }
@@ -34,22 +35,33 @@ impl Process {
     ///
     /// The program is not there (`cargo build -p testkit --bins` builds it) or does not start.
     pub fn start(pki: &Pki) -> Result<Process> {
+        Process::start_with(pki, &[])
+    }
+
+    /// The same, with further arguments of `relay`.
+    pub fn start_with(pki: &Pki, arguments: &[&str]) -> Result<Process> {
         let test = std::env::current_exe()?;
         let beside = |folder: &Path| Some(folder.join("relay")).filter(|program| program.is_file());
         let program = test.ancestors().skip(1).take(2).find_map(beside);
         let program = program.context("no program `relay` here: cargo build -p testkit --bins")?;
-        Process::start_program(&program, pki)
+        Process::start_as(&program, pki, arguments)
     }
 
     /// Starts this program, on a free port.
     pub fn start_program(program: &Path, pki: &Pki) -> Result<Process> {
+        Process::start_as(program, pki, &[])
+    }
+
+    fn start_as(program: &Path, pki: &Pki, arguments: &[&str]) -> Result<Process> {
+        let arguments: Vec<String> = arguments.iter().map(|&one| one.to_owned()).collect();
         let folder = tempfile::tempdir()?;
         pki.write_server(folder.path())?;
-        let (child, port) = spawn(program, folder.path(), 0, 0)?;
+        let (child, port) = spawn(program, folder.path(), 0, 0, &arguments)?;
         Ok(Process {
             program: program.to_owned(),
             folder,
             port,
+            arguments,
             starts: 1,
             child,
         })
@@ -82,10 +94,22 @@ impl Process {
         Ok(())
     }
 
+    /// The same, without the further arguments from now on.
+    pub fn restart_as_normal(&mut self) -> Result<()> {
+        self.arguments.clear();
+        self.restart()
+    }
+
     /// Kills it if it still runs, and starts it again on the same port.
     pub fn restart(&mut self) -> Result<()> {
         self.kill()?;
-        (self.child, _) = spawn(&self.program, self.folder.path(), self.port, self.starts)?;
+        (self.child, _) = spawn(
+            &self.program,
+            self.folder.path(),
+            self.port,
+            self.starts,
+            &self.arguments,
+        )?;
         self.starts += 1;
         Ok(())
     }
@@ -120,7 +144,13 @@ fn ledger(folder: &Path, start: u32) -> PathBuf {
     folder.join(format!("ledger-{start}"))
 }
 
-fn spawn(program: &Path, folder: &Path, port: u16, start: u32) -> Result<(Child, u16)> {
+fn spawn(
+    program: &Path,
+    folder: &Path,
+    port: u16,
+    start: u32,
+    arguments: &[String],
+) -> Result<(Child, u16)> {
     let output = folder.join(format!("output-{start}"));
     let mut child = Command::new(program)
         .arg("--pki")
@@ -129,6 +159,7 @@ fn spawn(program: &Path, folder: &Path, port: u16, start: u32) -> Result<(Child,
         .arg(format!("127.0.0.1:{port}"))
         .arg("--ledger")
         .arg(ledger(folder, start))
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(File::create(&output)?)
         .spawn()

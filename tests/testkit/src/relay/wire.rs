@@ -45,6 +45,14 @@ impl Wire {
         }
     }
 
+    /// Reads what comes below TLS, behind the client's `close_notify`.
+    pub(super) async fn read_wire(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Wire::Tls(stream) => stream.get_mut().0.read(buffer).await,
+            Wire::Plain(stream) => stream.read(buffer).await,
+        }
+    }
+
     /// The version of TLS and the name that the client asked for.
     pub(super) fn session(&self) -> (Option<&'static str>, Option<&str>) {
         match self {
