@@ -8,6 +8,17 @@ use thiserror::Error;
 
 pub use super::tls::FileError;
 
+/// The alerts by which a server says that it has no TLS in common with us (RFC 8446, 6.2); the first may have other reasons.
+const NEGOTIATION: [&str; 3] = [
+    "HandshakeFailure",
+    "ProtocolVersion",
+    "InsufficientSecurity",
+];
+
+/// What a relay has to offer.
+const LET_IT_OFFER: &str = "let the relay offer TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305, on the curve P-256, P-384 or X25519; \
+     and take the kind of key that our certificate has";
+
 /// Why a delivery is unconfirmed. Whatever the reason, all that was written since the last receipt has to be sent again.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -76,7 +87,13 @@ pub enum DeliveryError {
         /// The alert's name.
         alert: String,
     },
-    /// The two sides could not agree, or the peer broke the protocol.
+    /// The two sides speak no TLS that both know.
+    #[error("the relay's TLS and ours do not fit together: {what}")]
+    Incompatible {
+        /// What they have not in common.
+        what: String,
+    },
+    /// The peer broke the protocol, or the library did not go on.
     #[error("the TLS connection failed")]
     Protocol {
         /// The TLS library's words.
@@ -188,6 +205,7 @@ impl DeliveryError {
                 | Self::Untrusted { .. }
                 | Self::Refused { .. }
                 | Self::Talks { .. }
+                | Self::Incompatible { .. }
                 | Self::Mute { .. }
                 | Self::NoCloseNotify
         )
@@ -224,6 +242,8 @@ impl DeliveryError {
                  it gives close_notify again, or for an hour"
                     .to_owned()
             }
+            Self::Incompatible { .. } => LET_IT_OFFER.to_owned(),
+            Self::Alert { alert } if NEGOTIATION.contains(&alert.as_str()) => LET_IT_OFFER.to_owned(),
             Self::Mute { .. } => {
                 "let the relay's TLS endpoint (plain TCP: the relay) close a connection when its peer has closed it, or take the line \
                  `receipt` out"

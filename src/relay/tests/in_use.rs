@@ -212,6 +212,63 @@ async fn a_relay_with_its_name_in_cn_only_is_taken_where_names_do_not_count() {
 }
 
 /// Says it past the capture of a test's output where the certificates cannot be made; with `CI=true` nothing may be skipped.
+/// What comes of a relay that shows a certificate that it has signed itself, as an authority (`openssl req -x509`) or not.
+async fn self_signed(ca: bool, expired: bool, in_chain: bool) -> Result<Receipt, DeliveryError> {
+    let authority = Authority::new();
+    let mut parameters = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    if ca {
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
+    if expired {
+        parameters.not_after = date_time_ymd(2020, 1, 1);
+    }
+    let key = KeyPair::generate().unwrap();
+    let certificate = parameters.self_signed(&key).unwrap();
+    if in_chain {
+        authority.write("chain.crt", certificate.pem());
+    }
+    let shown = vec![certificate.der().clone()];
+    let clients = authority.issuer.der().clone();
+    let settings = settings(shown, &key.serialize_pem(), clients, &TLS13);
+    deliver(settings, authority.output(0)).await
+}
+
+#[tokio::test]
+async fn a_certificate_that_stands_in_the_chain_file_serves_as_an_authority_too() {
+    for ca in [true, false] {
+        let receipt = self_signed(ca, false, true).await;
+        assert_eq!(receipt.unwrap(), Receipt::Ended, "CA:{ca}");
+        let error = self_signed(ca, true, true).await.unwrap_err();
+        assert!(error.to_string().contains("it expired on"), "{error}");
+        let error = self_signed(ca, false, false).await.unwrap_err();
+        assert!(error.is_setup() && error.action().is_some(), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_relay_without_a_version_or_a_cipher_in_common_is_told_what_to_offer() {
+    use std::io::{Read as _, Write as _};
+    // Alerts of a server that finds nothing in common: handshake_failure, protocol_version, insufficient_security.
+    for alert in [40, 70, 71] {
+        let authority = Authority::new();
+        let peer = Peer::raw(move |mut socket| {
+            let mut hello = [0; 4096];
+            assert!(socket.read(&mut hello).unwrap() > 0);
+            socket.write_all(&[0x15, 3, 3, 0, 2, 2, alert]).unwrap();
+            super::peer::wait_for_end(&mut socket);
+        });
+        let error = impatient(authority.output(peer.port))
+            .open()
+            .await
+            .unwrap_err();
+        let action = error.action().unwrap();
+        assert!(
+            action.contains("let the relay offer TLS 1.3, or TLS 1.2"),
+            "{error}: {action}"
+        );
+    }
+}
+
 fn is_possible() -> bool {
     let is_possible = outdated::is_possible();
     if !is_possible {

@@ -27,8 +27,11 @@ pub(super) fn verdict(error: Error, chain: &Path, cert: &Path) -> DeliveryError 
         },
         // Where the first byte is no TLS record's.
         Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => DeliveryError::NotTls,
+        Error::PeerIncompatible(reason) => DeliveryError::Incompatible {
+            what: incompatible(&reason),
+        },
         other => DeliveryError::Protocol {
-            source: explained(other),
+            source: other.into(),
         },
     }
 }
@@ -72,10 +75,39 @@ fn untrusted(error: CertificateError) -> Untrusted {
         },
         CertificateError::Other(other) => match other.0.downcast_ref::<Untrusted>() {
             Some(known) => known.clone(),
-            None => Untrusted::Other(shown(&other.to_string())),
+            None => Untrusted::Other(in_words(&other.to_string())),
         },
-        other => Untrusted::Other(shown(&other.to_string())),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            Untrusted::Other(
+                "it is not made for servers (its extended key usage lacks serverAuth)".to_owned(),
+            )
+        }
+        CertificateError::UnhandledCriticalExtension => Untrusted::Other(
+            "it has a critical extension that TLS libraries do not know".to_owned(),
+        ),
+        CertificateError::BadEncoding => {
+            Untrusted::Other("it is not encoded as X.509 asks for (DER, RFC 5280)".to_owned())
+        }
+        other => Untrusted::Other(in_words(&other.to_string())),
     }
+}
+
+/// What the library has only a name for.
+fn in_words(name: &str) -> String {
+    let words = match name {
+        "CaUsedAsEndEntity" => {
+            "it is an authority's (CA:TRUE) and stands not in the chain file itself"
+        }
+        "EndEntityUsedAsCa" => "what has issued it is no authority (CA:FALSE)",
+        "PathLenConstraintViolated" => {
+            "an authority between it and the chain file may issue no further authorities (pathlen)"
+        }
+        "NameConstraintViolation" => {
+            "an authority between it and the chain file may not issue certificates for this name"
+        }
+        other => return shown(other),
+    };
+    words.to_owned()
 }
 
 /// A name without what the library puts around it: `DnsName("relay.example")`, `IpAddress(192.0.2.1)`.
@@ -89,12 +121,21 @@ fn moment(time: UnixTime) -> String {
     date(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// Adds what the library's words leave out.
-fn explained(error: Error) -> Box<dyn std::error::Error + Send + Sync> {
-    match error {
-        Error::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig) => {
-            "the relay offers neither TLS 1.2 nor TLS 1.3".into()
+/// What the relay and we have not in common.
+fn incompatible(reason: &PeerIncompatible) -> String {
+    match reason {
+        PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+        | PeerIncompatible::ServerDoesNotSupportTls12Or13 => {
+            "the relay offers neither TLS 1.2 nor TLS 1.3".to_owned()
         }
-        other => shown(&other.to_string()).into(),
+        PeerIncompatible::NoCipherSuitesInCommon => "no cipher suite in common".to_owned(),
+        PeerIncompatible::NoKxGroupsInCommon => {
+            "no group for the key exchange in common".to_owned()
+        }
+        PeerIncompatible::NoSignatureSchemesInCommon => "no signature scheme in common".to_owned(),
+        PeerIncompatible::ExtendedMasterSecretExtensionRequired => {
+            "the relay's TLS 1.2 lacks the extended master secret".to_owned()
+        }
+        other => format!("{other:?}"),
     }
 }

@@ -1,11 +1,18 @@
 //! Whether a relay's certificate is to be trusted: by the chain file alone, and by its name only if asked to.
+//!
+//! A certificate that stands in the chain file itself is trusted, whatever it is made for: `openssl req -x509` makes authorities, and the
+//! library does not take an authority's certificate for a server's.
+
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
-use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::outdated::explain;
 
@@ -69,17 +76,47 @@ impl ChainFile {
         name: &ServerName<'_>,
         now: UnixTime,
     ) -> Result<(), Error> {
-        let certificate = ParsedCertificate::try_from(certificate)?;
-        verify_server_cert_signed_by_trust_anchor(
-            &certificate,
-            &self.roots,
-            intermediates,
-            now,
-            self.algorithms.all,
-        )?;
+        let parsed = ParsedCertificate::try_from(certificate)?;
+        if self.anchors.contains(certificate) {
+            expect_valid(certificate, now)?;
+        } else {
+            verify_server_cert_signed_by_trust_anchor(
+                &parsed,
+                &self.roots,
+                intermediates,
+                now,
+                self.algorithms.all,
+            )?;
+        }
         if self.verify_name {
-            verify_server_name(&certificate, name)?;
+            verify_server_name(&parsed, name)?;
         }
         Ok(())
     }
+}
+
+/// Expects a certificate to be in its time.
+fn expect_valid(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let parsed = X509Certificate::from_der(certificate);
+    let (_, parsed) = parsed.map_err(|_| CertificateError::BadEncoding)?;
+    let seconds =
+        |time: i64| UnixTime::since_unix_epoch(Duration::from_secs(time.max(0).unsigned_abs()));
+    let validity = parsed.validity();
+    let not_before = seconds(validity.not_before.timestamp());
+    let not_after = seconds(validity.not_after.timestamp());
+    if now < not_before {
+        return Err(CertificateError::NotValidYetContext {
+            time: now,
+            not_before,
+        }
+        .into());
+    }
+    if now > not_after {
+        return Err(CertificateError::ExpiredContext {
+            time: now,
+            not_after,
+        }
+        .into());
+    }
+    Ok(())
 }
