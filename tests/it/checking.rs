@@ -322,10 +322,10 @@ async fn a_relay_that_never_answers_a_half_close_is_told_and_fails_only_where_re
     assert_eq!(told.code, 0, "{}", told.text);
     let (lines, sum) = told.text.rsplit_once('\n').unwrap();
     assert_eq!(sum, "all of it will work; to be looked at: 1");
-    insta::assert_snapshot!(unwell(lines), @"output devo_1: relay | warning: localhost:RELAY accepts us and does not answer a half-close, so there are no receipts: TCP's acknowledgement stands in for them, which does not tell whether the relay has read the records; let its TLS endpoint close when its peer has (TIME)");
+    insta::assert_snapshot!(unwell(lines), @"output devo_1: relay | warning: localhost:RELAY accepts us and does not answer our end of a connection within 12 s: records wait while it is asked again, and after ten minutes of this TCP's acknowledgement confirms them, which does not tell whether the relay has read them; let its TLS endpoint close when its peer has (TIME)");
     let output = output(setting.relay.port()).option("receipt", "required");
     setting.configure_with(input(&setting), output);
-    insta::assert_snapshot!(failures(&setting).await, @"output devo_1: relay | FAILED: localhost:RELAY accepts us and does not answer a half-close, and `receipt: required` forbids to go by TCP's word: let the relay's TLS endpoint close when its peer has, or take the line out");
+    insta::assert_snapshot!(failures(&setting).await, @"output devo_1: relay | FAILED: localhost:RELAY accepts us and does not answer our end of a connection, and `receipt` forbids to go by TCP's word: let the relay's TLS endpoint close when its peer has, or take the line `receipt` out");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -150,19 +150,8 @@ async fn a_slow_reader_and_a_late_answer_get_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_that_never_answers_is_warned_of_once_and_gets_everything_once() {
-    let (verdict, log, _) =
-        collect(async |setting| setting.relay.always(Behaviour::NeverAnswer)).await;
-    assert!(verdict.is_exact(), "{verdict}\n{}", log.join("\n"));
-    let warned = log
-        .iter()
-        .filter(|line| line.contains("does not answer a half-close"))
-        .count();
-    assert_eq!(warned, 1, "{}", log.join("\n"));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_true_receipt_ends_the_stand_in_for_good() {
+async fn a_relay_that_does_not_answer_at_first_gets_everything_once_and_what_it_does_is_known_for_good()
+ {
     let setting = Setting::new().await;
     let (from, to) = (setting.ago(30), setting.ago(26));
     setting.rows(Report::MessageTrace, from, to, 4_000);
@@ -170,11 +159,14 @@ async fn the_first_true_receipt_ends_the_stand_in_for_good() {
     setting.configure_one(Report::MessageTrace, from, &[]);
     let mut collector = setting.start();
     collector
-        .wait_for("has given a receipt", PATIENCE)
+        .wait_for("the relay confirms deliveries", PATIENCE)
         .await
         .unwrap();
     setting.stop_at(&mut collector, to).await;
-    // A shorter delay: there is more to collect.
+    let waited = collector.log_with("records wait, unsent");
+    assert_eq!(waited.len(), 1, "{}", log(&collector));
+    // A shorter delay: there is more to collect. No empty delivery comes before it.
+    let connections = setting.relay.connections().len();
     let delay = [("override_time_delay_in_seconds", "82800")];
     setting.configure_one(Report::MessageTrace, from, &delay);
     let (behind, to) = (setting.ago(25) + TimeDelta::minutes(20), setting.ago(24));
@@ -182,35 +174,70 @@ async fn the_first_true_receipt_ends_the_stand_in_for_good() {
     let mut collector = setting.start();
     setting.stop_at(&mut collector, to).await;
     assert_eq!(setting.relay.count(), 4_500);
-    assert!(
-        collector.log_with("half-close").is_empty(),
-        "{}",
-        log(&collector)
-    );
+    let first = &setting.relay.connections()[connections];
+    assert!(first.lines > 0, "{first:?}");
     setting.expect_exactly(&setting.service.served(), &collector);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn receipt_required_keeps_the_cursor_where_a_relay_never_answers() {
+async fn a_relay_that_never_answers_is_sent_no_record() {
     let setting = Setting::new().await;
     let from = setting.ago(30);
     setting.rows(Report::MessageTrace, from, setting.ago(26), 500);
     setting.relay.always(Behaviour::NeverAnswer);
-    let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
     let input = setting
         .input()
-        .service(Report::MessageTrace, &[("start_time", &start)]);
+        .service_from(Report::MessageTrace, from, &[]);
     setting.configure_with(
         input,
         Output::relay(setting.relay.port()).option("receipt", "required"),
     );
     let mut collector = setting.start();
     collector
-        .wait_for("forbids to go by TCP", PATIENCE)
+        .wait_for("records wait, unsent", PATIENCE)
         .await
         .unwrap();
-    setting.relay.wait_for(100, PATIENCE).await.unwrap();
+    assert_eq!(setting.relay.count(), 0);
     assert_eq!(setting.cursor(Report::MessageTrace), Some(from));
+    collector.kill().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_choice_tcps_word_confirms_at_once() {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(30), setting.ago(26));
+    setting.rows(Report::MessageTrace, from, to, 2_000);
+    setting.relay.always(Behaviour::NeverAnswer);
+    let input = setting
+        .input()
+        .service_from(Report::MessageTrace, from, &[]);
+    let output = Output::relay(setting.relay.port()).option("receipt", "tcp");
+    setting.configure_with(input, output);
+    let mut collector = setting.start();
+    setting.stop_at(&mut collector, to).await;
+    setting.expect_exactly(
+        &setting.existing(Report::MessageTrace, from, to),
+        &collector,
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_only_close_notify_confirms_a_relay_without_it_is_sent_no_record() {
+    let setting = Setting::new().await;
+    let from = setting.ago(30);
+    setting.rows(Report::MessageTrace, from, setting.ago(26), 500);
+    setting.relay.always(Behaviour::JustEnd);
+    let input = setting
+        .input()
+        .service_from(Report::MessageTrace, from, &[]);
+    let output = Output::relay(setting.relay.port()).option("receipt", "close_notify");
+    setting.configure_with(input, output);
+    let mut collector = setting.start();
+    collector
+        .wait_for("the relay ends connections without close_notify", PATIENCE)
+        .await
+        .unwrap();
+    assert_eq!(setting.relay.count(), 0);
     collector.kill().await.unwrap();
 }
 

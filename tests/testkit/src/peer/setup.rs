@@ -116,8 +116,7 @@ impl Program {
             }
             Program::NginxPassing => nginx(&port.to_string(), "", behind),
             Program::NginxHalfClosing => nginx(&port.to_string(), "proxy_half_close on;", behind),
-            Program::SocatPassing => String::new(),
-            Program::Openssl => String::new(),
+            Program::SocatPassing | Program::Openssl => String::new(),
         };
         fs::write(&config, text).context("cannot write the peer's configuration")?;
         let mut command = Command::new(self.needs()[0].0);
