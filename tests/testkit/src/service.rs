@@ -19,14 +19,19 @@ mod body;
 mod content;
 mod faults;
 mod fields;
+mod gauge;
 mod generator;
+mod head;
 mod ledger;
 mod options;
 mod page;
 mod query;
 mod reply;
+mod row;
+mod script;
 mod server;
 mod signin;
+mod spelling;
 mod store;
 
 use std::net::SocketAddr;
@@ -37,17 +42,22 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-pub use faults::{Fault, RetryAfter, Target, When};
+pub use faults::{Fault, Loop, RetryAfter};
 pub use generator::Backlog;
-pub use ledger::{Request, busiest_second};
+pub use ledger::{Request, busiest_second, most_in_flight};
 pub use options::{Access, App, LinkForm, Options, Shape, TooOld};
-pub use store::{Row, RowId};
+pub use row::Row;
+pub use script::{Target, When};
+pub use spelling::Spelling;
+pub use store::RowId;
 
 use crate::records::Records;
 use crate::report::{Aggregate, Report};
 use crate::sync::lock;
-use faults::Script;
+use gauge::Gauge;
+pub(crate) use generator::iso;
 use ledger::Ledger;
+use script::Script;
 use signin::Tokens;
 use store::Store;
 
@@ -67,6 +77,7 @@ pub(crate) struct Inner {
     script: Mutex<Script>,
     ledger: Mutex<Ledger>,
     tokens: Mutex<Tokens>,
+    in_flight: Gauge,
 }
 
 impl Inner {
@@ -91,6 +102,7 @@ impl Service {
             script: Mutex::default(),
             ledger: Mutex::default(),
             tokens: Mutex::default(),
+            in_flight: Gauge::default(),
         });
         let (stop, https) = (CancellationToken::new(), tls.is_some());
         let address = server::listen(bind, tls.clone(), Arc::clone(&inner), stop.clone()).await?;
@@ -154,7 +166,7 @@ impl Service {
         change(&mut lock(&self.inner.options));
     }
 
-    /// Puts the service's clock forwards or back, against the machine's.
+    /// Puts the service's clock, and the directory's with it, forwards or back, against the machine's.
     pub fn clock_offset(&self, offset: TimeDelta) {
         self.adjust(|options| options.clock_offset = offset);
     }

@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use clap::Parser;
 use testkit::report::Report;
-use testkit::service::{Access, App, Options, Service};
+use testkit::service::{Access, App, Fault, Options, RetryAfter, Service, Spelling, Target, When};
 use testkit::traffic::Traffic;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -39,6 +39,34 @@ struct Arguments {
     /// Its secret.
     #[arg(long, env = "SIMULATOR_CLIENT_SECRET", default_value = "demo-secret")]
     client_secret: String,
+    /// Milliseconds before each answer for a report.
+    #[arg(long, env = "SIMULATOR_LATENCY", default_value_t = 0)]
+    latency: u64,
+    /// Rows a page.
+    #[arg(long, env = "SIMULATOR_PAGE_ROWS", default_value_t = 2_000)]
+    page_rows: usize,
+    /// Fail every so many-th request for a report: by turns busy, a sign-in page, a body cut short, an unknown error and a pause of a second.
+    #[arg(long, env = "SIMULATOR_FAIL_EVERY")]
+    fail_every: Option<u32>,
+    /// Spell every other page in another way.
+    #[arg(long, env = "SIMULATOR_RESPELL")]
+    respell: bool,
+    /// Hours that the clock is ahead of the machine's, the directory's with it.
+    #[arg(
+        long,
+        env = "SIMULATOR_CLOCK",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
+    clock_hours: i32,
+    /// Hours that the directory's clock is ahead of the service's.
+    #[arg(
+        long,
+        env = "SIMULATOR_DIRECTORY_CLOCK",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
+    directory_clock_hours: i32,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -62,9 +90,20 @@ async fn main() -> Result<()> {
     let service = Service::start(Options {
         bind: arguments.listen,
         access,
+        latency: Duration::from_millis(arguments.latency),
+        page_rows: arguments.page_rows,
+        clock_offset: TimeDelta::hours(arguments.clock_hours.into()),
+        directory_clock_offset: TimeDelta::hours(arguments.directory_clock_hours.into()),
         ..Options::default()
     })
     .await?;
+    if let Some(nth) = arguments.fail_every {
+        service.fault(Target::Reports, When::Every(nth), failures());
+    }
+    if arguments.respell {
+        let spellings = Spelling::ALL.map(Fault::Respelled).to_vec();
+        service.fault(Target::Reports, When::Every(2), Fault::Cycle(spellings));
+    }
     let now = Utc::now();
     traffic.add_backlog(&service, now);
     println!(
@@ -80,6 +119,18 @@ async fn main() -> Result<()> {
         _ = tokio::signal::ctrl_c() => {}
     }
     Ok(())
+}
+
+/// The failures that pass by themselves, by turns.
+fn failures() -> Fault {
+    let second = RetryAfter::Seconds(1);
+    Fault::Cycle(vec![
+        Fault::Busy(None),
+        Fault::SignInPage,
+        Fault::CutBody,
+        Fault::ServerError,
+        Fault::Throttled(Some(second)),
+    ])
 }
 
 /// Says every ten seconds what was asked for.

@@ -11,15 +11,18 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response};
 
 use super::body::Body;
-use super::faults::{Fault, Occasion};
+use super::faults::Fault;
 use super::generator::mix;
+use super::head::Head;
 use super::ledger::Request;
 use super::options::Options;
-use super::page::{Link, alter, framed, is_verbose, page};
+use super::page::{Link, alter, coding, framed, is_verbose, page};
 use super::query::Query;
 use super::reply::{Reply, repeating, replacement, respond};
+use super::row::Row;
+use super::script::Occasion;
 use super::server::Reset;
-use super::store::{Row, TableKey};
+use super::store::TableKey;
 use super::{Inner, signin};
 use crate::report::Report;
 use crate::sync::lock;
@@ -33,14 +36,19 @@ pub(crate) async fn answer(
     scheme: &str,
     inner: &Arc<Inner>,
     reset: Reset,
+    head_lines: &Head,
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let (options, now, id) = (inner.options(), inner.now(), request_id());
-    let asked = Asked::read(head, scheme, now);
+    let (options, id) = (inner.options(), request_id());
+    let asked = Asked::read(head, scheme, inner.now());
+    let now = inner.now() + asked.clock_offset(&options);
+    let (in_flight, count) = asked.report.map(|_| inner.in_flight.enter()).unzip();
     let mut note = asked.note(&id, options.page_rows);
+    note.in_flight = count.unwrap_or_default();
     let fault = asked.fault(&note, inner);
     note.fault = fault.as_ref().map(Fault::name);
     let number = lock(&inner.ledger).begin(note);
+    let (date_offset, fault) = fault.map_or_else(Default::default, Fault::undated);
 
     hold(fault.as_ref(), inner, &reset).await;
     if asked.report.is_some() && !options.latency.is_zero() {
@@ -65,14 +73,15 @@ pub(crate) async fn answer(
         shift(fault, query, number, inner);
         alter(&mut reply, fault);
     }
-    let gzip = matches!(fault, Some(Fault::GzipBomb { .. } | Fault::CutGzip))
-        || (options.gzip
-            && !matches!(fault, Some(Fault::BigBody { .. }))
-            && asked.header(ACCEPT_ENCODING.as_str()).contains("gzip"));
+    if let Some(Fault::HeadLines(lines)) = &fault {
+        head_lines.add(lines);
+    }
+    let (coding, layers) = coding(fault.as_ref(), asked.allows_gzip(&options));
     let sent = lock(&inner.ledger).answer(number, reply.status, reply.last, reply.page.take());
     let bytes = std::mem::take(&mut reply.body);
-    let body = framed(bytes, fault.as_ref(), gzip, reset);
-    respond(reply, body.notes(sent), gzip, &id, now)
+    let body = framed(bytes, fault.as_ref(), layers, reset);
+    let body = body.notes(sent).holds(in_flight);
+    respond(reply, body, coding, &id, now + date_offset)
 }
 
 /// Does what a fault does before there is any answer.
@@ -120,6 +129,18 @@ impl Asked {
             .unwrap_or_default()
     }
 
+    /// What the clock of whoever answers differs by from the service's.
+    fn clock_offset(&self, options: &Options) -> TimeDelta {
+        match self.tenant() {
+            Some(_) => options.directory_clock_offset,
+            None => TimeDelta::zero(),
+        }
+    }
+
+    fn allows_gzip(&self, options: &Options) -> bool {
+        options.gzip && self.header(ACCEPT_ENCODING.as_str()).contains("gzip")
+    }
+
     /// The directory that a token is asked for, if one is.
     fn tenant(&self) -> Option<&str> {
         let path = self.head.uri.path().strip_prefix('/')?;
@@ -151,6 +172,7 @@ impl Asked {
             version: some("x-rws-version"),
             encoding: some(ACCEPT_ENCODING.as_str()),
             scheme: scheme.and_then(|value| value.split(' ').next().map(str::to_owned)),
+            in_flight: 0,
             sent: false,
         }
     }
@@ -222,7 +244,11 @@ impl Asked {
                     origin: &self.origin,
                     fault,
                 };
-                let verbose = is_verbose(query, &self.head.headers, options.shape);
+                let shape = match fault {
+                    Some(Fault::Shaped(shape)) => *shape,
+                    _ => options.shape,
+                };
+                let verbose = is_verbose(query, &self.head.headers, shape);
                 page(query, verbose, &link, now, inner, options)
             }
         }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
+use super::gauge::InFlight;
 use super::server::Reset;
 
 /// Long enough for what is written so far to reach the network before a connection ends.
@@ -36,6 +37,8 @@ pub(crate) struct Body {
     end: End,
     timer: Option<Pin<Box<Sleep>>>,
     sent: Option<Arc<AtomicBool>>,
+    /// Goes with the last chunk, or with the connection.
+    in_flight: Option<InFlight>,
     ended: bool,
 }
 
@@ -54,6 +57,7 @@ impl Body {
             end: End::Whole,
             timer: None,
             sent: None,
+            in_flight: None,
             ended: false,
         }
     }
@@ -113,6 +117,12 @@ impl Body {
         }
     }
 
+    /// Counts the request as being answered until all of the answer has been handed over.
+    pub(crate) fn holds(self, in_flight: Option<InFlight>) -> Body {
+        let in_flight = in_flight.filter(|_| !self.chunks.is_empty());
+        Body { in_flight, ..self }
+    }
+
     fn wait(&mut self, time: Duration, context: &mut Context<'_>) -> Poll<()> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(time)));
         timer.as_mut().poll(context).map(|()| self.timer = None)
@@ -134,11 +144,11 @@ impl HttpBody for Body {
                 return Poll::Pending;
             }
             let chunk = self.chunks.pop_front();
-            if self.chunks.is_empty()
-                && matches!(self.end, End::Whole)
-                && let Some(sent) = &self.sent
-            {
-                sent.store(true, Ordering::Release);
+            if self.chunks.is_empty() && matches!(self.end, End::Whole) {
+                self.in_flight = None;
+                if let Some(sent) = &self.sent {
+                    sent.store(true, Ordering::Release);
+                }
             }
             return Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))));
         }

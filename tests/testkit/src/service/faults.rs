@@ -1,62 +1,13 @@
-//! Faults on demand: which, for which report, and when.
+//! Faults on demand: what goes wrong with an answer.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use super::generator::mix;
-use super::store::Row;
-use crate::report::Report;
-
-/// Which requests a fault is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Requests for any report.
-    Reports,
-    /// Requests for one report.
-    Report(Report),
-    /// Requests for a token.
-    Token,
-}
-
-impl From<Report> for Target {
-    fn from(report: Report) -> Target {
-        Target::Report(report)
-    }
-}
-
-/// Which of the target's requests a fault hits.
-#[derive(Clone, Copy, Debug)]
-pub enum When {
-    /// The next ones, so many of them.
-    Next(u32),
-    /// The next ones after so many have been let through.
-    After {
-        /// Requests let through.
-        passed: u32,
-        /// Requests hit.
-        times: u32,
-    },
-    /// A page of any walk, the first being 1.
-    Page {
-        /// The page.
-        page: u64,
-        /// Requests hit.
-        times: u32,
-    },
-    /// Each with this probability; the same seed hits the same ones.
-    Random {
-        /// From 0 to 1.
-        probability: f64,
-        /// What decides.
-        seed: u64,
-    },
-    /// Those that ask for more time than this, as long as the rule stands.
-    WiderThan(TimeDelta),
-    /// All, as long as the rule stands.
-    Always,
-}
+use super::options::Shape;
+use super::row::Row;
+use super::spelling::Spelling;
 
 /// The header `Retry-After`.
 #[derive(Clone, Copy, Debug)]
@@ -176,87 +127,88 @@ pub enum Fault {
     ContentType(String),
     /// The right answer with a byte order mark before it.
     ByteOrderMark,
+    /// These in turn: the first one for the first request hit, and so on in a circle.
+    Cycle(Vec<Fault>),
+    /// The answer of another fault, or the right one, with a `Date` that is off by so much.
+    Dated {
+        /// `Date` less the clock of whoever answers.
+        offset: TimeDelta,
+        /// What else goes wrong.
+        fault: Option<Box<Fault>>,
+    },
+    /// The next link leads to a page that was served before, each time under a new token.
+    Loop {
+        /// Which page that is.
+        to: Loop,
+        /// A last page, which has no link otherwise, has one too.
+        last_too: bool,
+    },
+    /// The next link of any page, also of the last one, is this JSON value.
+    LinkText(String),
+    /// A page without rows, whose link leads to the same page under a new token.
+    EmptyPage,
+    /// Status 200 and an empty result, without a link.
+    NoRows,
+    /// So many rows `{}` instead of those that there are, without a link.
+    EmptyObjects(u64),
+    /// The right rows in another spelling.
+    Respelled(Spelling),
+    /// The right answer in this shape, whatever was asked for.
+    Shaped(Shape),
+    /// The right answer under this `Content-Encoding`, compressed by gzip so many times, whatever the request allows.
+    Coded {
+        /// The header's value.
+        name: String,
+        /// How often the body is compressed.
+        layers: u8,
+    },
+    /// The right answer with this text, as it stands, behind the status line: header lines with their ends.
+    HeadLines(String),
 }
 
-struct Rule {
-    target: Target,
-    when: When,
-    fault: Fault,
-    /// Requests that it was considered for, where it counts them.
-    seen: u32,
-    hits: u32,
+/// Where a link leads that should lead to the page after this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loop {
+    /// To this page.
+    SamePage,
+    /// To the page before this one; from the first page to itself.
+    PageBefore,
+    /// To the first page.
+    FirstPage,
+    /// From the first page to the second, from there to the first, and so on with each pair of pages.
+    Pairs,
 }
 
-/// What a request is, as far as rules look at it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Occasion {
-    /// None for the token endpoint.
-    pub(crate) report: Option<Report>,
-    /// The page, from 1.
-    pub(crate) page: u64,
-    pub(crate) span: TimeDelta,
-}
-
-/// All orders of faults, oldest first.
-#[derive(Default)]
-pub(crate) struct Script {
-    rules: Vec<Rule>,
-}
-
-impl Script {
-    pub(crate) fn add(&mut self, target: Target, when: When, fault: Fault) {
-        self.rules.push(Rule {
-            target,
-            when,
-            fault,
-            seen: 0,
-            hits: 0,
-        });
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.rules.clear();
-    }
-
-    /// The fault for this request, if any: that of the first rule that fits.
-    pub(crate) fn take(&mut self, occasion: Occasion) -> Option<Fault> {
-        self.rules.iter_mut().find_map(|rule| rule.take(occasion))
-    }
-}
-
-impl Rule {
-    fn take(&mut self, occasion: Occasion) -> Option<Fault> {
-        let fits = match self.target {
-            Target::Reports => occasion.report.is_some(),
-            Target::Report(report) => occasion.report == Some(report),
-            Target::Token => occasion.report.is_none(),
-        };
-        if !fits {
-            return None;
+impl Loop {
+    /// The page that a link on `page` leads to, both from 0.
+    pub(crate) fn target(self, page: u64) -> u64 {
+        match self {
+            Loop::SamePage => page,
+            Loop::PageBefore => page.saturating_sub(1),
+            Loop::FirstPage => 0,
+            Loop::Pairs => page ^ 1,
         }
-        let hit = match self.when {
-            When::Next(times) => self.hits < times,
-            When::After { passed, times } => self.seen >= passed && self.hits < times,
-            When::Page { page, times } => occasion.page == page && self.hits < times,
-            When::Random { probability, seed } => chance(seed, self.seen) < probability,
-            When::WiderThan(span) => occasion.span > span,
-            When::Always => true,
-        };
-        self.seen += 1;
-        self.hits += u32::from(hit);
-        hit.then(|| self.fault.clone())
     }
-}
-
-/// The `nth` number of a seed's sequence, in [0, 1).
-fn chance(seed: u64, nth: u32) -> f64 {
-    let noise = mix(seed
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        .wrapping_add(u64::from(nth)));
-    f64::from(u32::try_from(noise >> 32).unwrap_or_default()) / (f64::from(u32::MAX) + 1.0)
 }
 
 impl Fault {
+    /// This fault's answer with a `Date` that is off by so much.
+    #[must_use]
+    pub fn dated(self, offset: TimeDelta) -> Fault {
+        Fault::Dated {
+            offset,
+            fault: Some(Box::new(self)),
+        }
+    }
+
+    /// How far `Date` is off, and what else goes wrong.
+    pub(crate) fn undated(self) -> (TimeDelta, Option<Fault>) {
+        match self {
+            Fault::Dated { offset, fault } => (offset, fault.map(|fault| *fault)),
+            fault => (TimeDelta::zero(), Some(fault)),
+        }
+    }
+
     /// The fault's name, for the ledger.
     pub(crate) fn name(&self) -> String {
         let mut name = String::new();
@@ -266,103 +218,5 @@ impl Fault {
             .next()
             .unwrap_or_default()
             .to_owned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn hits(when: When, pages: &[u64]) -> Vec<bool> {
-        let mut script = Script::default();
-        script.add(Target::Report(Report::MessageTrace), when, Fault::Stall);
-        let occasion = |page| Occasion {
-            report: Some(Report::MessageTrace),
-            page,
-            span: TimeDelta::hours(1),
-        };
-        pages
-            .iter()
-            .map(|page| script.take(occasion(*page)).is_some())
-            .collect()
-    }
-
-    #[test]
-    fn a_rule_hits_when_it_says() {
-        assert_eq!(hits(When::Next(2), &[1, 2, 3]), [true, true, false]);
-        assert_eq!(
-            hits(
-                When::After {
-                    passed: 1,
-                    times: 1
-                },
-                &[1, 2, 3]
-            ),
-            [false, true, false]
-        );
-        assert_eq!(
-            hits(When::Page { page: 2, times: 1 }, &[1, 2, 2, 1]),
-            [false, true, false, false]
-        );
-        assert_eq!(hits(When::WiderThan(TimeDelta::minutes(30)), &[1]), [true]);
-        assert_eq!(hits(When::WiderThan(TimeDelta::hours(1)), &[1]), [false]);
-    }
-
-    #[test]
-    fn chance_keeps_to_its_probability_and_its_seed() {
-        let pages = vec![1; 10_000];
-        let some = hits(
-            When::Random {
-                probability: 0.2,
-                seed: 7,
-            },
-            &pages,
-        );
-        let share = some.iter().filter(|hit| **hit).count();
-        assert!((1_800..2_200).contains(&share), "{share}");
-        assert_eq!(
-            some,
-            hits(
-                When::Random {
-                    probability: 0.2,
-                    seed: 7
-                },
-                &pages
-            )
-        );
-        assert_ne!(
-            some,
-            hits(
-                When::Random {
-                    probability: 0.2,
-                    seed: 8
-                },
-                &pages
-            )
-        );
-    }
-
-    #[test]
-    fn a_rule_for_one_report_leaves_the_others_alone() {
-        let mut script = Script::default();
-        script.add(
-            Target::Report(Report::SpoofMail),
-            When::Always,
-            Fault::Stall,
-        );
-        let occasion = |report| Occasion {
-            report,
-            page: 1,
-            span: TimeDelta::zero(),
-        };
-        assert!(script.take(occasion(Some(Report::MessageTrace))).is_none());
-        assert!(script.take(occasion(None)).is_none());
-        assert_eq!(
-            script
-                .take(occasion(Some(Report::SpoofMail)))
-                .unwrap()
-                .name(),
-            "Stall"
-        );
     }
 }

@@ -43,6 +43,8 @@ pub struct Request {
     pub encoding: Option<String>,
     /// The first word of its `Authorization`, if it had one.
     pub scheme: Option<String>,
+    /// How many requests for reports were being answered when it came, itself included; 0 for a token.
+    pub in_flight: usize,
     /// All of the answer has been handed to the network.
     pub sent: bool,
 }
@@ -125,6 +127,12 @@ impl Ledger {
         }
         rows
     }
+}
+
+/// The most requests for reports that were being answered at once.
+pub fn most_in_flight(requests: &[Request]) -> usize {
+    let in_flight = requests.iter().map(|request| request.in_flight);
+    in_flight.max().unwrap_or_default()
 }
 
 /// The most requests in any one second.

@@ -35,6 +35,8 @@ pub struct Options {
     pub detail_rows_max: usize,
     /// The service's clock less the machine's.
     pub clock_offset: TimeDelta,
+    /// The directory's clock less the service's.
+    pub directory_clock_offset: TimeDelta,
     /// Time before each answer for a report.
     pub latency: Duration,
     /// Who may ask.
@@ -55,6 +57,7 @@ impl Default for Options {
             pages_max: 1_000,
             detail_rows_max: 10_000,
             clock_offset: TimeDelta::zero(),
+            directory_clock_offset: TimeDelta::zero(),
             latency: Duration::ZERO,
             access: Access::default(),
         }

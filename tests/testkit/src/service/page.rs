@@ -1,6 +1,7 @@
 //! One page of a result: which rows, the link that leads on, how it is written and framed.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -17,8 +18,9 @@ use super::ledger::Page;
 use super::options::{LinkForm, Options, Shape, TooOld};
 use super::query::Query;
 use super::reply::{LIGHT, Reply};
+use super::row::Echo;
 use super::server::Reset;
-use super::store::{Echo, TableKey};
+use super::store::{Slice, TableKey};
 use crate::json;
 use crate::report::Report;
 use crate::sync::lock;
@@ -47,14 +49,38 @@ pub(crate) struct Link<'a> {
 }
 
 impl Link<'_> {
-    /// The link that leads on after `rows_so_far` rows of the result; `page` is this page, from 0.
+    /// The link of a page, as a value of JSON; `page` is this page, from 0.
+    fn value(
+        &self,
+        report: Report,
+        page: u64,
+        rows_so_far: u64,
+        last: bool,
+        options: &Options,
+    ) -> Option<String> {
+        let none = match self.fault {
+            Some(Fault::LinkText(text)) => return Some(text.clone()),
+            Some(Fault::NoRows | Fault::EmptyObjects(_)) => true,
+            Some(Fault::EmptyPage) => false,
+            Some(Fault::Loop { last_too, .. }) => last && !last_too,
+            _ => last,
+        };
+        (!none).then(|| {
+            let link = self.next(report, page, rows_so_far, options);
+            serde_json::Value::from(link).to_string()
+        })
+    }
+
+    /// The link that leads on after `rows_so_far` rows of the result.
     fn next(&self, report: Report, page: u64, rows_so_far: u64, options: &Options) -> String {
         let token = match self.fault {
             Some(Fault::RefusedLink) => Some(REFUSED_TOKEN.to_owned()),
             Some(Fault::RepeatedLink) => {
                 (page > 0).then(|| (page * options.page_rows as u64 - 1).to_string())
             }
-            _ => Some((rows_so_far - 1).to_string()),
+            Some(Fault::EmptyPage) => Some(new_token(page, options)),
+            Some(Fault::Loop { to, .. }) => Some(new_token(to.target(page), options)),
+            _ => Some(rows_so_far.saturating_sub(1).to_string()),
         };
         let kept = self
             .query
@@ -76,6 +102,14 @@ impl Link<'_> {
     }
 }
 
+/// A token for this page (from 0) that was never issued before.
+fn new_token(page: u64, options: &Options) -> String {
+    static ISSUED: AtomicU64 = AtomicU64::new(0);
+    let number = ISSUED.fetch_add(1, Ordering::Relaxed);
+    let row = (page * options.page_rows as u64).saturating_sub(1);
+    format!("{row}_{number}")
+}
+
 /// One page of a result.
 pub(crate) fn page(
     asked: &Query,
@@ -95,22 +129,23 @@ pub(crate) fn page(
         aggregate: asked.aggregate,
     };
     let page = asked.page(options.page_rows);
-    let rows_max = if report == Report::MailDetailAtp {
-        options.detail_rows_max as u64
-    } else {
-        u64::MAX
-    };
     let first = page.saturating_mul(options.page_rows as u64);
-    let length = rows_max.saturating_sub(first).min(options.page_rows as u64);
-    let length = if too_old || page >= options.pages_max {
+    let length = if too_old {
         0
     } else {
-        usize::try_from(length).unwrap_or(usize::MAX)
+        rows_of_page(report, page, options)
     };
-    let slice = lock(&inner.store).slice(key, visible(asked, now), first, length);
+    let mut slice = lock(&inner.store).slice(key, visible(asked, now), first, length);
+    // A full page links on, also where nothing follows; only the cap on pages ends the walk without a word.
+    let last = slice.rows.len() < options.page_rows || page + 1 >= options.pages_max;
+    let rows_so_far = first + slice.rows.len() as u64;
+    if matches!(
+        link.fault,
+        Some(Fault::NoRows | Fault::EmptyPage | Fault::EmptyObjects(_))
+    ) {
+        slice.rows.clear();
+    }
 
-    let echo =
-        (report == Report::MessageTrace).then(|| (asked.start.timestamp(), asked.end.timestamp()));
     let mut out = Vec::with_capacity(1_000 + slice.rows.len() * 800);
     out.extend_from_slice(if verbose {
         b"{\"d\":{\"results\":["
@@ -125,31 +160,69 @@ pub(crate) fn page(
         );
         out.extend_from_slice(head.as_bytes());
     }
-    for (index, (_, content)) in (slice.first..).zip(&slice.rows) {
-        if index > slice.first {
-            out.push(b',');
-        }
-        content.write(report, &Echo { range: echo, index }, verbose, &mut out);
-    }
+    write_rows(&slice, asked, verbose, link.fault, &mut out);
     out.push(b']');
-    // A full page links on, also where nothing follows; only the cap on pages ends the walk without a word.
-    let last = slice.rows.len() < options.page_rows || page + 1 >= options.pages_max;
-    if !last {
-        let link = link.next(report, page, first + slice.rows.len() as u64, options);
+    let link = link.value(report, page, rows_so_far, last, options);
+    if let Some(link) = &link {
         let name = if verbose { "__next" } else { "odata.nextLink" };
-        let text = serde_json::Value::from(link).to_string();
-        out.extend_from_slice(format!(",\"{name}\":{text}").as_bytes());
+        out.extend_from_slice(format!(",\"{name}\":{link}").as_bytes());
     }
     out.extend_from_slice(if verbose { b"}}" } else { b"}" });
 
     let mut reply = Reply::new(200, if verbose { VERBOSE } else { LIGHT }, out);
-    reply.last = last;
+    reply.last = link.is_none();
     reply.page = Some(Page {
         table: key,
         numbers: slice.rows.iter().map(|(number, _)| *number).collect(),
         verbose,
     });
     reply
+}
+
+/// How many rows a page (from 0) may have.
+fn rows_of_page(report: Report, page: u64, options: &Options) -> usize {
+    if page >= options.pages_max {
+        return 0;
+    }
+    if report != Report::MailDetailAtp {
+        return options.page_rows;
+    }
+    let before = page.saturating_mul(options.page_rows as u64);
+    let rest = (options.detail_rows_max as u64).saturating_sub(before);
+    usize::try_from(rest).map_or(options.page_rows, |rest| rest.min(options.page_rows))
+}
+
+/// Appends the rows, with commas between them.
+fn write_rows(
+    slice: &Slice,
+    asked: &Query,
+    verbose: bool,
+    fault: Option<&Fault>,
+    out: &mut Vec<u8>,
+) {
+    let report = asked.report;
+    let range =
+        (report == Report::MessageTrace).then(|| (asked.start.timestamp(), asked.end.timestamp()));
+    for (index, (_, content)) in (slice.first..).zip(&slice.rows) {
+        if index > slice.first {
+            out.push(b',');
+        }
+        let echo = Echo { range, index };
+        match fault {
+            Some(Fault::Respelled(spelling)) => {
+                let mut row = Vec::new();
+                content.write(report, &echo, verbose, &mut row);
+                let spelt = spelling.of(&String::from_utf8_lossy(&row));
+                out.extend_from_slice(spelt.as_bytes());
+            }
+            _ => content.write(report, &echo, verbose, out),
+        }
+    }
+    if let Some(Fault::EmptyObjects(rows)) = fault {
+        for number in 0..*rows {
+            out.extend_from_slice(if number == 0 { b"{}" } else { b",{}" });
+        }
+    }
 }
 
 /// The range asked for, less what the service no longer keeps and what it does not tell yet.
@@ -183,14 +256,28 @@ pub(crate) fn alter(reply: &mut Reply, fault: &Fault) {
     }
 }
 
-/// The body as it goes out.
-pub(crate) fn framed(bytes: Vec<u8>, fault: Option<&Fault>, gzip: bool, reset: Reset) -> Body {
+/// A body's `Content-Encoding`, and how often it is compressed by gzip; `allowed` tells whether the request lets it.
+pub(crate) fn coding(fault: Option<&Fault>, allowed: bool) -> (Option<String>, u8) {
+    let gzip = match fault {
+        Some(Fault::Coded { name, layers }) => return (Some(name.clone()), *layers),
+        Some(Fault::GzipBomb { .. } | Fault::CutGzip) => true,
+        Some(Fault::BigBody { .. }) => false,
+        _ => allowed,
+    };
+    (gzip.then(|| "gzip".to_owned()), u8::from(gzip))
+}
+
+/// The body as it goes out, compressed so many times.
+pub(crate) fn framed(bytes: Vec<u8>, fault: Option<&Fault>, layers: u8, reset: Reset) -> Body {
     let padding = match fault {
         Some(Fault::BigBody { bytes, .. } | Fault::GzipBomb { bytes }) => *bytes,
         _ => 0,
     };
-    let body = if gzip {
+    let body = if layers > 0 {
         let mut packed = compressed(&bytes, padding);
+        for _ in 1..layers {
+            packed = compressed(&packed, 0);
+        }
         if matches!(fault, Some(Fault::CutGzip)) {
             packed.truncate(packed.len() / 2);
         }

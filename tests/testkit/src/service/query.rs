@@ -44,11 +44,10 @@ impl Query {
             match decode(name)?.as_str() {
                 "$filter" => filter = Filter::parse(&decode(value)?)?,
                 "$skiptoken" => {
-                    skip = Some(
-                        decode(value)?
-                            .parse()
-                            .map_err(|_| format!("Invalid skip token '{value}'."))?,
-                    );
+                    let token = decode(value)?;
+                    // A link that loops has a number behind its token, so that each is new.
+                    let row = token.split('_').next().unwrap_or_default().parse();
+                    skip = Some(row.map_err(|_| format!("Invalid skip token '{value}'."))?);
                 }
                 "$format" => match decode(value)?.to_ascii_lowercase().as_str() {
                     "json" => verbose = true,

@@ -152,12 +152,13 @@ fn http_date(time: DateTime<Utc>) -> String {
     time.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
+/// The response; `coding` is the body's `Content-Encoding`, `date` its `Date`.
 pub(crate) fn respond(
     reply: Reply,
     body: Body,
-    gzip: bool,
+    coding: Option<String>,
     request_id: &str,
-    now: DateTime<Utc>,
+    date: DateTime<Utc>,
 ) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = hyper::StatusCode::from_u16(reply.status).unwrap_or_default();
@@ -168,10 +169,10 @@ pub(crate) fn respond(
     };
     set("content-type", reply.content_type);
     set("request-id", request_id.to_owned());
-    set("date", http_date(now));
+    set("date", http_date(date));
     set("server", "Microsoft-IIS/10.0".to_owned());
-    if gzip {
-        set("content-encoding", "gzip".to_owned());
+    if let Some(coding) = coding {
+        set("content-encoding", coding);
     }
     if let Some(value) = reply.retry_after {
         set("retry-after", value);

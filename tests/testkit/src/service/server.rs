@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::head::{Head, Spliced};
 use super::{Inner, answer};
 use crate::socket::Handle;
 
@@ -80,9 +81,14 @@ where
     let reset = Reset {
         now: CancellationToken::new(),
     };
+    let head = Head::default();
+    let stream = Spliced::new(stream, head.clone());
     let answer = service_fn(|request| {
-        let (inner, reset) = (Arc::clone(&inner), reset.clone());
-        async move { Ok::<_, Infallible>(answer::answer(request, scheme, &inner, reset).await) }
+        let (inner, reset, head) = (Arc::clone(&inner), reset.clone(), head.clone());
+        async move {
+            let answer = answer::answer(request, scheme, &inner, reset, &head).await;
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

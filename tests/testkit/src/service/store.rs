@@ -7,10 +7,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::content::sample;
-use super::fields::Fields;
-use super::generator::{Backlog, Generator, Ticks, iso, ticks};
-use crate::json;
+use super::generator::{Backlog, Generator, Ticks, ticks};
+use super::row::{Content, Row};
 use crate::records::{Identity, Records};
 use crate::report::{Aggregate, Report};
 
@@ -29,144 +27,6 @@ pub(crate) struct TableKey {
 pub struct RowId {
     pub(crate) table: TableKey,
     pub(crate) number: u32,
-}
-
-/// A row of a test's own making.
-#[derive(Clone, Debug)]
-pub struct Row {
-    time: DateTime<Utc>,
-    aggregate: Aggregate,
-    text: String,
-    /// What stands in the answer instead.
-    verbatim: Option<Vec<u8>>,
-}
-
-impl Row {
-    /// A row whose JSON object is `text`, filtered by `time`. `StartDate`, `EndDate` and `Index` are added to it.
-    pub fn new(time: DateTime<Utc>, text: impl Into<String>) -> Row {
-        Row {
-            time,
-            aggregate: Aggregate::Hour,
-            text: text.into(),
-            verbatim: None,
-        }
-    }
-
-    /// A row of these bytes as they stand, which need be no JSON, filtered by `time`.
-    pub fn raw(time: DateTime<Utc>, bytes: impl Into<Vec<u8>>) -> Row {
-        Row {
-            verbatim: Some(bytes.into()),
-            ..Row::new(time, "{}")
-        }
-    }
-
-    /// A row with all documented fields of a report; `number` tells it from others at the same time.
-    pub fn sample(report: Report, time: DateTime<Utc>, number: u64) -> Row {
-        Row::sample_by(report, None, time, number)
-    }
-
-    /// The same, counting this bucket where the report is one of traffic.
-    pub(crate) fn sample_by(
-        report: Report,
-        aggregate: Option<Aggregate>,
-        time: DateTime<Utc>,
-        number: u64,
-    ) -> Row {
-        let aggregate = aggregate.unwrap_or(Aggregate::Hour);
-        Row::new(time, sample(report, aggregate, time, number)).aggregate(aggregate)
-    }
-
-    /// The row as it stands, with nothing added, in either JSON shape.
-    #[must_use]
-    pub fn verbatim(self) -> Row {
-        Row {
-            verbatim: Some(self.text.clone().into_bytes()),
-            ..self
-        }
-    }
-
-    /// For a traffic report: answers queries by this bucket; by hour, if nothing is said.
-    #[must_use]
-    pub fn aggregate(self, aggregate: Aggregate) -> Row {
-        Row { aggregate, ..self }
-    }
-}
-
-/// What a row says.
-#[derive(Clone)]
-pub(crate) enum Content {
-    /// Made by rule.
-    Generated(Arc<Generator>, u32),
-    /// A test's own.
-    Own(Arc<Row>),
-}
-
-/// What is added to a row by the query that returns it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Echo {
-    /// `StartDate` and `EndDate` in seconds since 1970, for reports that repeat them.
-    pub(crate) range: Option<(i64, i64)>,
-    /// The row's position in the result.
-    pub(crate) index: u64,
-}
-
-impl Content {
-    /// Appends the row as one JSON object.
-    pub(crate) fn write(&self, report: Report, echo: &Echo, verbose: bool, out: &mut Vec<u8>) {
-        let own = match self {
-            Content::Own(row) => Some(row),
-            Content::Generated(..) => None,
-        };
-        if let Some(verbatim) = own.and_then(|row| row.verbatim.as_ref()) {
-            return out.extend_from_slice(verbatim);
-        }
-        let mut fields = Fields::open(out, verbose);
-        if verbose {
-            let kind = format!(r#"{{"type":"TenantReporting.{}"}}"#, report.path());
-            fields.raw("__metadata", &kind);
-        }
-        match (self, own) {
-            (Content::Generated(generator, number), _) => generator.write(*number, &mut fields),
-            (_, Some(row)) => fields.splice(&row.text),
-            (Content::Own(_), None) => {}
-        }
-        let (start, end) = echo.range.unwrap_or((BEFORE_TIME, BEFORE_TIME));
-        fields.moment("StartDate", start, echo.range.is_some());
-        fields.moment("EndDate", end, echo.range.is_some());
-        fields.number("Index", echo.index);
-        fields.close();
-    }
-
-    /// The row as light JSON, for its identity.
-    fn text(&self, report: Report, verbose: bool) -> String {
-        let mut out = Vec::with_capacity(1_024);
-        self.write(report, &Echo::default(), false, &mut out);
-        let text = String::from_utf8_lossy(&out).into_owned();
-        if verbose { milliseconds(&text) } else { text }
-    }
-}
-
-/// `0001-01-01T00:00:00` in seconds since 1970: what seven of the reports say instead of the range.
-const BEFORE_TIME: i64 = -62_135_596_800;
-
-/// The row with its dates cut to milliseconds, which is all that the verbose shape tells.
-fn milliseconds(text: &str) -> String {
-    let Ok(fields) = json::fields(text) else {
-        return text.to_owned();
-    };
-    let cut = |(key, value): &(&str, &str)| match iso(value.trim_matches('"')) {
-        Some(_) if value.contains('.') => {
-            let keep = value.find('.').map_or(value.len(), |dot| {
-                (dot + 4).min(value.trim_end_matches('"').len())
-            });
-            format!("{key}:{}\"", &value[..keep])
-        }
-        _ => format!("{key}:{value}"),
-    };
-    format!(
-        "{{{}}}",
-        fields.iter().map(cut).collect::<Vec<_>>().join(",")
-    )
 }
 
 /// The rows of one report (and, for traffic reports, one bucket).
@@ -375,17 +235,6 @@ mod tests {
                 assert_eq!(text(&store), text(&again), "{report}");
             }
         }
-    }
-
-    #[test]
-    fn what_the_verbose_shape_tells_of_a_row_is_known() {
-        let row = r#"{"Received":"2022-11-29T05:35:08.2652371","A":"x"}"#;
-        assert_eq!(
-            milliseconds(row),
-            r#"{"Received":"2022-11-29T05:35:08.265","A":"x"}"#
-        );
-        let row = r#"{"Received":"2022-11-29T05:35:08.2","Size":1.25}"#;
-        assert_eq!(milliseconds(row), row);
     }
 
     #[test]
