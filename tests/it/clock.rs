@@ -7,7 +7,8 @@ use testkit::collector::Collector;
 use testkit::report::Report;
 use testkit::service::TooOld;
 
-use crate::setting::{PATIENCE, Setting, log, program, skip, stop};
+use crate::fake_clock::FakeClock;
+use crate::setting::{PATIENCE, Setting, log, stop};
 
 const DIFFERENCE: TimeDelta = TimeDelta::hours(30);
 
@@ -207,8 +208,11 @@ const JUMPS: [TimeDelta; 3] = [
 const WRONG: Duration = Duration::from_secs(4);
 
 /// Collects in step, two seconds behind the present, while `jump` puts a clock wrong and right again.
-async fn jumping(start: impl FnOnce(&Setting) -> Collector, jump: impl Fn(&Setting, TimeDelta)) {
-    let setting = Setting::new().await;
+async fn jumping(
+    setting: Setting,
+    start: impl FnOnce(&Setting) -> Collector,
+    jump: impl Fn(&Setting, TimeDelta),
+) {
     let from = now();
     let end = from + TimeDelta::minutes(20);
     setting.rows(Report::MessageTrace, from, end, 24_000);
@@ -247,7 +251,7 @@ async fn jumping(start: impl FnOnce(&Setting) -> Collector, jump: impl Fn(&Setti
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_services_clock_may_jump_while_the_collector_runs() {
-    jumping(Setting::start, |setting, offset| {
+    jumping(Setting::new().await, Setting::start, |setting, offset| {
         setting.service.clock_offset(offset);
     })
     .await;
@@ -255,30 +259,10 @@ async fn the_services_clock_may_jump_while_the_collector_runs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_clock_may_jump_while_the_collector_runs() {
-    // What stands between the collector and the system's clock.
-    let arch = std::env::consts::ARCH;
-    let fake_clock = format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketime.so.1");
-    if !std::fs::exists(&fake_clock).unwrap() {
-        skip("the package libfaketime is missing");
+    let setting = Setting::new().await;
+    let Some(clock) = FakeClock::new(&setting) else {
         return;
-    }
-    let file = |setting: &Setting| setting.folder.path().join("offset");
-    let jump = |setting: &Setting, offset: TimeDelta| {
-        // Put in its place whole, since the collector may read it at any time.
-        let aside = file(setting).with_extension("new");
-        std::fs::write(&aside, format!("{:+}s\n", offset.num_seconds())).unwrap();
-        std::fs::rename(aside, file(setting)).unwrap();
     };
-    let start = |setting: &Setting| {
-        jump(setting, TimeDelta::zero());
-        Collector::start_with(program(), &setting.folder, |command| {
-            command
-                .env("LD_PRELOAD", &fake_clock)
-                .env("FAKETIME_TIMESTAMP_FILE", file(setting))
-                .env("FAKETIME_NO_CACHE", "1")
-                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        })
-        .unwrap()
-    };
-    jumping(start, jump).await;
+    let start = |setting: &Setting| clock.start(setting);
+    jumping(setting, start, |_, offset| clock.set(offset)).await;
 }

@@ -16,6 +16,7 @@ mod collecting;
 mod configuration;
 mod crash;
 mod dry;
+mod fake_clock;
 mod figures;
 mod gzip;
 mod image;
