@@ -15,6 +15,7 @@ mod clock;
 mod collecting;
 mod configuration;
 mod crash;
+mod dates;
 mod dry;
 mod fake_clock;
 mod figures;

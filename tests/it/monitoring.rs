@@ -24,14 +24,14 @@ use tokio::net::TcpStream;
 use crate::setting::{PATIENCE, Setting, log, program, stop};
 
 /// A collector that is watched.
-pub(super) struct Watched {
-    pub(super) collector: Collector,
+pub(crate) struct Watched {
+    pub(crate) collector: Collector,
     pub(super) address: SocketAddr,
 }
 
 impl Watched {
     /// Starts a collector with this input, and `monitoring` as YAML.
-    pub(super) async fn start(setting: &Setting, input: Input, monitoring: &str) -> Self {
+    pub(crate) async fn start(setting: &Setting, input: Input, monitoring: &str) -> Self {
         setting.configure_watched(input, monitoring);
         Watched::of(setting.start()).await
     }
@@ -47,7 +47,7 @@ impl Watched {
     }
 
     /// The status and the body of what is at `path`.
-    pub(super) async fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         get(self.address, path).await.unwrap()
     }
 
