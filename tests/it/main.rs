@@ -24,6 +24,7 @@ mod gzip;
 mod image;
 mod in_memory;
 mod logging;
+mod loops;
 mod messages;
 mod monitoring;
 mod network;
