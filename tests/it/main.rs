@@ -7,11 +7,13 @@
 
 mod answers;
 mod backlog;
+mod broken;
 mod bundle;
 mod by_hand;
 mod certificates;
 mod checking;
 mod clock;
+mod codings;
 mod collecting;
 mod configuration;
 mod crash;
@@ -43,6 +45,7 @@ mod shapes;
 mod shifting;
 mod side_by_side;
 mod signing_in;
+mod spellings;
 mod state;
 mod taking_over;
 mod unit;
