@@ -8,6 +8,7 @@
 mod answers;
 mod backlog;
 mod broken;
+mod buckets;
 mod bundle;
 mod by_hand;
 mod certificates;
