@@ -75,8 +75,14 @@ fn has_read_all(port: u16) -> bool {
         let [_, local, remote, state, queues, ..] = fields[..] else {
             return None;
         };
-        let between = local.ends_with(&own) || remote.ends_with(&own);
-        (between && state == "01").then_some(queues == "00000000:00000000")
+        let (unsent, unread) = queues.split_once(':')?;
+        let empty = |queue: &str| queue == "00000000";
+        // What the collector has not read is no matter: the next connection waits.
+        let of_balancer = local
+            .ends_with(&own)
+            .then(|| empty(unsent) && empty(unread));
+        let of_client = remote.ends_with(&own).then(|| empty(unsent));
+        of_balancer.or(of_client).filter(|_| state == "01")
     });
     queues.next() == Some(true) && queues.all(|empty| empty)
 }
