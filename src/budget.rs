@@ -40,6 +40,20 @@ impl Memory {
             .saturating_sub(bytes.div_ceil(PIECE).max(1));
         drop(self.0.split(more));
     }
+
+    /// Takes more where it is less than so many bytes, if that is there and nobody waits for it; whether it is enough then.
+    pub(crate) fn grow_to(&mut self, bytes: usize, budget: &Budget) -> bool {
+        let pieces = budget.pieces_of(bytes) as usize;
+        let more = pieces.saturating_sub(self.0.num_permits());
+        if more == 0 {
+            return true;
+        }
+        let Some(more) = budget.try_take(more * PIECE) else {
+            return false;
+        };
+        self.0.merge(more.0);
+        true
+    }
 }
 
 /// The right to walk a window of several pages.
@@ -148,6 +162,19 @@ mod tests {
         let budget = Budget::new(10 << 10);
         let memory = budget.take(1 << 30).await.unwrap();
         assert!(budget.try_take(1).is_none());
+        drop(memory);
+        assert!(budget.try_take(10 << 10).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_taken_grows_as_far_as_there_is_room() {
+        let budget = Budget::new(10 << 10);
+        let mut memory = budget.try_take(2 << 10).unwrap();
+        assert!(memory.grow_to(1 << 10, &budget) && memory.grow_to(8 << 10, &budget));
+        let other = budget.try_take(2 << 10).unwrap();
+        assert!(!memory.grow_to(9 << 10, &budget));
+        drop(other);
+        assert!(memory.grow_to(1 << 30, &budget), "all of it is enough");
         drop(memory);
         assert!(budget.try_take(10 << 10).is_some());
     }

@@ -227,7 +227,7 @@ impl Service {
                 self.rewind().await?;
                 continue;
             }
-            if self.is_out_of_reach() {
+            if self.is_out_of_reach(self.cursor()) {
                 if self.books.is_behind() {
                     self.confirm(Next::Nothing)?;
                     self.something().await?;
@@ -248,6 +248,9 @@ impl Service {
             }
             if let Plan::Wait(_) = plan {
                 // Nothing more is due: what is handed over is to be confirmed.
+                self.confirm(Next::Nothing)?;
+            } else if self.prefetch.is_paused() {
+                // Nothing more is handed over for a while.
                 self.confirm(Next::Nothing)?;
             } else if self.books.is_full(UNCONFIRMED_MAX) {
                 self.confirm(Next::More)?;
@@ -336,6 +339,7 @@ impl Service {
         self.begin_by_the_agreed_clock().await?;
         if head.window.start != self.books.position() || !self.is_settled(head.window) {
             // A clock was wrong when it was planned.
+            self.clock.compare();
             self.prefetch.clear();
             return Ok(());
         }
@@ -427,8 +431,7 @@ impl Service {
     /// Whether the window has had its delay, and was within reach, by the clocks as they are known now.
     fn is_settled(&self, window: Window) -> bool {
         let settled = window.end <= self.schedule.settled(self.clock.now());
-        let oldest = self.clock.certain().map(|now| self.schedule.oldest(now));
-        settled && oldest.is_none_or(|oldest| window.start >= oldest)
+        settled && !self.is_out_of_reach(window.start)
     }
 
     /// Brings everything back to the cursor, since an output has given lines back: they are fetched again.
@@ -468,10 +471,10 @@ impl Service {
         Ok(())
     }
 
-    /// Whether the cursor is at what the service no longer keeps, by two clocks.
-    fn is_out_of_reach(&self) -> bool {
-        let oldest = self.clock.certain().map(|now| self.schedule.oldest(now));
-        oldest.is_some_and(|oldest| self.cursor() < oldest)
+    /// Whether the service no longer keeps what is at `instant`, by two clocks.
+    fn is_out_of_reach(&self, instant: DateTime<Utc>) -> bool {
+        let now = self.clock.certain();
+        now.is_some_and(|now| self.schedule.is_out_of_reach(instant, now))
     }
 
     /// Says what has passed out of reach, and goes on from what has not.

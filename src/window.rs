@@ -13,7 +13,8 @@ use crate::report::{Resolution, Terms};
 
 const SECOND: TimeDelta = TimeDelta::seconds(1);
 
-/// How far from the end of what Microsoft keeps a range still starts, so that it is not refused while it is asked for.
+/// So far from the end of what Microsoft keeps collecting goes on, so that a range is not refused while it is asked for; half of it is left
+/// for asking.
 const MARGIN: TimeDelta = TimeDelta::minutes(10);
 
 /// A service that is behind by this more than it has to be is still in step: a window takes its time.
@@ -156,9 +157,14 @@ impl Schedule {
         self.floor(start_time.unwrap_or(now - self.delay))
     }
 
-    /// The oldest instant that may be asked for; what a cursor leaves before it cannot be had any more.
+    /// Where collecting goes on when the cursor is out of reach: far enough from the end of what is kept to be in time for it.
     pub fn oldest(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         floor(now - self.reach + MARGIN, SECOND) + SECOND
+    }
+
+    /// Whether rows at `instant` are so old that they cannot be had any more, or not for long enough to be asked for.
+    pub fn is_out_of_reach(&self, instant: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        instant < now - self.reach + MARGIN / 2
     }
 
     /// The shortest window that begins at `start`.
@@ -482,7 +488,11 @@ mod tests {
     #[test]
     fn what_microsoft_no_longer_keeps_is_not_asked_for() {
         let schedule = schedule("MessageTrace", 60, 90_000);
-        assert_eq!(schedule.oldest(at("12:00:00")), at("2026-02-28T12:10:01"));
+        let oldest = schedule.oldest(at("12:00:00"));
+        assert_eq!(oldest, at("2026-02-28T12:10:01"));
+        // There are some minutes to fetch it.
+        assert!(!schedule.is_out_of_reach(oldest, at("12:05:00")));
+        assert!(schedule.is_out_of_reach(oldest, at("12:05:02")));
         assert_eq!(
             schedule.start(None, at("12:00:00")),
             at("2026-03-09T11:00:00")

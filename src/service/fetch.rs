@@ -159,8 +159,8 @@ impl PageFetcher {
             unreadable: None,
         };
         loop {
-            let oldest = self.clock.certain().map(|now| self.schedule.oldest(now));
-            if oldest.is_some_and(|oldest| window.start < oldest) {
+            let aged = |now| self.schedule.is_out_of_reach(window.start, now);
+            if self.clock.certain().is_some_and(aged) {
                 return Ok(Fetched::Aged);
             }
             let fetched = self.stop.run_until_cancelled(walk.next_page()).await;

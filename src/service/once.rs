@@ -11,7 +11,9 @@ use crate::stop::GRACE;
 impl Service {
     /// Collects what is due now, and confirms it. Gives up where it is refused, or has not got on for as long as `patience`; what is
     /// written is confirmed all the same. Returns whether everything that was due is collected.
-    pub async fn run_once(self, patience: Duration) -> bool {
+    pub async fn run_once(mut self, patience: Duration) -> bool {
+        // A pause of our own is not what is given up.
+        self.prefetch.recheck_within(patience / 2);
         let progress = self.fetcher.fail_on_refusal();
         let stop = self.stop.clone();
         let collecting = self.collect_what_is_due();

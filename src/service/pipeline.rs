@@ -117,6 +117,11 @@ impl<P> Pipeline<P> {
         self.set(id, State::Fetching);
     }
 
+    /// The window is to be fetched again.
+    pub(super) fn planned(&mut self, id: u64) {
+        self.set(id, State::Planned);
+    }
+
     /// The window is here.
     pub(super) fn arrived(&mut self, id: u64, fetched: P) {
         self.set(id, State::Here(fetched));
@@ -160,6 +165,12 @@ impl<P> Pipeline<P> {
             }),
             State::Planned | State::Paused(_) | State::Fetching => None,
         }
+    }
+
+    /// Whether the first window is not to be fetched yet.
+    pub(super) fn is_paused(&self) -> bool {
+        let first = self.slots.front();
+        first.is_some_and(|slot| matches!(slot.state, State::Paused(_)))
     }
 
     /// What is here of the second window.

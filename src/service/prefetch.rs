@@ -53,6 +53,8 @@ enum Outcome {
     TooMuch {
         page_rows: Option<u64>,
     },
+    /// Its page has so many bytes, for which there is no memory now.
+    NoRoom(usize),
     /// It has passed out of reach.
     Aged,
 }
@@ -80,6 +82,7 @@ pub(super) struct Prefetch {
     fetches: JoinSet<(u64, Result<Outcome, Stopped>)>,
     page_bytes: usize,
     rechecks: Vec<DateTime<Utc>>,
+    recheck_after: Duration,
     monitor: Arc<ServiceMonitor>,
 }
 
@@ -115,6 +118,7 @@ impl Prefetch {
             fetches: JoinSet::new(),
             page_bytes: FIRST_PAGE_BYTES,
             rechecks: vec![],
+            recheck_after: RECHECK_AFTER,
             monitor,
         }
     }
@@ -177,6 +181,7 @@ impl Prefetch {
             clock: self.clock.clone(),
             window: next.window,
             span: self.span,
+            budget: self.budget.clone(),
             request,
         };
         let fetch = async move { (next.id, attempt.fetch(memory).await) };
@@ -209,6 +214,10 @@ impl Prefetch {
                     self.span.learn_page(rows);
                 }
                 self.cut(id);
+            }
+            Outcome::NoRoom(bytes) => {
+                self.page_bytes = bytes;
+                self.pipeline.planned(id);
             }
             // The service's loop sees it as well, and says what is lost.
             Outcome::Aged => self.pipeline.clear(),
@@ -275,11 +284,21 @@ impl Prefetch {
             return false;
         }
         self.rechecks.push(now);
-        warn!(window = %head.window, expected, "an empty window between others with records: it is fetched once more in a minute");
+        warn!(window = %head.window, expected, pause = ?self.recheck_after, "an empty window between others with records: it is fetched once more after a pause");
         let is_empty = |first: &First| matches!(first, First::Whole(page, _) if page.is_empty());
-        let at = Instant::now() + RECHECK_AFTER;
+        let at = Instant::now() + self.recheck_after;
         self.pipeline.recheck(head.window, at, is_empty);
         true
+    }
+
+    /// Whether the first window is fetched once more, and not before a pause has passed.
+    pub(super) fn is_paused(&self) -> bool {
+        self.pipeline.is_paused()
+    }
+
+    /// Windows are fetched once more after so long at most.
+    pub(super) fn recheck_within(&mut self, most: Duration) {
+        self.recheck_after = RECHECK_AFTER.min(most);
     }
 
     /// Drops the pages behind the first window, whose memory others wait for.
@@ -323,6 +342,7 @@ struct Attempt {
     clock: Clock,
     window: Window,
     span: Span,
+    budget: Budget,
     request: InFlight,
 }
 
@@ -353,10 +373,13 @@ impl Attempt {
                     // A full page that leads nowhere may have been cut off there.
                     return Ok(Outcome::TooMuch { page_rows: None });
                 }
-                let memory = memory.map(|mut memory| {
+                let mut memory = memory;
+                if let Some(memory) = &mut memory {
+                    if !memory.grow_to(page.bytes(), &self.budget) {
+                        return Ok(Outcome::NoRoom(page.bytes()));
+                    }
                     memory.shrink_to(page.bytes());
-                    memory
-                });
+                }
                 return Ok(Outcome::Here(First::Whole(page, memory)));
             }
             if !may_shorten {

@@ -89,9 +89,18 @@ impl Service {
             state.collection.begin_walk();
             self.dedup.begin_walk();
             self.monitor.walks();
-            match self.walk_once(window, state, &mut *walk).await? {
-                Ended::Whole => match self.dedup.end_walk() {
+            let ended = self.walk_once(window, state, &mut *walk).await?;
+            match ended {
+                // What is before a cap shifts as well.
+                Ended::Whole | Ended::Capped => match self.dedup.end_walk() {
                     Verdict::WalkAgain => {}
+                    _ if matches!(ended, Ended::Capped) => {
+                        let rows = state.collection.rows();
+                        error!(%window, rows,
+                            "the service cut the result off at a cap and the window cannot be shorter: what is beyond the cap cannot be \
+                             had from this report");
+                        return Ok(Walked::Done(Outcome::Capped));
+                    }
                     Verdict::Settled => return Ok(Walked::Done(Outcome::Complete)),
                     Verdict::Unsettled { walks } => {
                         warn!(%window, walks, "the result kept changing while it was walked; every row that was seen is delivered");
@@ -107,13 +116,6 @@ impl Service {
                         Err(Event::Lost) => return Ok(Walked::Interrupted),
                     }
                     state.again = again;
-                }
-                Ended::Capped => {
-                    let rows = state.collection.rows();
-                    error!(%window, rows,
-                        "the service cut the result off at a cap and the window cannot be shorter: what is beyond the cap cannot be had \
-                         from this report");
-                    return Ok(Walked::Done(Outcome::Capped));
                 }
                 Ended::Stuck => {
                     let rows = state.collection.rows();

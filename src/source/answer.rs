@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
+use tokio::sync::Semaphore;
 use url::Url;
 
 use super::coding::{self, Decoder};
@@ -57,6 +58,12 @@ pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
         .filter(|id| !id.is_empty())
 }
 
+/// A body that grows beyond this waits for those of the process that are as large: one after the other, they take the memory of one.
+const LARGE: usize = 8 << 20;
+
+/// Held while a large body is read.
+static LARGE_BODY: Semaphore = Semaphore::const_new(1);
+
 /// Reads a whole body, decompressed, of at most `bytes_max`. `size_hint` is how long it will probably be.
 pub(super) async fn body(
     mut response: Response,
@@ -74,7 +81,14 @@ pub(super) async fn body(
         _ => size_hint + size_hint / 32,
     };
     let mut body = Vec::with_capacity(room.next_multiple_of(ROOM).min(bytes_max));
+    let mut large = None;
     while let Some(chunk) = response.chunk().await.map_err(cut_short)? {
+        if body.len() > LARGE && large.is_none() {
+            // It is never closed.
+            large = LARGE_BODY.acquire().await.ok();
+            // Memory that is not written to costs nothing, a body that is moved costs twice.
+            body.reserve_exact(bytes_max.saturating_sub(body.len()));
+        }
         decoder.decode(&chunk, &mut body)?;
     }
     decoder.finish()?;

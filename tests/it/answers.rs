@@ -2,62 +2,73 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use testkit::report::Report;
 use testkit::service::{Fault, RetryAfter, When};
 
 use crate::setting::{PATIENCE, Setting, log, stop};
 
-/// Five pages and a bit, so that a walk has a middle.
+/// Five pages of 2,000 and a bit, where they are of one hour; below the cap of `MailDetailATP`.
 const ROWS: u32 = 9_000;
 
 /// More than the collector ever holds, whatever comes (an unoptimised build's code included).
 const MEMORY_MAX_KIB: u64 = 128 << 10;
 
-/// Collects message traces of four hours while faults hit; returns the log.
-async fn collect(faults: &[(When, Fault)]) -> Vec<String> {
+/// A report whose windows are as long as they have to be for one page, fetched side by side.
+const WINDOWS: Report = Report::MessageTrace;
+
+/// A report by the hour: what there is of one hour is one window, which has several pages.
+const PAGES: Report = Report::MailDetailAtp;
+
+/// Collects four hours of windows of one page, and one hour of several pages, while faults hit; returns the log.
+async fn collect(faults: &[(Report, When, Fault)]) -> Vec<String> {
     let setting = Setting::new().await;
-    let from = setting.ago(30);
-    let to = setting.ago(26);
-    setting.rows(Report::MessageTrace, from, to, ROWS);
-    for (when, fault) in faults {
-        setting
-            .service
-            .fault(Report::MessageTrace, *when, fault.clone());
+    let (from, to) = (setting.ago(30), setting.ago(26));
+    // The last hour that is due, so that faults hit no window behind it.
+    let hour = setting.hour_ago(26);
+    let next_hour = hour + TimeDelta::hours(1);
+    setting.rows(WINDOWS, from, to, ROWS);
+    setting.rows(PAGES, hour, next_hour, ROWS);
+    for (report, when, fault) in faults {
+        setting.service.fault(*report, *when, fault.clone());
     }
-    setting.configure_one(Report::MessageTrace, from, &[]);
+    let input = setting.input().service_from(WINDOWS, from, &[]);
+    setting.configure(input.service_from(PAGES, hour, &[]));
     let mut collector = setting.start();
+    setting.until_committed(&collector, &[WINDOWS], to).await;
     setting
-        .until_committed(&collector, &[Report::MessageTrace], to)
+        .until_committed(&collector, &[PAGES], next_hour)
         .await;
     let peak = collector.resident_peak_kib().unwrap();
     stop(&mut collector).await;
     assert!(peak < MEMORY_MAX_KIB, "{peak} KiB at most");
-    let expected = setting.existing(Report::MessageTrace, from, to);
+    let mut expected = setting.existing(WINDOWS, from, to);
+    expected.extend(&setting.existing(PAGES, hour, next_hour));
     assert!(
-        expected.total() >= u64::from(ROWS),
+        expected.total() >= u64::from(ROWS) * 2,
         "late rows count as well"
     );
     setting.expect_exactly(&expected, &collector);
-    let hit = setting
-        .service
-        .requests()
-        .iter()
-        .filter(|request| request.fault.is_some())
-        .count();
+    let requests = setting.service.requests();
+    let hit = requests.iter().filter(|request| request.fault.is_some());
+    let hit = hit.count();
     assert!(hit >= faults.len(), "only {hit} requests were hit");
     collector.log()
 }
 
-/// The fault hits the first request, a page in the middle of a walk, and the page after that.
+/// The fault hits the first request of each report; then two windows, and in an hour a page in the middle and the one after it.
 async fn survive(fault: Fault) -> Vec<String> {
-    let middle = When::Page { page: 2, times: 1 };
-    let after = When::Page { page: 3, times: 1 };
-    collect(&[
-        (When::Next(1), fault.clone()),
-        (middle, fault.clone()),
-        (after, fault),
-    ])
-    .await
+    let after = |passed| When::After { passed, times: 1 };
+    let page = |page| When::Page { page, times: 1 };
+    let faults = [
+        (WINDOWS, When::Next(1)),
+        (WINDOWS, after(2)),
+        (WINDOWS, after(5)),
+        (PAGES, When::Next(1)),
+        (PAGES, page(2)),
+        (PAGES, page(3)),
+    ];
+    collect(&faults.map(|(report, when)| (report, when, fault.clone()))).await
 }
 
 fn expect(log: &[String], text: &str) {
@@ -69,16 +80,16 @@ fn expect(log: &[String], text: &str) {
 }
 
 macro_rules! survived {
-    ($($name:ident: $fault:expr;)*) => {$(
+    ($survive:ident, $words:literal; $($name:ident: $fault:expr;)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            let log = survive($fault).await;
-            expect(&log, "WARN");
+            let log = $survive($fault).await;
+            expect(&log, $words);
         }
     )*};
 }
 
-survived! {
+survived! { survive, "WARN";
     a_bare_503_backs_off: Fault::Busy(None);
     a_500_is_asked_again: Fault::ServerError;
     a_429_with_seconds_waits: Fault::Throttled(Some(RetryAfter::Seconds(1)));
@@ -96,9 +107,6 @@ survived! {
     please_wait_a_few_minutes_is_asked_again: Fault::CannotProcess { status: 500 };
     please_wait_with_status_200_is_no_empty_result: Fault::CannotProcess { status: 200 };
     a_redirect_elsewhere_is_not_followed: Fault::Redirect("https://login.example.invalid/".to_owned());
-    a_body_that_is_too_large_halves_the_window: Fault::BigBody { bytes: 260 << 20, announced: true };
-    a_body_without_a_length_that_is_too_large_halves_the_window: Fault::BigBody { bytes: 260 << 20, announced: false };
-    a_gzip_bomb_halves_the_window: Fault::GzipBomb { bytes: 300 << 20 };
     a_json_null_with_status_200_is_no_empty_result: Fault::Answer {
         status: 200, content_type: "application/json".to_owned(), body: "null".to_owned(),
     };
@@ -108,6 +116,23 @@ survived! {
     };
 }
 
+/// As much is sent only a few times: it takes a while to make.
+async fn survive_much(fault: Fault) -> Vec<String> {
+    let after = When::After {
+        passed: 5,
+        times: 1,
+    };
+    let page = When::Page { page: 2, times: 1 };
+    let faults = [(WINDOWS, When::Next(1)), (WINDOWS, after), (PAGES, page)];
+    collect(&faults.map(|(report, when)| (report, when, fault.clone()))).await
+}
+
+survived! { survive_much, "the window is shortened";
+    a_body_that_is_too_large_halves_the_window: Fault::BigBody { bytes: 260 << 20, announced: true };
+    a_body_without_a_length_that_is_too_large_halves_the_window: Fault::BigBody { bytes: 260 << 20, announced: false };
+    a_gzip_bomb_halves_the_window: Fault::GzipBomb { bytes: 300 << 20 };
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn odd_but_right_answers_are_taken_as_they_are() {
     for fault in [
@@ -115,37 +140,49 @@ async fn odd_but_right_answers_are_taken_as_they_are() {
         Fault::ContentType("text/plain".to_owned()),
         Fault::ByteOrderMark,
     ] {
-        let log = collect(&[(When::Always, fault)]).await;
+        let faults = [WINDOWS, PAGES].map(|report| (report, When::Always, fault.clone()));
+        let log = collect(&faults).await;
         assert!(
-            !log.iter().any(|line| line.contains("asking failed")),
+            !log.iter().any(|line| line.contains("fetching failed")),
             "{}",
             log.join("\n")
         );
     }
 }
 
+/// The first request finds out that an hour has several pages; further ones of its first page are of its walks.
+fn first_page_of_the_walk(fault: Fault) -> [(Report, When, Fault); 1] {
+    [(PAGES, When::Page { page: 1, times: 3 }, fault)]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_repeats_restarts_the_walk() {
-    let log = collect(&[(When::Page { page: 1, times: 1 }, Fault::RepeatedLink)]).await;
+    let log = collect(&first_page_of_the_walk(Fault::RepeatedLink)).await;
     expect(&log, "walked again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_is_refused_for_ever_restarts_the_walk() {
-    let log = collect(&[(When::Page { page: 1, times: 1 }, Fault::RefusedLink)]).await;
+    let log = collect(&first_page_of_the_walk(Fault::RefusedLink)).await;
     expect(&log, "walked again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_to_another_origin_is_refused() {
     let link = Fault::ForeignLink("http://127.0.0.1:1".to_owned());
-    let log = collect(&[(When::Page { page: 1, times: 1 }, link)]).await;
+    let log = collect(&[(PAGES, When::Page { page: 1, times: 1 }, link)]).await;
     expect(&log, "origin");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_rejected_in_mid_walk_is_renewed_once() {
-    let log = collect(&[(When::Page { page: 2, times: 1 }, Fault::RevokeTokens)]).await;
+    let page = When::Page { page: 2, times: 1 };
+    let window = When::After {
+        passed: 2,
+        times: 1,
+    };
+    let faults = [(PAGES, page), (WINDOWS, window)];
+    let log = collect(&faults.map(|(report, when)| (report, when, Fault::RevokeTokens))).await;
     assert!(
         !log.iter().any(|line| line.contains("ERROR")),
         "{}",
@@ -156,11 +193,7 @@ async fn a_token_rejected_in_mid_walk_is_renewed_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn late_rows_between_pages_are_collected_and_shifted_ones_do_not_come_twice() {
     for position in [0, 1, 1_999, 2_000, 2_500] {
-        collect(&[(
-            When::Page { page: 1, times: 1 },
-            Fault::LateRow { position },
-        )])
-        .await;
+        collect(&first_page_of_the_walk(Fault::LateRow { position })).await;
     }
 }
 
@@ -173,7 +206,7 @@ async fn refused(fault: Fault, action: &str) {
     setting.rows(Report::MailDetailAtp, from, to, rows);
     setting
         .service
-        .fault(Report::MessageTrace, When::Next(1), fault);
+        .fault(Report::MessageTrace, When::Always, fault);
     setting.configure(
         setting
             .input()
@@ -194,6 +227,7 @@ async fn refused(fault: Fault, action: &str) {
         "{}",
         log(&collector)
     );
+    setting.service.heal();
     setting.stop_at(&mut collector, to).await;
     assert_eq!(
         collector.log_with("refused;").len(),
@@ -264,14 +298,13 @@ async fn throttling_pauses_all_services_of_the_tenant() {
         .until_committed(
             &collector,
             &[Report::MessageTrace, Report::MailDetailAtp],
-            to - chrono::TimeDelta::hours(1),
+            to - TimeDelta::hours(1),
         )
         .await;
     stop(&mut collector).await;
     // What was asked for when it was stopped need not have arrived.
     for report in [Report::MessageTrace, Report::MailDetailAtp] {
-        let verdict =
-            setting.verdict(&setting.existing(report, from, to - chrono::TimeDelta::hours(2)));
+        let verdict = setting.verdict(&setting.existing(report, from, to - TimeDelta::hours(2)));
         assert_eq!((verdict.missing, verdict.twice), (0, 0), "{verdict}");
     }
     let requests: Vec<_> = setting
@@ -292,7 +325,7 @@ async fn throttling_pauses_all_services_of_the_tenant() {
         .collect();
     let gaps = after.windows(2).map(|pair| pair[1] - pair[0]);
     assert!(
-        gaps.max() >= Some(chrono::TimeDelta::milliseconds(2_500)),
+        gaps.max() >= Some(TimeDelta::milliseconds(2_500)),
         "{after:?}"
     );
     let whole = requests[requests.len() - 1].time - requests[0].time;

@@ -146,10 +146,11 @@ async fn a_cursor_that_is_set_forward_skips_records() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_confirmed_of_an_unfinished_window_is_shown_and_does_not_outlive_a_set() {
     let setting = Setting::new().await;
-    let (from, to) = (setting.ago(30), setting.ago(29));
-    // More than one delivery of 8 MiB.
-    setting.rows(Report::MessageTrace, from, to, 16_000);
-    setting.configure_one(Report::MessageTrace, from, &[]);
+    let report = Report::DlpDetail;
+    let (from, to) = (setting.hour_ago(26), setting.hour_ago(25));
+    // More than one delivery of 8 MiB, in a window that cannot be shorter.
+    setting.rows(report, from, to, 16_000);
+    setting.configure_one(report, from, &[]);
     setting.relay.next_times(2, Behaviour::Normal);
     setting.relay.next(Behaviour::Stall { after: 0 });
     let mut collector = setting.start();
@@ -168,14 +169,19 @@ async fn what_is_confirmed_of_an_unfinished_window_is_shown_and_does_not_outlive
     );
     assert!(told.contains(&window), "{told}");
 
-    state(&setting, &["set", MESSAGES, "--cursor", &text(from)])
-        .await
-        .fine();
+    state(
+        &setting,
+        &["set", report.service(), "--cursor", &text(from)],
+    )
+    .await
+    .fine();
     let told = state(&setting, &["show"]).await.fine();
     assert!(!told.contains("unfinished"), "{told}");
-    let collector = run(&setting, to).await;
+    let mut collector = setting.start();
+    setting.until_committed(&collector, &[report], to).await;
+    stop(&mut collector).await;
     let verdict = compare(
-        &setting.existing(Report::MessageTrace, from, to),
+        &setting.existing(report, from, to),
         &setting.relay.records(),
     );
     assert_eq!(

@@ -5,22 +5,23 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use chrono::TimeDelta;
 use testkit::collector::{Collector, Config, Output};
 use testkit::records::{Records, compare};
 use testkit::relay::{Behaviour, Format, Line, check};
 use testkit::report::Report;
+use testkit::service::{Fault, When};
 
 use crate::setting::{PATIENCE, Setting, log, program, skip, stop};
 
 const ROWS: u32 = 3_000;
 
-/// Message traces of four hours, all of which are due.
+/// Message traces of five hours, all of which are due; none of what is due behind them is expected to have rows.
 async fn setting() -> Setting {
     let setting = Setting::new().await;
-    setting.rows(Report::MessageTrace, setting.ago(30), setting.ago(26), ROWS);
+    setting.rows(Report::MessageTrace, setting.ago(30), setting.ago(25), ROWS);
     setting.configure_one(Report::MessageTrace, setting.ago(30), &[]);
     setting
 }
@@ -79,7 +80,7 @@ async fn a_first_run_prints_what_the_relay_would_get_and_the_next_one_does_too()
     let setting = setting().await;
     // A relay is not even needed, nor are its files.
     fs::remove_file(setting.folder.certs().join("collector.key")).unwrap();
-    let expected = setting.existing(Report::MessageTrace, setting.ago(30), setting.ago(26));
+    let expected = setting.existing(Report::MessageTrace, setting.ago(30), setting.ago(25));
     for _ in 0..2 {
         let collector = run(&setting, &[]).await;
         expect_exactly(&expected, &collector, Format::Devo);
@@ -96,7 +97,15 @@ async fn a_first_run_prints_what_the_relay_would_get_and_the_next_one_does_too()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beside_a_running_collector_it_prints_what_is_not_yet_confirmed() {
-    let setting = setting().await;
+    // An hour of two pages, the second of which comes so late that the first one is delivered and confirmed by itself.
+    let setting = Setting::new().await;
+    let report = Report::MailDetailAtp;
+    let (from, to) = (setting.hour_ago(26), setting.hour_ago(25));
+    setting.rows(report, from, to, ROWS);
+    let page = When::Page { page: 2, times: 1 };
+    let late = Fault::Delay(Duration::from_secs(15));
+    setting.service.fault(report, page, late);
+    setting.configure_one(report, from, &[]);
     // The empty delivery, the first one, and then nothing more: the window stays unfinished.
     setting.relay.next_times(2, Behaviour::Normal);
     setting.relay.always(Behaviour::Stall { after: 0 });
@@ -107,10 +116,10 @@ async fn beside_a_running_collector_it_prints_what_is_not_yet_confirmed() {
         .unwrap();
     while setting.relay.connections().len() < 3 {
         assert!(running.is_running(), "{}", log(&running));
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let confirmed = setting.relay.records();
-    let all = setting.existing(Report::MessageTrace, setting.ago(30), setting.ago(26));
+    let all = setting.existing(report, from, to);
     assert!((1..all.total()).contains(&confirmed.total()));
     let collector = run(&setting, &[]).await;
     let mut both = printed(&collector, Format::Devo);
@@ -119,14 +128,15 @@ async fn beside_a_running_collector_it_prints_what_is_not_yet_confirmed() {
     assert!(verdict.is_exact(), "{verdict}\n{}", log(&collector));
     setting.relay.always(Behaviour::Normal);
     setting.relay.release();
-    setting
-        .finish(&mut running, setting.ago(30), setting.ago(26))
-        .await;
+    setting.until_committed(&running, &[report], to).await;
+    stop(&mut running).await;
+    setting.expect_exactly(&all, &running);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_begins_where_the_original_stopped() {
     let setting = setting().await;
+    setting.rows(Report::MessageTrace, setting.ago(25), setting.ago(24), 600);
     setting.configure(setting.input().service(
         Report::MessageTrace,
         &[("override_time_delay_in_seconds", "86400")],
@@ -152,7 +162,7 @@ async fn state_that_may_not_be_read_is_said_and_a_first_start_is_shown() {
     let setting = setting().await;
     let mut collector = setting.start();
     setting
-        .until_committed(&collector, &[Report::MessageTrace], setting.ago(26))
+        .until_committed(&collector, &[Report::MessageTrace], setting.ago(25))
         .await;
     stop(&mut collector).await;
     fs::set_permissions(setting.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -169,7 +179,7 @@ async fn state_that_may_not_be_read_is_said_and_a_first_start_is_shown() {
         "{}",
         log(&collector)
     );
-    let expected = setting.existing(Report::MessageTrace, setting.ago(30), setting.ago(26));
+    let expected = setting.existing(Report::MessageTrace, setting.ago(30), setting.ago(25));
     expect_exactly(&expected, &collector, Format::Devo);
 }
 

@@ -55,6 +55,12 @@ impl Setting {
         self.now - TimeDelta::hours(hours)
     }
 
+    /// The full hour in which that instant lies.
+    pub(crate) fn hour_ago(&self, hours: i64) -> DateTime<Utc> {
+        let instant = self.ago(hours);
+        instant.duration_trunc(TimeDelta::hours(1)).unwrap()
+    }
+
     /// Rows of one report, spread evenly.
     pub(crate) fn rows(&self, report: Report, from: DateTime<Utc>, to: DateTime<Utc>, rows: u32) {
         self.service.generate(&Backlog::new(report, from, to, rows));
@@ -151,10 +157,30 @@ impl Setting {
 
     /// The cursor of a service, read as a person would: from the line of JSON in its file.
     pub(crate) fn cursor(&self, report: Report) -> Option<DateTime<Utc>> {
+        let state = self.state_line(report)?;
+        Some(state["cursor"].as_str().unwrap().parse().unwrap())
+    }
+
+    /// The times of which the state of a service says that this became of them.
+    pub(crate) fn entries(
+        &self,
+        report: Report,
+        outcome: &str,
+    ) -> Vec<(DateTime<Utc>, DateTime<Utc>)> {
+        let state = self.state_line(report).unwrap();
+        let entries = state["entries"].as_array().unwrap().iter();
+        let time = |time: &serde_json::Value| time.as_str().unwrap().parse().unwrap();
+        entries
+            .filter(|entry| entry["outcome"] == outcome)
+            .map(|entry| (time(&entry["start"]), time(&entry["end"])))
+            .collect()
+    }
+
+    fn state_line(&self, report: Report) -> Option<serde_json::Value> {
         let bytes = std::fs::read(self.state_of(report).join("cursor")).ok()?;
         let line = bytes.split(|byte| *byte == b'\n').nth(1)?;
-        let value: serde_json::Value = serde_json::from_slice(line).unwrap();
-        Some(value["state"]["cursor"].as_str().unwrap().parse().unwrap())
+        let mut value: serde_json::Value = serde_json::from_slice(line).unwrap();
+        Some(value["state"].take())
     }
 
     /// What was served against what was read. What may come twice is what the relay has read and not confirmed.
@@ -169,7 +195,7 @@ impl Setting {
     }
 
     /// The lines on connections that the relay did not end with a receipt. Where it never gives one, TCP's word stands in.
-    fn unconfirmed(&self) -> u64 {
+    pub(crate) fn unconfirmed(&self) -> u64 {
         let connections = self.relay.connections();
         let broken = |one: &&relay::Connection| match one.behaviour {
             Behaviour::NeverAnswer => false,

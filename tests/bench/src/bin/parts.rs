@@ -6,14 +6,15 @@
 use std::ops::ControlFlow;
 
 use bench::rows::sample;
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use exchange_reports_collector::ledger::{
-    Carried, Cursor, Ledger, LedgerError, Mark, Owner, StateDirectory,
+    Commit, Confirmed, Cursor, Entry, Journal, Ledger, LedgerError, Outcome, Owner, StateDirectory,
 };
 use exchange_reports_collector::record::{Fingerprint, Fingerprinter, Splice, on_one_line};
 use exchange_reports_collector::relay::Envelope;
+use exchange_reports_collector::window::Window;
 use tempfile::TempDir;
 
 /// Rows of a page, and records of a receipt in its usual size (8 MiB).
@@ -111,24 +112,35 @@ fn framing(bencher: Bencher<'_, '_>) {
     });
 }
 
+/// The window that begins so many minutes after `begun`.
+fn window(begun: DateTime<Utc>, nth: i64) -> Window {
+    let start = begun + TimeDelta::minutes(nth);
+    let end = start + TimeDelta::minutes(1);
+    Window { start, end }
+}
+
 /// A receipt is journalled, with its sync to the disk of the temporary folder.
 #[divan::bench]
 fn ledger_journal(bencher: Bencher<'_, '_>) {
-    let (folder, mut ledger) = ledger();
-    let mut journal = ledger.take_journals().remove(0);
-    let prints = prints(RECEIPT);
-    let end = Utc::now();
+    let (folder, ledger, mut journal) = ledger();
+    let Some(mut mark) = ledger.cursor().map(Cursor::mark) else {
+        return;
+    };
+    let fingerprints = prints(RECEIPT);
+    let begun = mark.cursor;
     let mut nth = 0;
     counted(bencher, RECEIPT, RECEIPT * 16).bench_local(|| {
+        // Each receipt is of a new window, and the cursor follows: the journal is written anew now and then.
+        let window = window(begun, nth);
+        mark.cursor = window.start;
         nth += 1;
-        // Each receipt is of a new window, as where a window is a delivery: the journal is begun anew now and then.
-        let mark = Mark {
-            generation: nth,
-            ..ledger.mark(end)
-        };
+        let confirmed = [Confirmed {
+            window,
+            fingerprints: fingerprints.clone(),
+        }];
         let journalled = journal
-            .reserve(mark, RECEIPT)
-            .and_then(|()| journal.confirm(mark, &prints));
+            .reserve(mark, RECEIPT, 1)
+            .and_then(|()| journal.confirm(mark, &confirmed));
         done(journalled);
     });
     drop(folder);
@@ -137,18 +149,19 @@ fn ledger_journal(bencher: Bencher<'_, '_>) {
 /// A window is committed, with what it saw for the next one's boundary.
 #[divan::bench]
 fn ledger_commit(bencher: Bencher<'_, '_>) {
-    let (folder, mut ledger) = ledger();
-    let begun = Utc::now();
-    let prints = prints(RECEIPT);
+    let (folder, mut ledger, _) = ledger();
+    let begun = ledger.cursor().map_or_else(Utc::now, |cursor| cursor.at);
+    let boundary = prints(PAGE);
     let mut nth = 0;
-    counted(bencher, RECEIPT, RECEIPT * 16).bench_local(|| {
+    counted(bencher, PAGE, PAGE * 16).bench_local(|| {
+        let window = window(begun, nth);
         nth += 1;
-        let mut next = Cursor::begin(begun + TimeDelta::minutes(nth), "tenant".to_owned(), None);
-        next.carried.push(Carried {
-            output: "devo_1".to_owned(),
-            fingerprints: prints.clone(),
-        });
-        done(ledger.commit(next));
+        let entry = Entry::new(window, Outcome::Complete, RECEIPT as u64);
+        done(ledger.commit(Commit {
+            at: window.end,
+            entries: vec![entry],
+            boundary: boundary.clone(),
+        }));
     });
     drop(folder);
 }
@@ -179,8 +192,8 @@ fn prints(count: usize) -> Vec<Fingerprint> {
         .collect()
 }
 
-/// A new ledger; it goes with its folder.
-fn ledger() -> (TempDir, Ledger) {
+/// A new ledger with its journal; they go with their folder.
+fn ledger() -> (TempDir, Ledger, Journal) {
     let owner = Owner {
         input: "bench",
         id: "1",
@@ -189,8 +202,10 @@ fn ledger() -> (TempDir, Ledger) {
     let opened = tempfile::tempdir()
         .map_err(anyhow::Error::from)
         .and_then(|folder| {
-            let ledger = StateDirectory::open(folder.path())?.ledger(owner, &["devo_1"])?;
-            Ok((folder, ledger))
+            let state = StateDirectory::open(folder.path())?;
+            let (mut ledger, mut recovered) = state.ledger(owner, &["devo_1"])?;
+            ledger.begin(Cursor::begin(Utc::now(), "tenant".to_owned(), None))?;
+            Ok((folder, ledger, recovered.journals.remove(0)))
         });
     opened.unwrap_or_else(|error| panic!("no ledger in the temporary folder: {error:#}"))
 }
