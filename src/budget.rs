@@ -5,6 +5,7 @@
 //! fetched ahead, every output ends its delivery, and an output that has had no receipt for a minute gives its lines back. So what is
 //! waited for always comes, and nothing waits in a circle. Outside the budget are one page for each service, while it is fetched, and
 //! what one window of several pages needs for its agreement.
+#![deny(clippy::disallowed_methods)]
 
 use std::sync::Arc;
 

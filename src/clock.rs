@@ -26,10 +26,6 @@ impl WallClock {
     }
 
     /// The present.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the machine's clock"
-    )]
     pub fn now(&self) -> DateTime<Utc> {
         let Some(simulated) = &self.0 else {
             return Utc::now();
@@ -59,10 +55,6 @@ impl Chance {
     }
 
     /// A number from 0 to 1.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that asks the system for chance"
-    )]
     pub fn share(&self) -> f64 {
         match &self.0 {
             Some(seeded) => seeded

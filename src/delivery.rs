@@ -1,6 +1,7 @@
 //! The outputs of one service: what they are handed is delivered, confirmed by a receipt, and journalled.
 //!
 //! An [`Outlet`] is the service's end; its task, the courier, owns the connection and the journal.
+#![deny(clippy::disallowed_methods)]
 
 mod addresses;
 mod courier;

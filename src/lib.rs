@@ -236,6 +236,17 @@ pub async fn run(
         outputs = config.outputs.len(),
         "collecting"
     );
+    until_the_end(services, ends, stop, &token, left_out).await
+}
+
+/// Waits until the services end or `stop` resolves, and has them confirm what is written. `left_out` services have not begun.
+async fn until_the_end(
+    mut services: JoinSet<bool>,
+    ends: Ends,
+    stop: impl Future<Output = ()>,
+    token: &CancellationToken,
+    left_out: usize,
+) -> anyhow::Result<()> {
     tokio::select! {
         () = stop => {}
         ended = end_of(&mut services, ends) => {

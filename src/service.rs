@@ -3,6 +3,7 @@
 //! Guarantees: a window is committed only when every output has confirmed all its records, and only once it has settled by the clocks that
 //! agree; what cannot be had has an entry that says so; a record goes out once, however often it is fetched. It shares nothing with other
 //! services but its input's source and the process's budget of memory.
+#![deny(clippy::disallowed_methods)]
 
 mod books;
 mod clock;
@@ -142,6 +143,8 @@ impl Service {
             |((output, journal), monitor)| {
                 let surroundings = Surroundings {
                     budget: budget.clone(),
+                    wall: wall.clone(),
+                    chance: chance.clone(),
                     monitor: Arc::clone(monitor),
                     stop: stop.clone(),
                     progress: progress.clone(),

@@ -2,6 +2,7 @@
 //!
 //! Guarantees that windows of one service follow one another without a gap or an overlap, that none reaches past what has
 //! settled (`now − delay`), and that reports which filter by hour or day get whole buckets. Knows nothing of rows or files.
+#![deny(clippy::disallowed_methods)]
 
 use std::fmt;
 use std::time::Duration;

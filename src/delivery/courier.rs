@@ -21,6 +21,7 @@ use super::outlet::Surroundings;
 use super::shipment::{End, Failure, OpenDelivery, Shipments, end_of, opened};
 use crate::backoff::Backoff;
 use crate::budget::Budget;
+use crate::clock::{Chance, WallClock};
 use crate::config::Output;
 use crate::error::chain;
 use crate::ledger::{Confirmed, Journal, LedgerError, Mark, OnDisk};
@@ -70,6 +71,8 @@ pub(crate) struct Courier {
     since: Instant,
     reached: watch::Sender<Reached>,
     budget: Budget,
+    wall: WallClock,
+    chance: Chance,
     monitor: Arc<OutletMonitor>,
     stop: CancellationToken,
     progress: Progress,
@@ -87,6 +90,8 @@ impl Courier {
     ) -> Self {
         let Surroundings {
             budget,
+            wall,
+            chance,
             monitor,
             stop,
             progress,
@@ -105,6 +110,8 @@ impl Courier {
             since: Instant::now(),
             reached,
             budget,
+            wall,
+            chance,
             monitor,
             stop,
             progress,
@@ -197,7 +204,7 @@ impl Courier {
                 Ok(confirmed) => break confirmed,
                 Err(failure) => failure,
             };
-            let wait = backoff.next(rand::random());
+            let wait = backoff.next(self.chance.share());
             self.monitor.not_journalled(&chain(&failure));
             error!(error = chain(&failure), retry_in = ?wait, action = failure.action(),
                 "the journal cannot be read; nothing is collected until it can, and nothing is lost");
@@ -387,7 +394,7 @@ impl Courier {
             else {
                 return true;
             };
-            let wait = backoff.next(rand::random());
+            let wait = backoff.next(self.chance.share());
             self.monitor.not_journalled(&chain(&failure));
             error!(
                 error = chain(&failure),
@@ -411,12 +418,12 @@ impl Courier {
             self.halve(open.bytes, open.records);
         }
         self.failing = true;
-        let wait = self.backoff.next(rand::random());
+        let wait = self.backoff.next(self.chance.share());
         let waiting = self.waiting.records();
         let hours = self
             .last
             .as_ref()
-            .map(|last| (last.deleted - Utc::now()).num_hours());
+            .map(|last| (last.deleted - self.wall.now()).num_hours());
         let (cause, action) = match failure {
             Failure::Delivery(error) if error.is_setup() => (Cause::Setup, error.action()),
             Failure::Delivery(error) => (Cause::Connection, error.action()),

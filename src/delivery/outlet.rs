@@ -12,6 +12,7 @@ use super::courier::Courier;
 use super::order::{Batch, Next, Order, Reached, Rewound};
 use super::statistics;
 use crate::budget::Budget;
+use crate::clock::{Chance, WallClock};
 use crate::config::Output;
 use crate::ledger::{Journal, Mark};
 use crate::monitoring::OutletMonitor;
@@ -28,6 +29,8 @@ pub(crate) struct Outlet {
 /// What an output's task needs of its service.
 pub(crate) struct Surroundings {
     pub(crate) budget: Budget,
+    pub(crate) wall: WallClock,
+    pub(crate) chance: Chance,
     pub(crate) monitor: Arc<OutletMonitor>,
     pub(crate) stop: CancellationToken,
     pub(crate) progress: Progress,

@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn the_list_is_bounded_and_gaps_are_kept_longest() {
         let mut entries = vec![];
-        for minute in 0..ENTRIES_MAX as i64 {
+        for minute in 0..i64::try_from(ENTRIES_MAX).unwrap() {
             let pair = vec![
                 entry(2 * minute, 2 * minute + 1, Outcome::Complete, 1),
                 entry(2 * minute + 1, 2 * minute + 2, Outcome::Capped, 1),

@@ -210,7 +210,7 @@ impl PageFetcher {
                 Ok(Some(Fetched::TooMuch))
             }
             Remedy::Narrow if failures.keeps_unreadable(failure, self.clock.ours()) => Ok(Some(
-                self.pass_unreadable(&error, request_id, window, may_shorten),
+                Self::pass_unreadable(&error, request_id, window, may_shorten),
             )),
             Remedy::Narrow | Remedy::AskOperator => {
                 let action = action.unwrap_or_else(|| {
@@ -229,7 +229,7 @@ impl PageFetcher {
                 }
                 if failures.keeps_unreadable(failure, self.clock.ours()) {
                     // A row that is always cut at the same place looks like an answer that was cut short.
-                    return Ok(Some(self.pass_unreadable(
+                    return Ok(Some(Self::pass_unreadable(
                         &error,
                         request_id,
                         window,
@@ -258,7 +258,6 @@ impl PageFetcher {
 
     /// What becomes of a window of which a page has come as the same unreadable bytes for long.
     fn pass_unreadable(
-        &self,
         error: &str,
         request_id: Option<&str>,
         window: Window,

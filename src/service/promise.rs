@@ -2,8 +2,8 @@
 //! output, none came twice but for what was not confirmed, and the cursor never moved back.
 //!
 //! The service, its deduplication, deliveries, ledger and journals are those that ship, on files in memory; source, relays, clocks, chance
-//! and the moments of death are drawn from one printed seed, in simulated time. `PROMISE_DAYS` says how many days (20 if it is not set),
-//! `PROMISE_SEED` replays one.
+//! and the moments of death are drawn from one printed seed, in simulated time. `PROMISE_DAYS` says how many days (20 if it is not set)
+//! from which seed on (`PROMISE_FIRST`, else 1); `PROMISE_SEED` replays one, and `PROMISE_TRACE` names a file for what happened in it.
 
 mod peers;
 mod world;
@@ -25,7 +25,7 @@ use crate::clock::{Chance, WallClock};
 use crate::config::Config;
 use crate::delivery;
 use crate::ledger::script::{self, Moment};
-use crate::ledger::{Outcome, Owner, Reading, StateDirectory, refuse_writes};
+use crate::ledger::{Entry, Outcome, Owner, Reading, StateDirectory, refuse_writes};
 use crate::monitoring::Monitor;
 use crate::report::{Paging, Resolution};
 use crate::source::Source;
@@ -134,13 +134,6 @@ impl Simulation {
             lives += 1;
             let told = format!("life {lives} ended: {ended:?}, cursor {}", cursor.at);
             self.shared.world().note(now, told);
-            if std::env::var_os("PROMISE_LIVES").is_some() {
-                let requests = self.shared.world().requests;
-                eprintln!(
-                    "life {lives}: {ended:?} at {now}, cursor {}, {requests} requests",
-                    cursor.at
-                );
-            }
             assert!(lives < 2_000, "it does not come to its end");
             now += TimeDelta::seconds(self.shared.world().chance.random_range(1..60));
         }
@@ -341,7 +334,7 @@ impl Simulation {
             .entries
             .iter()
             .filter(|entry| entry.outcome == Outcome::Complete);
-        let passed: Vec<Window> = complete.map(|entry| entry.window()).collect();
+        let passed: Vec<Window> = complete.map(Entry::window).collect();
         let (due, ever) = (world.due(&passed), world.ever());
         for relay in &world.relays {
             for (number, count) in &due {
@@ -403,19 +396,13 @@ fn simulate(seed: u64) -> Vec<String> {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the seed replays a failure")]
 fn every_record_before_the_cursor_reached_every_output_and_none_came_twice() {
-    let seeds = match std::env::var("PROMISE_SEED") {
-        Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => {
-            let days = std::env::var("PROMISE_DAYS").map_or(20, |days| days.parse().unwrap());
-            let first: u64 = if days > 20 {
-                rand::random::<u32>().into()
-            } else {
-                1
-            };
-            (first..first + days).collect()
-        }
+    let seeds = if let Ok(seed) = std::env::var("PROMISE_SEED") {
+        vec![seed.parse().unwrap()]
+    } else {
+        let days = std::env::var("PROMISE_DAYS").map_or(20, |days| days.parse().unwrap());
+        let first = std::env::var("PROMISE_FIRST").map_or(1, |first| first.parse().unwrap());
+        (first..first + days).collect::<Vec<u64>>()
     };
     for seed in seeds {
         eprintln!("PROMISE_SEED={seed}");

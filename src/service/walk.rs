@@ -150,12 +150,12 @@ impl Service {
                 }
             };
             let next = fetcher.next(walk, window, may_shorten, &mut request);
-            let fetched = match self.while_settling(next).await? {
-                Ok(fetched) => fetched?,
+            let answer = match self.while_settling(next).await? {
+                Ok(answer) => answer?,
                 Err(Event::Lost) => return Ok(Ended::Interrupted),
             };
             drop(request);
-            let page = match fetched {
+            let page = match answer {
                 Fetched::Page(page) => page,
                 Fetched::End if !state.collection.is_capped() => return Ok(Ended::Whole),
                 Fetched::End if may_shorten => return Ok(Ended::TooMuch),

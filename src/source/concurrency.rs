@@ -210,8 +210,8 @@ mod tests {
         for _ in 0..4 {
             one.request().unwrap().overloaded();
         }
-        let _one = fill(&one);
-        assert_eq!((_one.len(), fill(&other).len()), (1, 5));
+        let held = fill(&one);
+        assert_eq!((held.len(), fill(&other).len()), (1, 5));
     }
 
     #[test]

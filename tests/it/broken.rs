@@ -169,8 +169,10 @@ async fn a_row_that_is_no_object_holds_back_no_other() {
         let (setting, others) = setting_with(row.as_bytes(), Shape::AsAsked).await;
         let collector = setting.start();
         setting.until_read(&others, &collector).await;
+        // The odd row goes out as the value of a record of its own.
         let verdict = compared(&others, &setting.relay.records(), 0);
-        assert!(verdict.is_exact(), "{row}: {verdict}\n{}", log(&collector));
+        let whole = (verdict.missing, verdict.twice) == (0, 0) && verdict.unknown <= 1;
+        assert!(whole, "{row}: {verdict}\n{}", log(&collector));
     }
 }
 
@@ -186,7 +188,7 @@ async fn a_row_cut_in_the_middle_holds_back_nothing_before_it() {
         "{\"MessageId\":odd}",
         "",
     ] {
-        let (setting, _) = setting_with(row.as_bytes(), Shape::AsAsked).await;
+        let (setting, others) = setting_with(row.as_bytes(), Shape::AsAsked).await;
         let (from, middle) = (setting.ago(28), setting.ago(28) + TimeDelta::minutes(30));
         let before = setting.existing(Report::MessageTrace, from, middle);
         let collector = setting.start();
@@ -201,8 +203,13 @@ async fn a_row_cut_in_the_middle_holds_back_nothing_before_it() {
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        // Some of these rows can be told from the others after all: then all of them are there before the cursor passes.
         let cursor = setting.cursor(Report::MessageTrace);
-        assert!(cursor.is_none_or(|cursor| cursor <= middle), "{cursor:?}");
+        let missing = compare(&others, &setting.relay.records()).missing;
+        assert!(
+            missing == 0 || cursor.is_none_or(|cursor| cursor <= middle),
+            "{row}: {missing} missing, {cursor:?}"
+        );
         let verdict = compared(&before, &setting.relay.records(), 0);
         assert_eq!(verdict.twice, 0, "{row}: {verdict}\n{}", log(&collector));
     }

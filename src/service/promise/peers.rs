@@ -136,14 +136,14 @@ impl ScriptedWalk {
             }
             _ => position,
         };
-        let page: Vec<_> = rows.iter().skip(from).take(PAGE as usize).collect();
+        let page: Vec<_> = rows.iter().skip(from).take(PAGE).collect();
         let json: Vec<String> = (from..)
             .zip(&page)
             .map(|(index, row)| row.json(index))
             .collect();
         let key = page.last().map(|row| (row.time, row.number));
         let (count, all) = (page.len(), rows.len());
-        let leads_on = count == PAGE as usize && from + count <= all;
+        let leads_on = count == PAGE && from + count <= all;
         let told = now + world.service_skew;
         world.heard = Some((now, told));
         let first = self.first;

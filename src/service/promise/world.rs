@@ -97,13 +97,13 @@ impl Case {
             paging: self.paging,
             row_cap: None,
             pages_max: 1_000,
-            page_rows: PAGE,
+            page_rows: PAGE as u64,
         }
     }
 }
 
 /// Rows of a full page.
-pub(super) const PAGE: u64 = 8;
+pub(super) const PAGE: usize = 8;
 
 impl World {
     pub(super) fn new(case: &Case, outputs: usize) -> Self {
