@@ -3,7 +3,7 @@
 //! Three are known: this machine's, the service's (from answers that were pages) and the directory's (from tokens). The time is their
 //! median, or the earlier of two: a clock that is wrong by itself moves nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -12,7 +12,7 @@ use tracing::{error, info};
 use crate::clock::WallClock;
 use crate::source::{DIFFERENCE_MAX, RemoteTimes, Source};
 
-/// All clocks.
+/// All clocks. Clones are held together.
 #[derive(Clone)]
 pub(super) struct Clock {
     source: Arc<dyn Source>,
@@ -20,7 +20,7 @@ pub(super) struct Clock {
     /// The clock that an operator has been told of.
     told: Option<&'static str>,
     /// The instant that it does not go past.
-    held: Option<DateTime<Utc>>,
+    held: Arc<OnceLock<DateTime<Utc>>>,
 }
 
 impl Clock {
@@ -29,18 +29,18 @@ impl Clock {
             source,
             wall,
             told: None,
-            held: None,
+            held: Arc::default(),
         }
     }
 
     /// From now on stays at this instant: what becomes due later is not.
-    pub(super) fn hold(&mut self) {
-        self.held = Some(self.now());
+    pub(super) fn hold(&self) {
+        self.held.get_or_init(|| self.unheld());
     }
 
     /// Whether it is held.
     pub(super) fn is_held(&self) -> bool {
-        self.held.is_some()
+        self.held.get().is_some()
     }
 
     /// This machine's clock alone.
@@ -50,8 +50,13 @@ impl Clock {
 
     /// The time: the median of three clocks, or the earlier of two, but no later than where it is held.
     pub(super) fn now(&self) -> DateTime<Utc> {
+        let time = self.unheld();
+        self.held.get().map_or(time, |held| *held.min(&time))
+    }
+
+    fn unheld(&self) -> DateTime<Utc> {
         let (time, _) = agreed(self.ours(), self.source.clocks());
-        self.held.map_or(time, |held| held.min(time))
+        time
     }
 
     /// The time that at least two clocks have reached; `None` while one alone is known. By it the cursor passes what the service no longer

@@ -18,6 +18,13 @@ const DELAY: TimeDelta = TimeDelta::hours(25);
 /// What the error says that tells of the clocks.
 const TOLD: &str = "(NTP)";
 
+/// Puts the service's clock elsewhere, and leaves the directory's with ours.
+fn service_alone(setting: &Setting, offset: TimeDelta) {
+    setting.service.adjust(|options| {
+        (options.clock_offset, options.directory_clock_offset) = (offset, -offset);
+    });
+}
+
 /// Waits for the error that tells of the clocks, which names what to do and by how much one of them differs.
 async fn until_told(collector: &Collector, minutes: i64) {
     let line = collector.wait_for(TOLD, PATIENCE);
@@ -31,7 +38,7 @@ async fn until_told(collector: &Collector, minutes: i64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_ahead_commits_no_window_of_the_future() {
     let setting = Setting::new().await;
-    setting.service.clock_offsets(-DIFFERENCE);
+    setting.service.clock_offset(-DIFFERENCE);
     let from = setting.ago(60);
     // By the service's clock the present is 30 hours ago: only what is older than 55 hours has settled.
     let settled = setting.ago(55);
@@ -53,9 +60,11 @@ async fn a_clock_that_is_ahead_commits_no_window_of_the_future() {
 
     // What comes in then is collected, once the clock is right.
     setting.rows(Report::MessageTrace, live, to, 1_000);
-    setting.service.clock_offsets(TimeDelta::zero());
+    setting.service.clock_offset(TimeDelta::zero());
     setting.stop_at(&mut collector, to).await;
-    assert_eq!(collector.log_with(TOLD).len(), 1, "once");
+    let told = collector.log_with(TOLD);
+    let ours = told.iter().filter(|line| line.contains("this machine's"));
+    assert_eq!(ours.count(), 1, "once");
     setting.expect_exactly(
         &setting.existing(Report::MessageTrace, from, to),
         &collector,
@@ -65,7 +74,7 @@ async fn a_clock_that_is_ahead_commits_no_window_of_the_future() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_window_planned_by_a_clock_that_is_ahead_is_not_committed() {
     let setting = Setting::new().await;
-    setting.service.clock_offsets(-DIFFERENCE);
+    setting.service.clock_offset(-DIFFERENCE);
     // Settled by our clock, the future by the service's.
     let (from, live, to) = (setting.ago(29), setting.ago(28), setting.ago(26));
     setting.configure_one(Report::MessageTrace, from, &[]);
@@ -81,15 +90,32 @@ async fn a_first_window_planned_by_a_clock_that_is_ahead_is_not_committed() {
     setting.rows(Report::MessageTrace, from, live, 500);
     setting.rows(Report::MessageTrace, live, to, 500);
     stop(&mut collector).await;
-    setting.service.clock_offsets(TimeDelta::zero());
+    setting.service.clock_offset(TimeDelta::zero());
     let mut collector = setting.start();
     setting.finish(&mut collector, from, to).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_behind_loses_nothing() {
+    let put = |setting: &Setting| setting.service.clock_offset(DIFFERENCE);
+    // The two others agree.
+    ahead_of_ours(put, -DIFFERENCE, DIFFERENCE - DELAY).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_services_clock_that_is_ahead_by_itself_moves_nothing() {
+    ahead_of_ours(
+        |setting| service_alone(setting, DIFFERENCE),
+        DIFFERENCE,
+        -DELAY,
+    )
+    .await;
+}
+
+/// Collects while other clocks are ahead of ours; `told` is the difference of the wrong one, and `most` how far the cursor may come.
+async fn ahead_of_ours(put: impl Fn(&Setting), told: TimeDelta, most: TimeDelta) {
     let setting = Setting::new().await;
-    setting.service.clock_offset(DIFFERENCE);
+    put(&setting);
     let (from, to) = (setting.ago(30), setting.ago(26));
     setting.rows(Report::MessageTrace, from, to, 1_000);
     setting.configure_one(Report::MessageTrace, from, &[]);
@@ -97,13 +123,10 @@ async fn a_clock_that_is_behind_loses_nothing() {
     setting
         .until_committed(&collector, &[Report::MessageTrace], to)
         .await;
-    until_told(&collector, DIFFERENCE.num_minutes()).await;
+    until_told(&collector, told.num_minutes()).await;
     stop(&mut collector).await;
     let cursor = setting.cursor(Report::MessageTrace).unwrap();
-    assert!(
-        cursor <= Utc::now() - DELAY,
-        "the service's clock alone has moved it: {cursor}"
-    );
+    assert!(cursor <= Utc::now() + most, "{cursor}");
     setting.expect_exactly(
         &setting.existing(Report::MessageTrace, from, to),
         &collector,
@@ -139,21 +162,21 @@ fn now() -> DateTime<Utc> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_start_with_a_clock_that_is_ahead_begins_by_the_services_clock() {
     let setting = Setting::new().await;
-    setting.service.clock_offsets(-DIFFERENCE);
+    setting.service.clock_offset(-DIFFERENCE);
     begins_at(&setting, now() - DIFFERENCE).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_start_with_a_clock_that_is_behind_begins_by_our_clock() {
     let setting = Setting::new().await;
-    setting.service.clock_offset(DIFFERENCE);
+    service_alone(&setting, DIFFERENCE);
     begins_at(&setting, now()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_ahead_gives_up_nothing_that_can_still_be_had() {
     let setting = Setting::new().await;
-    setting.service.clock_offsets(-DIFFERENCE);
+    setting.service.clock_offset(-DIFFERENCE);
     // Eleven days old by our clock, which Microsoft would have deleted; nine and a half by the service's.
     let (from, to) = (setting.ago(260), setting.ago(250));
     setting.rows(Report::MessageTrace, from, to, 1_000);
@@ -179,7 +202,7 @@ async fn an_empty_result_that_may_be_too_old_is_not_taken_for_complete() {
         .service
         .adjust(|options| options.too_old = TooOld::Empty);
     // The service's clock alone says that the first hours, nine days old by ours, are too old.
-    setting.service.clock_offset(DIFFERENCE);
+    service_alone(&setting, DIFFERENCE);
     let (from, to) = (setting.ago(236), setting.ago(100));
     let reached = setting.ago(240) + DIFFERENCE + TimeDelta::hours(1);
     setting.rows(Report::MessageTrace, from, to, 2_000);
@@ -206,7 +229,7 @@ async fn what_two_other_clocks_say_is_too_old_is_passed_and_told() {
     for too_old in [TooOld::Empty, TooOld::ServerError] {
         let setting = Setting::new().await;
         setting.service.adjust(|options| options.too_old = too_old);
-        setting.service.clock_offsets(DIFFERENCE);
+        setting.service.clock_offset(DIFFERENCE);
         // Nine days old by our clock, more than ten by the others: the first hours cannot be had, and that is said.
         let (from, to) = (setting.ago(236), setting.ago(100));
         let reached = setting.ago(240) + DIFFERENCE + TimeDelta::hours(1);
@@ -272,7 +295,7 @@ async fn jumping(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_services_clock_may_jump_while_the_collector_runs() {
     jumping(Setting::new().await, Setting::start, |setting, offset| {
-        setting.service.clock_offset(offset);
+        service_alone(&setting, offset);
     })
     .await;
 }

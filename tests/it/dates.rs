@@ -145,7 +145,7 @@ async fn check(clocks: Clocks) {
     clock.set(clocks.ours);
     setting.service.adjust(|options| {
         options.clock_offset = clocks.service;
-        options.directory_clock_offset = clocks.directory;
+        options.directory_clock_offset = clocks.directory - clocks.service;
     });
     let (from, to) = (setting.ago(50), setting.ago(26));
     setting.rows(Report::MessageTrace, from, to, 2_400);
@@ -223,7 +223,7 @@ async fn one_clock_gives_nothing_up_that_can_still_be_had() {
     setting.service.adjust(|options| {
         options.too_old = TooOld::ServerError;
         options.clock_offset = wrong;
-        options.directory_clock_offset = TimeDelta::zero();
+        options.directory_clock_offset = -wrong;
     });
     let (from, to) = (setting.ago(50), setting.ago(26));
     setting.rows(Report::MessageTrace, from, to, 2_400);
@@ -265,14 +265,14 @@ async fn a_cursor_ahead_of_now_is_unhealthy_and_says_what_to_do() {
         return;
     };
     clock.set(MONTH);
-    setting.service.clock_offsets(MONTH);
+    setting.service.clock_offset(MONTH);
     let (from, to) = (setting.ago(50) + MONTH, setting.ago(26) + MONTH);
     setting.rows(Report::MessageTrace, from, to, 100);
     setting.configure_one(Report::MessageTrace, from, &[]);
     let mut collector = clock.start(&setting);
     setting.stop_at(&mut collector, to).await;
 
-    setting.service.clock_offsets(TimeDelta::zero());
+    setting.service.clock_offset(TimeDelta::zero());
     let input = setting.input().service(Report::MessageTrace, &[]);
     let watched = Watched::start(&setting, input, "{listen: 0}").await;
     let begun = Instant::now();

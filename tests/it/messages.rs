@@ -133,7 +133,7 @@ async fn what_is_logged_arrives_with_all_that_is_known_of_it() {
         ("collector_image", "registry/collector:1"),
         ("input_name", "office365_reporting_message"),
         ("service_name", Report::MessageTrace.service()),
-        ("module_name", "service::walking"),
+        ("module_name", "service::books"),
     ] {
         assert_eq!(delivered[key], value, "{key}");
     }

@@ -247,9 +247,11 @@ async fn an_idle_delivery_is_ended_before_the_relay_does_it() {
     let (from, to) = (setting.ago(30), setting.ago(29));
     setting.rows(Report::MessageTrace, from, to, 3_000);
     let slow = Fault::Delay(Duration::from_secs(15));
-    setting
-        .service
-        .fault(Report::MessageTrace, When::Page { page: 2, times: 1 }, slow);
+    let second = When::After {
+        passed: 1,
+        times: 1,
+    };
+    setting.service.fault(Report::MessageTrace, second, slow);
     setting
         .relay
         .always(Behaviour::CloseIdle(Duration::from_secs(13)));
@@ -260,6 +262,12 @@ async fn an_idle_delivery_is_ended_before_the_relay_does_it() {
         collector.log_with("delivery failed").is_empty(),
         "{}",
         log(&collector)
+    );
+    let full = |one: &&testkit::relay::Connection| one.lines > 0;
+    let connections = setting.relay.connections();
+    assert!(
+        connections.iter().filter(full).count() > 1,
+        "{connections:?}"
     );
     setting.expect_exactly(&setting.service.served(), &collector);
 }

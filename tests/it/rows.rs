@@ -5,7 +5,7 @@ use testkit::report::Report;
 use testkit::service::{Fault, Options, Row, Shape, When};
 
 use crate::figures::Figures;
-use crate::setting::{Setting, log};
+use crate::setting::{Setting, log, stop};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn odd_rows_go_out_byte_for_byte() {
@@ -118,81 +118,80 @@ async fn rows_that_json_and_utf_8_do_not_allow_hold_up_no_other() {
     }
 }
 
-/// Inserts equal rows at one instant among 4,000 others, so that a page may end between them.
-async fn equal_rows(before: u32, times: usize) {
+/// Inserts equal rows at one instant among 4,000 others, so that a page may end between them where an hour is one window.
+async fn equal_rows(report: Report, before: u32, times: usize) {
     let setting = Setting::new().await;
-    let (from, middle, to) = (setting.ago(28), setting.ago(27), setting.ago(26));
+    let (from, to) = (setting.hour_ago(27), setting.hour_ago(26));
+    let middle = from + TimeDelta::minutes(30);
     // Newest first: `before` rows stand before the equal ones.
-    setting.rows(
-        Report::MessageTrace,
-        middle + TimeDelta::minutes(1),
-        to,
-        before,
-    );
-    setting.rows(Report::MessageTrace, from, middle, 3_000);
+    setting.rows(report, middle + TimeDelta::minutes(1), to, before);
+    setting.rows(report, from, middle, 3_000);
     for _ in 0..times {
-        let row = Row::sample(Report::MessageTrace, middle + TimeDelta::seconds(30), 1);
-        setting.service.insert(Report::MessageTrace, row);
+        let row = Row::sample(report, middle + TimeDelta::seconds(30), 1);
+        setting.service.insert(report, row);
     }
-    setting.configure_one(
-        Report::MessageTrace,
-        from,
-        &[("override_time_delay_in_seconds", "90000")],
-    );
+    setting.configure_one(report, from, &[]);
     let mut collector = setting.start();
-    setting.stop_at(&mut collector, to).await;
-    let expected = setting.existing(Report::MessageTrace, from, to);
+    setting.until_committed(&collector, &[report], to).await;
+    stop(&mut collector).await;
+    let expected = setting.existing(report, from, to);
     assert_eq!(expected.total(), 3_000 + u64::from(before) + times as u64);
     setting.expect_exactly(&expected, &collector);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn equal_rows_that_are_real_are_all_delivered() {
-    equal_rows(500, 3).await;
-    equal_rows(1_999, 2).await;
-    equal_rows(1_998, 4).await;
+    for report in [Report::MessageTrace, Report::MailDetailAtp] {
+        equal_rows(report, 500, 3).await;
+        equal_rows(report, 1_999, 2).await;
+        equal_rows(report, 1_998, 4).await;
+    }
 }
 
-/// A window younger than a day, whose result changes while it is walked.
-async fn young(faults: &[Fault]) {
+/// A young hour, and one older than a day, whose result changes while its pages are walked.
+async fn shifting(faults: &[Fault]) {
+    shifting_at(1, "60", faults).await;
+    shifting_at(26, "90000", faults).await;
+}
+
+/// The hour that began so long ago is the last one that is due after that delay, so that faults hit no window behind it.
+async fn shifting_at(age: i64, delay: &str, faults: &[Fault]) {
     let setting = Setting::new().await;
-    let (from, to) = (setting.ago(3), setting.ago(2));
-    setting.rows(Report::MessageTrace, from, to, 7_000);
+    let report = Report::MailDetailAtp;
+    let (from, to) = (setting.hour_ago(age), setting.hour_ago(age - 1));
+    setting.rows(report, from, to, 7_000);
     for fault in faults {
-        setting.service.fault(
-            Report::MessageTrace,
-            When::Page { page: 2, times: 1 },
-            fault.clone(),
-        );
+        let page = When::Page { page: 2, times: 1 };
+        setting.service.fault(report, page, fault.clone());
     }
-    setting.configure_one(
-        Report::MessageTrace,
-        from,
-        &[("override_time_delay_in_seconds", "60")],
-    );
+    setting.configure_one(report, from, &[("override_time_delay_in_seconds", delay)]);
     let mut collector = setting.start();
-    setting.stop_at(&mut collector, to).await;
-    let expected = setting.existing(Report::MessageTrace, from, to);
+    setting.until_committed(&collector, &[report], to).await;
+    stop(&mut collector).await;
+    let requests = setting.service.requests_for(report);
+    let hit = requests.iter().filter(|request| request.fault.is_some());
+    assert_eq!(hit.count(), faults.len());
+    let expected = setting.existing(report, from, to);
     // A row that has vanished may have been delivered before, and is none of what there is.
     setting.expect_once(&expected, 1, &collector);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn late_rows_at_any_place_of_a_young_window_are_collected() {
+async fn late_rows_at_any_place_of_a_window_are_collected() {
     for position in [0, 1_999, 2_000, 3_999, 4_001, 6_999] {
-        young(&[Fault::LateRow { position }]).await;
+        shifting(&[Fault::LateRow { position }]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_vanishes_between_two_pages_hides_no_other() {
     for position in [0, 1_999, 3_999] {
-        young(&[Fault::VanishingRow { position }]).await;
+        shifting(&[Fault::VanishingRow { position }]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_row_that_comes_and_one_that_goes_hide_no_other() {
     let vanishing = Fault::VanishingRow { position: 10 };
-    young(&[vanishing, Fault::LateRow { position: 5_000 }]).await;
+    shifting(&[vanishing, Fault::LateRow { position: 5_000 }]).await;
 }

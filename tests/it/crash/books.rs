@@ -18,6 +18,16 @@ pub(super) fn confirmed(journal: &Path) -> u64 {
     frames.iter().filter_map(records).sum::<usize>() as u64
 }
 
+/// The receipts in a journal of one window: each is a frame.
+pub(super) fn receipts(journal: &Path) -> usize {
+    let bytes = std::fs::read(journal).unwrap_or_default();
+    let frames = frames(&bytes);
+    frames
+        .iter()
+        .filter(|(kind, ..)| *kind == CONFIRMED)
+        .count()
+}
+
 /// Where the frames of a journal begin, and where the last one ends.
 pub(super) fn boundaries(bytes: &[u8]) -> Vec<usize> {
     let mut places: Vec<_> = frames(bytes).iter().map(|(_, _, at)| *at).collect();

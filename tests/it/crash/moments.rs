@@ -20,6 +20,7 @@ const SHAPE: Shape = Shape {
     ],
     rows: 3_000,
     hours: 4,
+    live: 0,
     page_rows: 250,
     latency: Duration::from_millis(20),
     two_relays: true,

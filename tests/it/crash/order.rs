@@ -45,10 +45,9 @@ async fn what_counts_is_synced_before_anything_is_built_on_it() {
                     Some("fsync"),
                     "{step}: what is put in place is synced"
                 );
-                let folder = if aside == "fingerprint.key.new" {
-                    "state"
-                } else {
-                    "its folder"
+                let folder = match aside {
+                    "fingerprint.key.new" | "addresses.new" => "state",
+                    _ => "its folder",
                 };
                 expect_next(after, step, &["fsync"], folder);
             }

@@ -19,8 +19,10 @@ pub(super) struct Shape {
     pub(super) reports: &'static [Report],
     /// Rows of each report.
     pub(super) rows: u32,
-    /// Hours of backlog, at most five.
+    /// Hours of backlog, at most five; where it goes on live, it reaches until then.
     pub(super) hours: i64,
+    /// Seconds behind the backlog, of which each is a window that becomes due by itself.
+    pub(super) live: u32,
     /// Rows a page of the service.
     pub(super) page_rows: usize,
     /// Time before each answer of the service.
@@ -29,11 +31,12 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Three windows and those of the last seconds, seven pages, one delivery a window: soon over.
+    /// A backlog that is one delivery, and seconds of which each is one: soon over.
     pub(super) const SMALL: Shape = Shape {
         reports: &[Report::MessageTrace],
         rows: 600,
-        hours: 4,
+        hours: 5,
+        live: 3,
         page_rows: 100,
         latency: Duration::ZERO,
         two_relays: false,
@@ -79,10 +82,22 @@ impl Scene {
             .two_relays
             .then(|| Relay::start(&setting.pki).unwrap());
         let from = setting.ago(30).duration_trunc(TimeDelta::hours(1)).unwrap();
-        let to = from + TimeDelta::hours(shape.hours);
+        let mut to = from + TimeDelta::hours(shape.hours);
+        let backlog = if shape.live > 0 {
+            // What has settled when the collector starts.
+            let settled = Utc::now() - TimeDelta::hours(25) + TimeDelta::seconds(1);
+            let settled = settled.duration_trunc(TimeDelta::seconds(1)).unwrap();
+            to = settled + TimeDelta::seconds(shape.live.into());
+            settled
+        } else {
+            to
+        };
         let mut input = setting.input();
         for report in shape.reports {
-            setting.rows(*report, from, to, shape.rows);
+            setting.rows(*report, from, backlog, shape.rows);
+            if shape.live > 0 {
+                setting.rows(*report, backlog, to, 20 * shape.live);
+            }
             input = input.service_from(*report, from, &[]);
         }
         let mut config = Config::new(input, Output::relay(setting.relay.port()));

@@ -77,7 +77,10 @@ async fn metrics_agree_with_what_was_served_and_read_and_promtool_accepts_them()
     };
     let service = &setting.service;
     service.fault(Report::MessageTrace, busy, Fault::ServerError);
-    let cut = When::Page { page: 2, times: 1 };
+    let cut = When::After {
+        passed: 4,
+        times: 1,
+    };
     service.fault(Report::MessageTrace, cut, Fault::CutBody);
     setting.relay.next(Behaviour::Normal); // the empty delivery
     setting.relay.next(Behaviour::ResetOnEnd);

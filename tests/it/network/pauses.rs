@@ -9,22 +9,25 @@ use testkit::report::Report;
 use testkit::service::{Fault, When};
 
 use crate::figures::compared;
-use crate::setting::{PATIENCE, Setting, log};
+use crate::setting::{PATIENCE, Setting, log, stop};
 
 /// How long the relay stands still.
 const PAUSE: Duration = Duration::from_secs(20);
 
-fn configure(setting: &Setting, relay: &Process, from: DateTime<Utc>) {
-    let input = setting
-        .input()
-        .service_from(Report::MessageTrace, from, &[]);
+fn configure(setting: &Setting, relay: &Process, report: Report, from: DateTime<Utc>) {
+    let input = setting.input().service_from(report, from, &[]);
     setting.configure_with(input, Output::relay(relay.port()));
 }
 
 /// Waits until the relay has read so much, stops it for a while, and lets it go on; then each record has come once. `ended` tells
 /// whether the collector has ended the delivery in between.
-async fn pause(setting: &Setting, relay: &Process, lines: u64, to: DateTime<Utc>, ended: bool) {
-    let from = setting.ago(30);
+async fn pause(
+    setting: &Setting,
+    relay: &Process,
+    lines: u64,
+    (report, from, to): (Report, DateTime<Utc>, DateTime<Utc>),
+    ended: bool,
+) {
     let mut collector = setting.start();
     let begun = Instant::now();
     while relay.read().unwrap().0.total() < lines {
@@ -33,18 +36,15 @@ async fn pause(setting: &Setting, relay: &Process, lines: u64, to: DateTime<Utc>
     }
     relay.pause().unwrap();
     tokio::time::sleep(PAUSE).await;
-    assert_eq!(
-        setting.cursor(Report::MessageTrace),
-        Some(from),
-        "no receipt, no commit"
-    );
+    assert_eq!(setting.cursor(report), Some(from), "no receipt, no commit");
     let waits = !collector.log_with("waits for its receipt").is_empty();
     assert_eq!(waits, ended, "{}", log(&collector));
     relay.resume().unwrap();
-    setting.stop_at(&mut collector, to).await;
+    setting.until_committed(&collector, &[report], to).await;
+    stop(&mut collector).await;
     let (read, violations) = relay.read().unwrap();
     assert_eq!(violations, Vec::<String>::new());
-    let verdict = compared(&setting.existing(Report::MessageTrace, from, to), &read, 0);
+    let verdict = compared(&setting.existing(report, from, to), &read, 0);
     assert!(verdict.is_exact(), "{verdict}\n{}", log(&collector));
     assert!(
         collector.log_with("delivery failed").is_empty(),
@@ -57,23 +57,25 @@ async fn pause(setting: &Setting, relay: &Process, lines: u64, to: DateTime<Utc>
 async fn a_relay_that_is_stopped_in_the_middle_of_a_delivery_gets_nothing_twice() {
     let setting = Setting::new().await;
     let relay = Process::start(&setting.pki).unwrap();
+    let report = Report::MessageTrace;
     let (from, to) = (setting.ago(30), setting.ago(29));
-    setting.rows(Report::MessageTrace, from, to, 12_000);
-    configure(&setting, &relay, from);
-    pause(&setting, &relay, 1, to, false).await;
+    setting.rows(report, from, to, 12_000);
+    configure(&setting, &relay, report, from);
+    pause(&setting, &relay, 1, (report, from, to), false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_is_stopped_while_its_receipt_is_waited_for_gets_nothing_twice() {
     let setting = Setting::new().await;
     let relay = Process::start(&setting.pki).unwrap();
-    let (from, to) = (setting.ago(30), setting.ago(29));
+    // An hour is one window, whatever the number of its pages.
+    let report = Report::MailDetailAtp;
+    let (from, to) = (setting.hour_ago(26), setting.hour_ago(25));
     // The second page is late and small: it is written while the relay stands still, its system takes it, and the delivery ends.
-    setting.rows(Report::MessageTrace, from, to, 2_030);
+    setting.rows(report, from, to, 2_030);
     let late = Fault::Delay(Duration::from_secs(6));
-    setting
-        .service
-        .fault(Report::MessageTrace, When::Page { page: 2, times: 1 }, late);
-    configure(&setting, &relay, from);
-    pause(&setting, &relay, 1_900, to, true).await;
+    let page = When::Page { page: 2, times: 1 };
+    setting.service.fault(report, page, late);
+    configure(&setting, &relay, report, from);
+    pause(&setting, &relay, 1_900, (report, from, to), true).await;
 }

@@ -166,16 +166,9 @@ impl Service {
         change(&mut lock(&self.inner.options));
     }
 
-    /// Puts the service's clock forwards or back, against the machine's; the directory's stays where it is.
+    /// Puts the service's clock, and the directory's with it, forwards or back, against the machine's.
     pub fn clock_offset(&self, offset: TimeDelta) {
         self.adjust(|options| options.clock_offset = offset);
-    }
-
-    /// Puts the clocks of the service and of the directory forwards or back, against the machine's.
-    pub fn clock_offsets(&self, offset: TimeDelta) {
-        self.adjust(|options| {
-            (options.clock_offset, options.directory_clock_offset) = (offset, offset);
-        });
     }
 
     /// Adds rows made by rule; how many there were is what the backlog says.

@@ -132,7 +132,7 @@ impl Asked {
     /// What the clock of whoever answers differs by from the service's.
     fn clock_offset(&self, options: &Options) -> TimeDelta {
         match self.tenant() {
-            Some(_) => options.directory_clock_offset - options.clock_offset,
+            Some(_) => options.directory_clock_offset,
             None => TimeDelta::zero(),
         }
     }

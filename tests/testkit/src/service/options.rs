@@ -35,7 +35,7 @@ pub struct Options {
     pub detail_rows_max: usize,
     /// The service's clock less the machine's.
     pub clock_offset: TimeDelta,
-    /// The directory's clock less the machine's.
+    /// The directory's clock less the service's.
     pub directory_clock_offset: TimeDelta,
     /// Time before each answer for a report.
     pub latency: Duration,
