@@ -257,6 +257,8 @@ impl Service {
                 self.confirm(Next::Nothing)?;
             } else if self.books.is_full(UNCONFIRMED_MAX) {
                 self.confirm(Next::More)?;
+            } else if self.last.is_none() && self.prefetch.waits_for_a_neighbour() {
+                // Whether an empty window is believed, the one behind it tells.
             } else if let Some(head) = self.prefetch.take_head() {
                 self.take(head).await?;
                 continue;
@@ -526,12 +528,12 @@ impl Service {
         if std::mem::take(&mut self.collected) {
             memory::give_back();
         }
-        let time = (due - self.clock.now()).to_std().unwrap_or_default();
-        self.fetcher.sleep(time.min(NAP)).await?;
-        if self.clock.is_in_doubt(NAP) {
+        // By our clock alone nothing may be due for days, though it is.
+        if self.clock.is_in_doubt(NAP) && !self.clock.is_held() {
             self.hear_again().await?;
         }
-        Ok(())
+        let time = (due - self.clock.now()).to_std().unwrap_or_default();
+        self.fetcher.sleep(time.min(NAP)).await
     }
 
     /// Fetches the last second that is committed and drops what comes: only an answer tells the service's clock, and no window is due by

@@ -108,6 +108,16 @@ pub struct RemoteTimes {
     pub directory: Option<DateTime<Utc>>,
 }
 
+/// The time that the clocks agree on, and how many there are.
+pub(crate) fn agreed(ours: DateTime<Utc>, theirs: RemoteTimes) -> (DateTime<Utc>, usize) {
+    let mut clocks = vec![ours];
+    clocks.extend(theirs.service);
+    clocks.extend(theirs.directory);
+    clocks.sort_unstable();
+    // The middle one of three, the earlier of two.
+    (clocks[(clocks.len() - 1) / 2], clocks.len())
+}
+
 /// When the windows of a service are due, and how long they are.
 pub fn schedule(service: &ServiceConfig) -> Schedule {
     let terms = reporting::terms(service.report, service.aggregate_by);

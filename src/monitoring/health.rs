@@ -39,6 +39,12 @@ impl Health {
             }
             if seen.state == State::NotRunning {
                 health.healthy.push(line("not running"));
+            } else if let Some(ahead) = seen.ahead {
+                let minutes = ahead.num_minutes();
+                health.healthy.push(line(&format!(
+                    "the cursor is {minutes} min ahead of now, so nothing is collected: set it back by `state set {} --cursor TIME`",
+                    service.name
+                )));
             } else if seen.stalled {
                 let minutes = seen.due.unwrap_or_default().as_secs() / 60;
                 let state = seen.state.text();

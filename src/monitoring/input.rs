@@ -8,7 +8,7 @@ use prometheus::Gauge;
 
 use super::families::Families;
 use super::lock;
-use crate::source::Client;
+use crate::source::{Client, RemoteTimes, agreed};
 
 /// An input, looked at from outside: it is told nothing, its client is asked.
 pub(super) struct InputMonitor {
@@ -48,11 +48,14 @@ impl InputMonitor {
         self.client.service_time().map(|theirs| Utc::now() - theirs)
     }
 
-    /// The earlier of the two clocks, by which windows are planned.
+    /// The time that the clocks agree on, by which windows are planned.
     pub(super) fn now(&self) -> DateTime<Utc> {
-        let ours = Utc::now();
-        let theirs = self.client.service_time();
-        theirs.map_or(ours, |theirs| theirs.min(ours))
+        let theirs = RemoteTimes {
+            service: self.client.service_time(),
+            service_age: None,
+            directory: self.client.directory_time(),
+        };
+        agreed(Utc::now(), theirs).0
     }
 
     /// The service's clock, by which it deletes.

@@ -17,7 +17,7 @@ use super::trouble::Trouble;
 use crate::config::ServiceConfig;
 use crate::ledger::{Entry, Outcome};
 use crate::source::limiter::Waited;
-use crate::source::{Kind, Meter, schedule};
+use crate::source::{DIFFERENCE_MAX, Kind, Meter, schedule};
 use crate::window::{Schedule, Window};
 
 /// A loop that has not turned for so long hangs: the longest single waits are an hour (a pause that the reporting service asks for) and,
@@ -146,6 +146,8 @@ pub(super) struct Seen {
     pub(super) trouble: Option<Trouble>,
     pub(super) cursor: Option<DateTime<Utc>>,
     pub(super) lag: Option<TimeDelta>,
+    /// How far the cursor is ahead of now, where it is.
+    pub(super) ahead: Option<TimeDelta>,
     /// How long it takes to catch up; `None` where it has, or where that is not in sight.
     pub(super) left: Option<Duration>,
     pub(super) window: Option<Window>,
@@ -386,6 +388,8 @@ impl ServiceMonitor {
             trouble,
             cursor: live.cursor,
             lag: live.cursor.map(|cursor| self.schedule.lag(cursor, now)),
+            ahead: { live.cursor.map(|cursor| cursor - now) }
+                .filter(|ahead| *ahead > DIFFERENCE_MAX),
             left,
             window: live.window,
             last_window: live.last_window,

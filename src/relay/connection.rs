@@ -330,16 +330,15 @@ impl Connection {
     /// Waits for the end of stream or the reset behind the peer's `close_notify`. We half-close too: some peers wait for that.
     async fn after_close_notify(&mut self) -> Result<Ending, DeliveryError> {
         let until = Instant::now() + self.limits.after_close_notify;
-        let mut half_closed = self.half_closed;
+        if !self.half_closed && self.half_close().await.is_err() {
+            return Ok(Ending::Reset);
+        }
         loop {
             match self.listen() {
                 Ok(Inbound::Ended) => return self.end_of_stream(),
                 Ok(_) => {}
                 Err(DeliveryError::Broken { .. }) => return Ok(Ending::Reset),
                 Err(error) => return Err(error),
-            }
-            if !std::mem::replace(&mut half_closed, true) && self.half_close().await.is_err() {
-                return Ok(Ending::Reset);
             }
             // What has become ready, the next look shows.
             if timeout_at(until, self.ready()).await.is_err() {

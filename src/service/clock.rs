@@ -10,7 +10,10 @@ use chrono::{DateTime, Utc};
 use tracing::{error, info};
 
 use crate::clock::WallClock;
-use crate::source::{DIFFERENCE_MAX, RemoteTimes, Source};
+use crate::source::{DIFFERENCE_MAX, Source, agreed};
+
+/// What this machine's clock is called.
+const OURS: &str = "this machine's";
 
 /// All clocks. Clones are held together.
 #[derive(Clone)]
@@ -66,9 +69,13 @@ impl Clock {
         (clocks > 1).then_some(time)
     }
 
-    /// Whether the service's clock holds us back, and has not been heard for as long as `patience`: it may be right again by now.
+    /// Whether the service's clock is not known, or holds us back and has not been heard for as long as `patience`: it may be right again by
+    /// now.
     pub(super) fn is_in_doubt(&self, patience: Duration) -> bool {
         let clocks = self.source.clocks();
+        if clocks.service.is_none() {
+            return true;
+        }
         let behind = |theirs: DateTime<Utc>| self.ours() - theirs > DIFFERENCE_MAX;
         let heard = clocks.service_age.is_some_and(|age| age >= patience);
         clocks.service.is_some_and(behind) && heard
@@ -79,7 +86,7 @@ impl Clock {
         let (ours, clocks) = (self.ours(), self.source.clocks());
         let (time, known) = agreed(ours, clocks);
         let named = [
-            ("this machine's", Some(ours)),
+            (OURS, Some(ours)),
             ("the reporting service's", clocks.service),
             ("the directory's", clocks.directory),
         ];
@@ -93,10 +100,16 @@ impl Clock {
             && self.told != Some(which)
         {
             let minutes = (*says - time).num_minutes();
-            if known > 2 {
-                error!(clock = which, %says, %time, minutes, "one of three clocks is wrong and is not used: if it is this machine's, set it (NTP)");
-            } else {
-                error!(clock = which, %says, %time, minutes, "this machine's clock and the reporting service's differ: set this machine's (NTP); until then the earlier one is used");
+            match (known, *which) {
+                (3.., OURS) => {
+                    error!(%says, %time, minutes, "this machine's clock is wrong and is not used: set it (NTP)");
+                }
+                (3.., which) => {
+                    error!(clock = which, %says, %time, minutes, "one of three clocks is wrong and is not used: set it (NTP), or wait until it is right");
+                }
+                _ => {
+                    error!(clock = which, %says, %time, minutes, "this machine's clock and the reporting service's differ: set this machine's (NTP); until then the earlier one is used");
+                }
             }
         } else if self.told.is_some() && wrong.is_none() {
             info!("all clocks agree again");
@@ -105,19 +118,10 @@ impl Clock {
     }
 }
 
-/// The time that the clocks agree on, and how many there are.
-fn agreed(ours: DateTime<Utc>, theirs: RemoteTimes) -> (DateTime<Utc>, usize) {
-    let mut clocks = vec![ours];
-    clocks.extend(theirs.service);
-    clocks.extend(theirs.directory);
-    clocks.sort_unstable();
-    // The middle one of three, the earlier of two.
-    (clocks[(clocks.len() - 1) / 2], clocks.len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::RemoteTimes;
 
     fn at(hour: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_770_000_000 + 3_600 * hour, 0).unwrap()

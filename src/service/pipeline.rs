@@ -173,9 +173,21 @@ impl<P> Pipeline<P> {
         first.is_some_and(|slot| matches!(slot.state, State::Paused(_)))
     }
 
-    /// What is here of the second window.
-    pub(super) fn behind_head(&self) -> Option<(Window, &P)> {
-        self.slots.front().and_then(Slot::here)
+    /// The first window from here on that is here and not `empty`, if all before it are here and `empty`. The head has been taken out.
+    pub(super) fn behind(&self, empty: impl Fn(&P) -> bool) -> Option<(Window, &P)> {
+        let mut here = self.slots.iter().map_while(Slot::here);
+        here.find(|(_, fetched)| !empty(fetched))
+    }
+
+    /// Whether the first window is here and `empty`, all that follow are so too, and then comes one that is being fetched.
+    pub(super) fn waits_behind(&self, empty: impl Fn(&P) -> bool) -> bool {
+        let mut slots = self.slots.iter();
+        let is_empty = |slot: &Slot<P>| slot.here().is_some_and(|(_, fetched)| empty(fetched));
+        if !slots.next().is_some_and(is_empty) {
+            return false;
+        }
+        let next = slots.find(|slot| !is_empty(slot));
+        next.is_some_and(|slot| matches!(slot.state, State::Fetching))
     }
 
     /// Plans again for `at`, in front of all others, a window that was taken out, and those that follow it of which `also` is true.

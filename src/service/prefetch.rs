@@ -269,12 +269,13 @@ impl Prefetch {
             let rows = i64::try_from(rows).unwrap_or(i64::MAX);
             rows.saturating_mul(seconds(head.window)) / seconds(of)
         };
-        let behind = match self.pipeline.behind_head() {
-            Some((window, First::Whole(page, _))) if !page.is_empty() => {
-                Some((window, page.len() as u64))
-            }
-            _ => None,
-        };
+        let behind = self
+            .pipeline
+            .behind(is_empty)
+            .and_then(|(window, first)| match first {
+                First::Whole(page, _) => Some((window, page.len() as u64)),
+                First::Several | First::Withheld => None,
+            });
         let expected = [before, behind].into_iter().flatten().map(expect).min();
         if head.rechecked || expected.is_none_or(|rows| rows < ROWS_EXPECTED) {
             return false;
@@ -285,10 +286,14 @@ impl Prefetch {
         }
         self.rechecks.push(now);
         warn!(window = %head.window, expected, pause = ?self.recheck_after, "an empty window between others with records: it is fetched once more after a pause");
-        let is_empty = |first: &First| matches!(first, First::Whole(page, _) if page.is_empty());
         let at = Instant::now() + self.recheck_after;
         self.pipeline.recheck(head.window, at, is_empty);
         true
+    }
+
+    /// Whether the first window is empty, and one that follows it is still being fetched: how dense that is tells whether to believe it.
+    pub(super) fn waits_for_a_neighbour(&self) -> bool {
+        self.pipeline.waits_behind(is_empty)
     }
 
     /// Whether the first window is fetched once more, and not before a pause has passed.
@@ -329,6 +334,10 @@ impl Prefetch {
     pub(super) fn request(&self) -> Option<InFlight> {
         self.share.request()
     }
+}
+
+fn is_empty(first: &First) -> bool {
+    matches!(first, First::Whole(page, _) if page.is_empty())
 }
 
 fn holds_memory(first: &First) -> bool {

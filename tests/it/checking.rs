@@ -168,7 +168,7 @@ async fn a_good_setup_is_told_in_full() {
     user                                                                          ok: running as SOMEBODY
     state folder                                                                  ok: state can be written, and no collector holds it; services that go on from it: 0
     output devo_1: certificate                                                    ok: certificate, key and chain can be used; valid until 2049-01-01
-    output devo_1: relay                                                          ok: localhost:RELAY accepts us and gives receipts (TIME)
+    output devo_1: relay                                                          ok: localhost:RELAY accepts us and gives receipts: its close_notify, which nobody else can send (TIME)
     input office365_reporting_message: way to 127.0.0.1                           ok: 127.0.0.1:SERVICE accepts connections
     input office365_reporting_message: sign-in                                    ok: the tenant's directory gives a token (TIME)
     input office365_reporting_message: office365_reporting_MessageTrace_service   ok: MessageTrace answers, rows on the first page of WINDOW: 0 (TIME)

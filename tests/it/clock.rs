@@ -295,7 +295,7 @@ async fn jumping(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_services_clock_may_jump_while_the_collector_runs() {
     jumping(Setting::new().await, Setting::start, |setting, offset| {
-        service_alone(&setting, offset);
+        service_alone(setting, offset);
     })
     .await;
 }

@@ -83,7 +83,7 @@ fn read(path: &Path, service: &ServiceFolder) -> Result<Reading, LedgerError> {
 
 impl Shown {
     /// `{"service", "cursor", "behind_seconds", "lag_seconds", "unfinished": {"start", "end"}, "confirmed": {OUTPUT: records}, "records",
-    /// "tenant", "error"}`; `confirmed` counts what lies at or after the cursor.
+    /// "entries": [what became of the windows before the cursor], "tenant", "error"}`; `confirmed` counts what lies at or after the cursor.
     pub fn json(&self) -> Value {
         let seconds = |time: Option<TimeDelta>| time.map(|time| time.num_seconds());
         let (reading, error) = match &self.reading {
@@ -106,6 +106,7 @@ impl Shown {
             "unfinished": unfinished,
             "confirmed": confirmed,
             "records": cursor.map(|cursor| cursor.records),
+            "entries": cursor.map(|cursor| json!(cursor.entries)),
             "tenant": cursor.map(|cursor| cursor.tenant.as_str()),
             "error": error,
         })
@@ -138,7 +139,14 @@ impl Shown {
                 .collect();
             format!("unfinished: {window}; {}", confirmed.join(", "))
         });
-        ([name, at, behind, lag, records], unfinished)
+        let gaps = cursor.into_iter().flat_map(|cursor| &cursor.entries);
+        let gaps = gaps.filter(|entry| entry.outcome.is_gap()).map(|entry| {
+            let (window, outcome) = (entry.window(), entry.outcome.name());
+            format!("{outcome}: {window}")
+        });
+        let below: Vec<_> = unfinished.into_iter().chain(gaps).collect();
+        let below = (!below.is_empty()).then(|| below.join("\n  "));
+        ([name, at, behind, lag, records], below)
     }
 }
 

@@ -293,7 +293,7 @@ fn plain_syslog_without_its_port_or_with_tls() {
     ");
     assert_snapshot!(refuse(&with_output("syslog", "{address: 10.0.0.7, port: 514, type: SSL, receipt: never}")), @r"
     config.yaml:14: outputs.devo_1.config.type: `SSL` is not allowed: this type of output is plain TCP, use `TCP`; for mutual TLS use the type `relay`
-    config.yaml:14: outputs.devo_1.config.receipt: `never` is not allowed: give `required`, or leave it blank
+    config.yaml:14: outputs.devo_1.config.receipt: `never` is not allowed: give `required`, `close_notify`, `ended` or `tcp`, or leave it blank
     ");
     assert_snapshot!(refuse(&with_output("syslog", "")), @r"
     config.yaml:14: outputs.devo_1.config: blank: `address` and `port` go here
@@ -325,7 +325,7 @@ fn an_address_with_scheme_or_port() {
 #[test]
 fn a_receipt_of_no_kind() {
     assert_snapshot!(check(&[("port: 443", "receipt: never")]), @r"
-    config.yaml:16: outputs.devo_1.config.receipt: `never` is not allowed: give `required`, or leave it blank
+    config.yaml:16: outputs.devo_1.config.receipt: `never` is not allowed: give `required`, `close_notify`, `ended` or `tcp`, or leave it blank
     ");
 }
 
