@@ -167,6 +167,8 @@ fn state_paths(setting: &Setting) -> Vec<String> {
         "state".to_owned(),
         "state/fingerprint.key".to_owned(),
         "state/fingerprint.key.new".to_owned(),
+        "state/addresses".to_owned(),
+        "state/addresses.new".to_owned(),
     ];
     for report in testkit::report::Report::ALL {
         let folder = format!(
