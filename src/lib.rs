@@ -4,18 +4,16 @@
 //! # The map
 //!
 //! ```text
-//! config ─▶ Config ─▶ one Service for each enabled report ─┐        (Client: sign-in and limiter, shared by an input's services)
-//! ledger.cursor ─▶ window::Schedule::next ─▶ wait ↺        │
-//!                                         └─▶ collect(window)
-//!    window ─▶ source::Walk ─▶ [turn → GET → Page] ↺                 the next page is fetched while this one is delivered
-//!    page   ─▶ rows and their fingerprints (record) ─▶ what is new ─▶ lines ─▶ relay::Delivery
-//!    delivery full, or walk ended ─▶ finish ─▶ Receipt ─▶ ledger: journal
-//!    walk ended, all confirmed ─▶ ledger: commit(window.end) ─▶ Schedule::next …
+//! config ─▶ Config ─▶ one Service for each enabled report          (Client: sign-in, limiter, connections, clock; shared by an input's services)
+//! ledger.cursor ─▶ window::Schedule::next ─▶ windows, each of about one page ─▶ several are fetched side by side (service::prefetch)
+//!    window in its turn ─▶ its rows and their fingerprints (record) ─▶ what is new (dedup) ─▶ lines ─▶ relay::Delivery of many windows
+//!    delivery full, or nothing more to deliver ─▶ Receipt ─▶ ledger: journal ─▶ ledger: commit(cursor, entries)
 //! ```
 //!
 //! - [`config`]: the file as a model that can be run · [`report`]: the eight reports as data
-//! - [`service`]: one task a report; it alone knows all parts, sleeps and retries
-//! - [`window`], [`backoff`], [`record`]: pure decisions on time, waits and rows
+//! - [`service`]: one task a report; it alone knows all parts, sleeps and retries · `delivery`: the outputs of one service
+//! - [`window`], [`backoff`], [`record`], `dedup`: pure decisions on time, waits and rows · `budget`: the memory for pages and lines
+//! - [`clock`]: this machine's clock, and chance, which tests replace
 //! - [`source`]: Microsoft's side: sign-in, walks, pages, errors with their remedy and the tenant's budget of requests
 //! - [`relay`]: Devo's side: deliveries and receipts
 //! - [`ledger`]: what is confirmed, on disk
@@ -30,7 +28,8 @@
 //! # The invariants
 //!
 //! 1. `source`, `relay` and `ledger` do not know one another; only `service`, `check` and `monitoring`, which only looks, know several.
-//! 2. `window`, `backoff`, `record` and `report` do no I/O, read no clock and log nothing.
+//! 2. `window`, `backoff`, `record`, `report` and `dedup` do no I/O, read no clock and log nothing; so do `service::collection` and
+//!    `service::pipeline`.
 //! 3. Nothing below `service` and `messages` sleeps on an error or looks at the stop signal, but for `ledger`, which tries for the
 //!    state folder's lock for a second, and for what waits for a thread or for memory (`blocking`, `memory`).
 //! 4. Nothing but an input's source (sign-in, limiter, connections, clock), the process's budget of memory and what is known of the relays'

@@ -68,6 +68,8 @@ pub struct Service {
     last: Option<(Window, u64)>,
     /// The outputs have been asked to confirm what they were handed last.
     confirming: bool,
+    /// The service has been asked for its time, where nothing was due when it began.
+    asked_for_time: bool,
     /// Something was collected since there was last nothing to do.
     collected: bool,
     monitor: Arc<ServiceMonitor>,
@@ -195,6 +197,7 @@ impl Service {
             clock,
             last: None,
             confirming: false,
+            asked_for_time: false,
             collected: false,
             monitor,
             stop,
@@ -528,20 +531,27 @@ impl Service {
         if std::mem::take(&mut self.collected) {
             memory::give_back();
         }
-        // By our clock alone nothing may be due for days, though it is.
-        if self.clock.is_in_doubt(NAP) && !self.clock.is_held() {
-            self.hear_again().await?;
+        if !std::mem::replace(&mut self.asked_for_time, true)
+            && !self.clock.is_held()
+            && !self.books.cursor().by_our_clock
+            && self.clock.is_unheard()
+        {
+            // By our clock alone nothing may be due for days, though it is.
+            // What comes is collected with the first window.
+            self.hear(self.schedule.shortest(self.cursor())).await?;
+            return self.begin_by_the_agreed_clock().await;
         }
         let time = (due - self.clock.now()).to_std().unwrap_or_default();
-        self.fetcher.sleep(time.min(NAP)).await
+        self.fetcher.sleep(time.min(NAP)).await?;
+        if self.clock.is_in_doubt(NAP) {
+            let last = self.cursor() - TimeDelta::seconds(1);
+            self.hear(self.schedule.shortest(last)).await?;
+        }
+        Ok(())
     }
 
-    /// Fetches the last second that is committed and drops what comes: only an answer tells the service's clock, and no window is due by
-    /// the one that it told before.
-    async fn hear_again(&mut self) -> Result<(), Stopped> {
-        let window = self
-            .schedule
-            .shortest(self.cursor() - TimeDelta::seconds(1));
+    /// Fetches a window and drops what comes: only an answer tells the service's clock, and no window is due by the one that it told before.
+    async fn hear(&mut self, window: Window) -> Result<(), Stopped> {
         let mut walk = self.prefetch.walk(window);
         let heard = self.stop.run_until_cancelled(walk.next_page()).await;
         if let Err(error) = heard.ok_or(Stopped)? {

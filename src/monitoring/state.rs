@@ -145,7 +145,7 @@ impl State {
             State::RelayDown => {
                 "an output does not confirm what it was given: two tries have failed, or one for a reason that a person has to mend"
             }
-            State::Throttled => "the reporting service has asked for a pause",
+            State::Throttled => "the reporting service, or the directory, has asked for a pause",
             State::Stalled => "no progress for long, and none of the above is the reason",
             State::Starting => "its state is not open yet",
             State::SigningIn => "no token yet, or the first answer has not come",

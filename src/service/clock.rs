@@ -69,13 +69,14 @@ impl Clock {
         (clocks > 1).then_some(time)
     }
 
-    /// Whether the service's clock is not known, or holds us back and has not been heard for as long as `patience`: it may be right again by
-    /// now.
+    /// Whether the service has not told its time.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.source.clocks().service.is_none()
+    }
+
+    /// Whether the service's clock holds us back, and has not been heard for as long as `patience`: it may be right again by now.
     pub(super) fn is_in_doubt(&self, patience: Duration) -> bool {
         let clocks = self.source.clocks();
-        if clocks.service.is_none() {
-            return true;
-        }
         let behind = |theirs: DateTime<Utc>| self.ours() - theirs > DIFFERENCE_MAX;
         let heard = clocks.service_age.is_some_and(|age| age >= patience);
         clocks.service.is_some_and(behind) && heard
@@ -102,7 +103,7 @@ impl Clock {
             let minutes = (*says - time).num_minutes();
             match (known, *which) {
                 (3.., OURS) => {
-                    error!(%says, %time, minutes, "this machine's clock is wrong and is not used: set it (NTP)");
+                    error!(clock = OURS, %says, %time, minutes, "this machine's clock is wrong and is not used: set it (NTP)");
                 }
                 (3.., which) => {
                     error!(clock = which, %says, %time, minutes, "one of three clocks is wrong and is not used: set it (NTP), or wait until it is right");

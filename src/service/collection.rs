@@ -88,7 +88,17 @@ impl Collection {
             walk.rows += rows;
             return Step::Take;
         }
-        let digest = walk.digest;
+        self.stuck(now)
+    }
+
+    /// What to do where the walk's last page was a full one that leads nowhere: it may have been cut off there.
+    pub(super) fn cut_off(&mut self, now: DateTime<Utc>) -> Step {
+        self.stuck(now)
+    }
+
+    /// Walks again, unless several walks over half an hour have come to the same.
+    fn stuck(&mut self, now: DateTime<Utc>) -> Step {
+        let digest = self.walk.digest;
         self.stuck.retain(|stuck| stuck.digest == digest);
         self.stuck.push(Stuck { digest, at: now });
         let since = self.stuck.first().map_or(now, |first| first.at);

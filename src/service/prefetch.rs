@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use tracing::{Instrument, warn};
+use tracing::{Instrument, info, warn};
 
 use super::clock::Clock;
 use super::collection::{Collection, REPEATED_PAUSE, Step};
@@ -285,7 +285,7 @@ impl Prefetch {
             return false;
         }
         self.rechecks.push(now);
-        warn!(window = %head.window, expected, pause = ?self.recheck_after, "an empty window between others with records: it is fetched once more after a pause");
+        info!(window = %head.window, expected, pause = ?self.recheck_after, "an empty window between others with records: it is fetched once more after a pause");
         let at = Instant::now() + self.recheck_after;
         self.pipeline.recheck(head.window, at, is_empty);
         true
@@ -378,9 +378,13 @@ impl Attempt {
             };
             let rows = page.len() as u64;
             if !walk.leads_on() {
-                if may_shorten && rows >= self.source.terms().page_rows {
+                if rows >= self.source.terms().page_rows {
                     // A full page that leads nowhere may have been cut off there.
-                    return Ok(Outcome::TooMuch { page_rows: None });
+                    return Ok(if may_shorten {
+                        Outcome::TooMuch { page_rows: None }
+                    } else {
+                        Outcome::Here(First::Several)
+                    });
                 }
                 let mut memory = memory;
                 if let Some(memory) = &mut memory {

@@ -182,6 +182,11 @@ impl Service {
             if let Err(Event::Lost) = self.take_page(state, page).await? {
                 return Ok(Ended::Interrupted);
             }
+            let cut_off = !walk.leads_on() && rows >= self.source.terms().page_rows;
+            if cut_off && state.collection.cut_off(self.clock.ours()) == Step::WalkAgain {
+                warn!(%window, "a full page leads nowhere: the window is walked again; nothing is lost");
+                return Ok(Ended::Again);
+            }
         }
     }
 

@@ -59,7 +59,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
 }
 
 /// A body that grows beyond this waits for those of the process that are as large: one after the other, they take the memory of one.
-const LARGE: usize = 8 << 20;
+const LARGE: usize = 4 << 20;
 
 /// Held while a large body is read.
 static LARGE_BODY: Semaphore = Semaphore::const_new(1);

@@ -188,7 +188,8 @@ async fn a_service_whose_clock_is_wrong_alone_is_outvoted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_clock_that_is_wrong_alone_is_outvoted() {
-    for ours in OFF {
+    // By a clock that is days behind the configuration's `start_time` would lie in the future.
+    for ours in OFF.into_iter().filter(|ours| *ours > TimeDelta::days(-1)) {
         check(Clocks {
             ours,
             ..Clocks::RIGHT

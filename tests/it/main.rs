@@ -49,5 +49,4 @@ mod signing_in;
 mod spellings;
 mod state;
 mod taking_over;
-mod tenants;
 mod unit;

@@ -102,7 +102,7 @@ async fn gives_receipts(program: Program) {
         assert_eq!(run.collector.log_with(unwanted), Vec::<String>::new());
     }
     let receipts = run.collector.log_with("delivery confirmed");
-    assert!(receipts.len() >= 3, "{}", receipts.join("\n"));
+    assert!(!receipts.is_empty(), "{}", receipts.join("\n"));
     let kind = format!("receipt={}", kind(program));
     assert!(
         receipts.iter().all(|line| line.contains(&kind)),
