@@ -157,10 +157,10 @@ mod tests {
 
     #[test]
     fn a_message_has_the_originals_keys_and_the_tag_of_its_level() {
-        let message = collector(Some("registry/image:1")).message(&said("asking failed"));
+        let message = collector(Some("registry/image:1")).message(&said("fetching failed"));
         assert_eq!(message.tag, "devo.collectors.out.local.warning");
-        insta::assert_snapshot!(message.content, @r#"{"msg":"asking failed attempts=3 error=\"no way\"","time":"2026-11-22T14:40:52.290Z","level":"WARNING","collector_name":"collector-1","collector_version":"1.2.3","collector_image":"registry/image:1","input_name":"tenant","service_name":"trace_service","module_name":"service"}"#);
-        let message = collector(None).message(&said("asking failed"));
+        insta::assert_snapshot!(message.content, @r#"{"msg":"fetching failed attempts=3 error=\"no way\"","time":"2026-11-22T14:40:52.290Z","level":"WARNING","collector_name":"collector-1","collector_version":"1.2.3","collector_image":"registry/image:1","input_name":"tenant","service_name":"trace_service","module_name":"service"}"#);
+        let message = collector(None).message(&said("fetching failed"));
         assert!(!message.content.contains("image"));
     }
 

@@ -98,7 +98,6 @@ async fn in_between_a_connection_is_gzipped_where_much_waits_for_it() {
 async fn resets_in_the_middle_of_members_lose_nothing() {
     let connections = collect(&[(THRESHOLD, "-1")], |setting| {
         setting.relay.next(Behaviour::Normal);
-        setting.relay.next(Behaviour::Normal);
         setting.relay.next_times(4, Behaviour::ResetAfter(20_011));
     })
     .await;

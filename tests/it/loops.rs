@@ -144,7 +144,7 @@ async fn a_blank_link_on_a_last_page_is_no_link() {
         let mut collector = setting.start();
         setting.finish(&mut collector, from, to).await;
         assert!(
-            collector.log_with("WARN").is_empty(),
+            collector.log_with("WARNING InputProcess").is_empty(),
             "{link}: {}",
             log(&collector)
         );

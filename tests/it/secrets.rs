@@ -109,7 +109,7 @@ async fn run(setting: &Setting, told: &[&str], keys: &[&str]) {
 }
 
 /// What the log says of a request that has failed.
-const FAILED: [&str; 2] = ["asking failed", "refused;"];
+const FAILED: [&str; 2] = ["fetching failed", "refused;"];
 
 fn configure(setting: &Setting, credentials: Option<Credentials>) {
     let input = setting.input();
@@ -381,7 +381,10 @@ async fn not_a_proxys_password() {
             command.env("RUST_LOG", "trace").env("HTTPS_PROXY", &url);
         })
         .unwrap();
-        let line = collector.wait_for("asking failed", PATIENCE).await.unwrap();
+        let line = collector
+            .wait_for("fetching failed", PATIENCE)
+            .await
+            .unwrap();
         assert!(line.contains("login.invalid"), "{line}");
         collector.stop(PATIENCE).await.unwrap();
         serving.abort();

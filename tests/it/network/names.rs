@@ -140,7 +140,10 @@ async fn a_name_server_that_says_nothing_for_a_while_holds_asking_up_and_loses_n
     let config = Config::new(input, hosts.output());
     hosts.setting.folder.configure(&config).unwrap();
     let collector = hosts.start();
-    let line = collector.wait_for("asking failed", PATIENCE).await.unwrap();
+    let line = collector
+        .wait_for("fetching failed", PATIENCE)
+        .await
+        .unwrap();
     assert!(
         line.contains("dns") || line.contains("resol"),
         "{line}\n{}",
