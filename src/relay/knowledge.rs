@@ -3,7 +3,7 @@
 //! An address is a configured name and port, not an IP. A connection to an unknown address carries no records: an empty probe comes first.
 //!
 //! - A probe that ends as **read** is learnt at once, and from then on nothing weaker confirms records there.
-//! - Weaker endings are counted until there are [enough](Knowledge::candidates) of them. A stronger one discards the count.
+//! - Weaker endings are counted until there are enough of them. A stronger one discards the count.
 //! - At an address that has given receipts, a weaker way is learnt only after ten probes over an hour.
 //! - After a delivery without a receipt, a probe comes before the next records; the wait before it doubles, up to five minutes.
 //!
