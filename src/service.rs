@@ -537,22 +537,22 @@ impl Service {
             && self.clock.is_unheard()
         {
             // By our clock alone nothing may be due for days, though it is.
-            // What comes is collected with the first window.
-            self.hear(self.schedule.shortest(self.cursor())).await?;
+            self.hear().await?;
             return self.begin_by_the_agreed_clock().await;
         }
         let time = (due - self.clock.now()).to_std().unwrap_or_default();
         self.fetcher.sleep(time.min(NAP)).await?;
         if self.clock.is_in_doubt(NAP) {
-            let last = self.cursor() - TimeDelta::seconds(1);
-            self.hear(self.schedule.shortest(last)).await?;
+            self.hear().await?;
         }
         Ok(())
     }
 
-    /// Fetches a window and drops what comes: only an answer tells the service's clock, and no window is due by the one that it told before.
-    async fn hear(&mut self, window: Window) -> Result<(), Stopped> {
-        let mut walk = self.prefetch.walk(window);
+    /// Fetches the second before the cursor and drops what comes: only an answer tells the service's clock, and no window is due by the one
+    /// that it told before.
+    async fn hear(&mut self) -> Result<(), Stopped> {
+        let last = self.cursor() - TimeDelta::seconds(1);
+        let mut walk = self.prefetch.walk(self.schedule.shortest(last));
         let heard = self.stop.run_until_cancelled(walk.next_page()).await;
         if let Err(error) = heard.ok_or(Stopped)? {
             warn!(

@@ -42,7 +42,8 @@ async fn three_days_of_all_eight_reports_arrive_once_and_a_restart_repeats_nothi
         .until_committed(&collector, &[Report::MessageTrace], setting.now)
         .await;
     stop(&mut collector).await;
-    setting.expect_exactly(&setting.service.served(), &collector);
+    let served = setting.service.served();
+    setting.expect_exactly(&served, &collector);
     for report in Report::ALL {
         let expected = setting.existing(report, from, today);
         let read = setting.relay.records().only(report);
@@ -60,7 +61,7 @@ async fn three_days_of_all_eight_reports_arrive_once_and_a_restart_repeats_nothi
         .unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
     stop(&mut collector).await;
-    setting.expect_exactly(&setting.service.served(), &collector);
+    setting.expect_exactly(&served, &collector);
     for (report, before) in Report::ALL.into_iter().zip(cursors) {
         assert!(
             setting.cursor(report).unwrap() >= before,
