@@ -237,7 +237,7 @@ async fn closes_that_cross_again_and_again_lose_nothing() {
     let (closer, mut ends) = (hosts.setting.relay.closer(), 0_u32);
     hosts.link.on_near_end(move || {
         ends += 1;
-        if ends < 20 && ends % 3 != 1 {
+        if ends < 9 && ends % 3 != 1 {
             closer();
         }
     });
