@@ -23,7 +23,7 @@ const PAGES: Report = Report::MailDetailAtp;
 /// Collects four hours of windows of one page, and one hour of several pages, while faults hit; returns the log.
 async fn collect(faults: &[(Report, When, Fault)]) -> Vec<String> {
     let setting = Setting::new().await;
-    let (from, to) = (setting.ago(30), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(25));
     // The last hour that is due, so that faults hit no window behind it.
     let hour = setting.hour_ago(26);
     let next_hour = hour + TimeDelta::hours(1);
@@ -274,7 +274,7 @@ async fn a_missing_directory_role_is_named_and_found_once_granted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn throttling_pauses_all_services_of_the_tenant() {
     let setting = Setting::new().await;
-    let (from, to) = (setting.ago(30), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(25));
     for report in [Report::MessageTrace, Report::MailDetailAtp] {
         setting.rows(report, from, to, 4_000);
     }

@@ -34,7 +34,7 @@ async fn drain(hours: i64, part: u32) {
         relay.keep_lines = false;
     })
     .await;
-    let (from, to) = (setting.ago(26 + hours), setting.ago(26));
+    let (from, to) = (setting.ago(26 + hours), setting.ago(25));
     let rows = rows / part;
     setting.rows(Report::MessageTrace, from, to, rows);
     setting.configure_one(Report::MessageTrace, from, &[]);

@@ -55,7 +55,7 @@ fn unpacked(archive: impl Read) -> BTreeMap<String, String> {
 async fn collecting() -> (Setting, Watched) {
     let setting = Setting::new().await;
     let from = setting.ago(30);
-    setting.rows(Report::MessageTrace, from, setting.ago(26), 500);
+    setting.rows(Report::MessageTrace, from, setting.ago(25), 500);
     let input = setting
         .input()
         .service_from(Report::MessageTrace, from, &[]);
@@ -215,7 +215,7 @@ async fn a_configuration_that_only_root_may_read_is_in_it() {
         return;
     }
     let setting = Setting::new().await;
-    let from = setting.ago(26);
+    let from = setting.ago(25);
     setting.configure_one(Report::MessageTrace, from, &[]);
     let folder = setting.folder.path();
     let readable =

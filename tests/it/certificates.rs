@@ -266,7 +266,7 @@ async fn a_relay_of_another_name_is_named_and_taken_where_names_do_not_count() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_are_read_anew_for_each_connection() {
     let setting = Setting::new().await;
-    let (from, to) = (setting.ago(27), setting.ago(26));
+    let (from, to) = (setting.ago(27), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, ROWS);
     setting.configure_one(Report::MessageTrace, from, &[]);
     let mut collector = setting.start();

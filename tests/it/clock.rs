@@ -42,7 +42,7 @@ async fn a_clock_that_is_ahead_commits_no_window_of_the_future() {
     let from = setting.ago(60);
     // By the service's clock the present is 30 hours ago: only what is older than 55 hours has settled.
     let settled = setting.ago(55);
-    let (live, to) = (settled + TimeDelta::minutes(30), setting.ago(26));
+    let (live, to) = (settled + TimeDelta::minutes(30), setting.ago(25));
     setting.rows(Report::MessageTrace, from, settled, 1_000);
     setting.configure_one(Report::MessageTrace, from, &[]);
     let mut collector = setting.start();
@@ -78,7 +78,7 @@ async fn a_first_window_planned_by_a_clock_that_is_ahead_is_not_committed() {
     let setting = Setting::new().await;
     setting.service.clock_offset(-DIFFERENCE);
     // Settled by our clock, the future by the service's.
-    let (from, live, to) = (setting.ago(29), setting.ago(28), setting.ago(26));
+    let (from, live, to) = (setting.ago(29), setting.ago(28), setting.ago(25));
     setting.configure_one(Report::MessageTrace, from, &[]);
     let mut collector = setting.start();
     until_told(&collector, DIFFERENCE.num_minutes()).await;
@@ -118,7 +118,7 @@ async fn a_services_clock_that_is_ahead_by_itself_moves_nothing() {
 async fn ahead_of_ours(put: impl Fn(&Setting), told: TimeDelta, most: TimeDelta) {
     let setting = Setting::new().await;
     put(&setting);
-    let (from, to) = (setting.ago(30), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, 1_000);
     setting.configure_one(Report::MessageTrace, from, &[]);
     let mut collector = setting.start();

@@ -43,7 +43,7 @@ async fn follow(setting: &Setting, collector: &Collector, to: DateTime<Utc>) {
 /// Collects a day of message traces, all answers right but one.
 async fn one_wrong_date(target: Target, when: When, fault: Fault) {
     let setting = Setting::new().await;
-    let (from, to) = (setting.ago(50), setting.ago(26));
+    let (from, to) = (setting.ago(50), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, 2_400);
     setting.service.fault(target, when, fault);
     setting.configure_one(Report::MessageTrace, from, &[]);
@@ -147,7 +147,7 @@ async fn check(clocks: Clocks) {
         options.clock_offset = clocks.service;
         options.directory_clock_offset = clocks.directory - clocks.service;
     });
-    let (from, to) = (setting.ago(50), setting.ago(26));
+    let (from, to) = (setting.ago(50), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, 2_400);
     setting.configure_one(Report::MessageTrace, from, &[]);
     let mut collector = clock.start(&setting);
@@ -226,7 +226,7 @@ async fn one_clock_gives_nothing_up_that_can_still_be_had() {
         options.clock_offset = wrong;
         options.directory_clock_offset = -wrong;
     });
-    let (from, to) = (setting.ago(50), setting.ago(26));
+    let (from, to) = (setting.ago(50), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, 2_400);
     setting.configure_one(Report::MessageTrace, from, &[]);
     let mut collector = setting.start();
@@ -267,7 +267,7 @@ async fn a_cursor_ahead_of_now_is_unhealthy_and_says_what_to_do() {
     };
     clock.set(MONTH);
     setting.service.clock_offset(MONTH);
-    let (from, to) = (setting.ago(50) + MONTH, setting.ago(26) + MONTH);
+    let (from, to) = (setting.ago(50) + MONTH, setting.ago(25) + MONTH);
     setting.rows(Report::MessageTrace, from, to, 100);
     setting.configure_one(Report::MessageTrace, from, &[]);
     let mut collector = clock.start(&setting);

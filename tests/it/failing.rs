@@ -26,7 +26,7 @@ async fn run(fault: Option<(When, Fault)>) -> Run {
         ..Options::default()
     };
     let setting = Setting::with(options, |_| {}).await;
-    let (from, to) = (setting.ago(26 + i64::from(PAGES)), setting.ago(26));
+    let (from, to) = (setting.ago(26 + i64::from(PAGES)), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, PAGES * ROWS_OF_AN_HOUR);
     if let Some((when, fault)) = fault {
         setting.service.fault(Report::MessageTrace, when, fault);

@@ -17,7 +17,7 @@ const ROWS: u32 = 9_000;
 /// says; the connections that brought lines.
 async fn collect(globals: &[(&str, &str)], prepare: impl FnOnce(&Setting)) -> Vec<Connection> {
     let setting = Setting::new().await;
-    let (from, to) = (setting.ago(30), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, ROWS);
     setting.rows(Report::DlpDetail, from, to, 20);
     prepare(&setting);

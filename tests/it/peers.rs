@@ -28,7 +28,7 @@ impl Run {
     async fn start(program: Program) -> Run {
         let setting = Setting::new().await;
         let peer = Peer::start(program, &setting.pki).unwrap();
-        let (from, to) = (setting.ago(30), setting.ago(26));
+        let (from, to) = (setting.ago(30), setting.ago(25));
         setting.rows(Report::MessageTrace, from, to, ROWS);
         let input = setting
             .input()
@@ -58,7 +58,7 @@ impl Run {
 
     /// Waits until all is confirmed, stops the collector, and compares.
     async fn end(&mut self) -> (Verdict, Vec<String>) {
-        let to = self.setting.ago(26);
+        let to = self.setting.ago(25);
         self.setting
             .until_committed(&self.collector, &[Report::MessageTrace], to)
             .await;

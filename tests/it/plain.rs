@@ -25,7 +25,7 @@ async fn setting() -> Setting {
 /// Collects message traces of four hours into a relay that misbehaves as `prepare` says.
 async fn collect(prepare: impl FnOnce(&relay::Relay)) -> (Verdict, Vec<String>) {
     let setting = setting().await;
-    let (from, to) = (setting.ago(30), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, ROWS);
     prepare(&setting.relay);
     let input = setting

@@ -35,7 +35,7 @@ async fn setting(address: IpAddr) -> (Setting, PathBuf) {
     setting.rows(
         Report::MessageTrace,
         setting.ago(30),
-        setting.ago(26),
+        setting.ago(25),
         5_000,
     );
     (setting, file)
@@ -64,7 +64,7 @@ async fn collect(setting: &Setting, input: Input, variables: &[(&str, &str)]) {
     .unwrap();
     let ended = collector.wait(PATIENCE).await.unwrap();
     assert_eq!(ended.code, Some(0), "{}", collector.log().join("\n"));
-    let expected = setting.existing(Report::MessageTrace, setting.ago(30), setting.ago(26));
+    let expected = setting.existing(Report::MessageTrace, setting.ago(30), setting.ago(25));
     setting.expect_exactly(&expected, &collector);
 }
 
@@ -157,7 +157,7 @@ async fn the_systems_trust_store_is_trusted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn neither_the_directory_nor_the_service_can_send_us_to_another_origin() {
     let setting = Setting::new().await;
-    let (from, to) = (setting.ago(30), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, 500);
     let elsewhere = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}/", elsewhere.local_addr().unwrap());

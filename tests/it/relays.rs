@@ -21,7 +21,7 @@ async fn collect(prepare: impl AsyncFnOnce(&mut Setting)) -> (Verdict, Vec<Strin
         relay.receive_buffer = Some(64 << 10);
     })
     .await;
-    let (from, to) = (setting.ago(30), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, ROWS);
     prepare(&mut setting).await;
     setting.configure_with(
@@ -153,7 +153,7 @@ async fn a_slow_reader_and_a_late_answer_get_nothing_twice() {
 async fn a_relay_that_does_not_answer_at_first_gets_everything_once_and_what_it_does_is_known_for_good()
  {
     let setting = Setting::new().await;
-    let (from, to) = (setting.ago(30), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, 4_000);
     setting.relay.next(Behaviour::NeverAnswer);
     setting.configure_one(Report::MessageTrace, from, &[]);
@@ -183,7 +183,7 @@ async fn a_relay_that_does_not_answer_at_first_gets_everything_once_and_what_it_
 async fn a_relay_that_never_answers_is_sent_no_record() {
     let setting = Setting::new().await;
     let from = setting.ago(30);
-    setting.rows(Report::MessageTrace, from, setting.ago(26), 500);
+    setting.rows(Report::MessageTrace, from, setting.ago(25), 500);
     setting.relay.always(Behaviour::NeverAnswer);
     let input = setting
         .input()
@@ -205,7 +205,7 @@ async fn a_relay_that_never_answers_is_sent_no_record() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_choice_tcps_word_confirms_at_once() {
     let setting = Setting::new().await;
-    let (from, to) = (setting.ago(30), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, 2_000);
     setting.relay.always(Behaviour::NeverAnswer);
     let input = setting
@@ -225,7 +225,7 @@ async fn by_choice_tcps_word_confirms_at_once() {
 async fn where_only_close_notify_confirms_a_relay_without_it_is_sent_no_record() {
     let setting = Setting::new().await;
     let from = setting.ago(30);
-    setting.rows(Report::MessageTrace, from, setting.ago(26), 500);
+    setting.rows(Report::MessageTrace, from, setting.ago(25), 500);
     setting.relay.always(Behaviour::JustEnd);
     let input = setting
         .input()
@@ -276,7 +276,7 @@ async fn an_idle_delivery_is_ended_before_the_relay_does_it() {
 async fn of_two_relays_the_one_that_is_down_holds_the_cursor_and_the_other_gets_nothing_twice() {
     let mut setting = Setting::new().await;
     let other = testkit::relay::Relay::start(&setting.pki).unwrap();
-    let (from, to) = (setting.ago(30), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, ROWS);
     let first = Output::relay(setting.relay.port());
     let second = Output::relay(other.port()).named("second");

@@ -12,7 +12,7 @@ const ROWS: u32 = 4_500;
 /// Collects two hours of message traces, three pages, from a service that answers as told.
 async fn collect(options: Options) -> Setting {
     let setting = Setting::with(options, |_| {}).await;
-    let (from, to) = (setting.ago(28), setting.ago(26));
+    let (from, to) = (setting.ago(28), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, ROWS);
     let mut input = setting.input();
     if let Some(identity) = setting.service.options().https {
@@ -92,7 +92,7 @@ async fn traffic_is_collected_by_the_day_where_that_is_asked_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_threads_and_the_console_deliver_the_same() {
     let setting = Setting::new().await;
-    let (from, to) = (setting.ago(28), setting.ago(26));
+    let (from, to) = (setting.ago(28), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, ROWS);
     let relay = Output::relay(setting.relay.port());
     let config = Config::new(

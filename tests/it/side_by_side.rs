@@ -30,7 +30,7 @@ async fn slow_service(latency: Duration, page_rows: usize) -> Setting {
 /// Collects so many hours of message traces, a page each, and tells what it took from the first request on.
 async fn collect(hours: u32, change: impl FnOnce(Input) -> Input) -> (Setting, Duration) {
     let setting = slow_service(LATENCY, ROWS_OF_AN_HOUR as usize + 10).await;
-    let (from, to) = (setting.ago(26 + i64::from(hours)), setting.ago(26));
+    let (from, to) = (setting.ago(26 + i64::from(hours)), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, hours * ROWS_OF_AN_HOUR);
     let input = setting.input();
     setting.configure(change(input.service_from(Report::MessageTrace, from, &[])));

@@ -43,7 +43,7 @@ async fn refused_at_start(setting: &Setting) -> String {
 async fn fill_up() -> (Setting, Disk, Collector) {
     let setting = Setting::new().await;
     let disk = Disk::mount(&setting.folder.state(), 1_024).unwrap();
-    let (from, to) = (setting.ago(30), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, MANY_ROWS);
     setting.configure_one(Report::MessageTrace, from, &[]);
     // So late that what was fetched before it is delivered and committed by itself, and that there is time to fill the disk.
@@ -82,7 +82,7 @@ async fn a_full_disk_pauses_and_collecting_goes_on_by_itself() {
     }
     let (setting, disk, mut collector) = fill_up().await;
     disk.empty().unwrap();
-    let to = setting.ago(26);
+    let to = setting.ago(25);
     setting.stop_at(&mut collector, to).await;
     let expected = setting.existing(Report::MessageTrace, setting.ago(30), to);
     setting.expect_exactly(&expected, &collector);
@@ -96,7 +96,7 @@ async fn on_a_full_disk_nothing_is_delivered_that_could_not_be_journalled() {
     let (setting, disk, mut collector) = fill_up().await;
     kill(&mut collector).await;
     disk.empty().unwrap();
-    let to = setting.ago(26);
+    let to = setting.ago(25);
     let collector = run_until(&setting, Report::MessageTrace, to).await;
     let expected = setting.existing(Report::MessageTrace, setting.ago(30), to);
     setting.expect_exactly(&expected, &collector);
@@ -126,7 +126,7 @@ async fn a_state_folder_that_becomes_read_only_is_waited_for() {
     }
     let setting = Setting::new().await;
     let mut disk = Disk::mount(&setting.folder.state(), 1_024).unwrap();
-    let (from, to) = (setting.ago(30), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, ROWS);
     setting.configure_one(Report::MessageTrace, from, &[]);
     setting

@@ -174,7 +174,7 @@ async fn a_run_with_read_only_configuration_calls_nothing_that_it_forbids() {
         return;
     }
     let setting = Setting::new().await;
-    let (from, to) = (setting.ago(30), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, 3_000);
     let input = setting
         .input()

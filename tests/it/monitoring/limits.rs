@@ -93,7 +93,7 @@ async fn of_more_connections_than_sixteen_the_oldest_are_closed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backlog_is_delivered_while_everything_is_asked_for_again_and_again() {
     let setting = Setting::new().await;
-    let (from, to) = (setting.ago(36), setting.ago(26));
+    let (from, to) = (setting.ago(36), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, 20_000);
     let input = setting
         .input()

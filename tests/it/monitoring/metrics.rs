@@ -70,7 +70,7 @@ fn check(metrics: &str) {
 async fn metrics_agree_with_what_was_served_and_read_and_promtool_accepts_them() {
     let setting = Setting::new().await;
     let from = setting.ago(31);
-    setting.rows(Report::MessageTrace, from, setting.ago(26), ROWS);
+    setting.rows(Report::MessageTrace, from, setting.ago(25), ROWS);
     let busy = When::After {
         passed: 2,
         times: 1,
@@ -171,7 +171,7 @@ fn names(text: &str) -> HashSet<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_series_of_all_services_and_outputs_are_there_from_the_start() {
     let setting = Setting::new().await;
-    let from = setting.ago(26);
+    let from = setting.ago(25);
     setting.rows(Report::MessageTrace, from, setting.ago(25), 10);
     let second = Relay::start(&setting.pki).unwrap();
     let input = setting.input().all_services_from(from, &[]);

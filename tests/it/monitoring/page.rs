@@ -26,7 +26,7 @@ async fn in_state(state: State) -> (Setting, Watched) {
     let setting = Setting::new().await;
     let traces = Report::MessageTrace;
     let from = setting.ago(if state == State::CatchingUp { 200 } else { 40 });
-    setting.rows(traces, from, setting.ago(26), 3_000);
+    setting.rows(traces, from, setting.ago(25), 3_000);
     let input = || setting.input().service_from(traces, from, &[]);
     let mut with_another = input();
     let fault = |target: Target, fault| setting.service.fault(target, When::Always, fault);

@@ -77,7 +77,7 @@ fn prometheus(collectors: &[(&str, SocketAddr)], rules: &str) -> Option<Promethe
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn prometheus_scrapes_it_and_knows_the_records() {
     let setting = Setting::new().await;
-    let (from, to) = (setting.ago(30), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, 700);
     let input = setting
         .input()
@@ -153,7 +153,7 @@ impl Prometheus {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn prometheus_raises_the_alerts_that_ship_by_their_causes_and_no_others() {
     let setting = Setting::new().await;
-    let (from, to) = (setting.ago(30), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, 700);
     let (trace, detail) = (Report::MessageTrace, Report::DlpDetail);
     setting
@@ -215,7 +215,7 @@ const WATCHED: &str = "{listen: 0}";
 /// An input with message traces from so many hours ago, with rows until 26 hours ago.
 fn traces(setting: &Setting, hours: i64) -> Input {
     let from = setting.ago(hours);
-    setting.rows(Report::MessageTrace, from, setting.ago(26), 700);
+    setting.rows(Report::MessageTrace, from, setting.ago(25), 700);
     setting
         .input()
         .service_from(Report::MessageTrace, from, &[])
@@ -253,7 +253,7 @@ async fn a_damaged_state() -> Troubled {
     let setting = Setting::new().await;
     damage(&setting, traces(&setting, 28)).await;
     // A collector without any service that can run does not stay.
-    let from = setting.ago(26);
+    let from = setting.ago(25);
     let input = setting
         .input()
         .service_from(Report::MessageTrace, from, &[])

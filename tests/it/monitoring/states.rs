@@ -16,7 +16,7 @@ use crate::setting::{Setting, stop};
 async fn setting() -> (Setting, Input) {
     let setting = Setting::new().await;
     let from = setting.ago(40);
-    setting.rows(Report::MessageTrace, from, setting.ago(26), 3_000);
+    setting.rows(Report::MessageTrace, from, setting.ago(25), 3_000);
     let input = setting
         .input()
         .service_from(Report::MessageTrace, from, &[]);

@@ -15,7 +15,7 @@ const CUTS: [u64; 5] = [3, 200, 1_000, 20_011, 120_003];
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resets_in_the_middle_of_tls_records_and_of_the_handshake_lose_nothing() {
     let setting = Setting::new().await;
-    let (from, to) = (setting.ago(30), setting.ago(26));
+    let (from, to) = (setting.ago(30), setting.ago(25));
     setting.rows(Report::MessageTrace, from, to, 3_000);
     let proxy = Proxy::start(setting.relay.address()).await.unwrap();
     proxy.cut_after(Some(CUTS[0]));

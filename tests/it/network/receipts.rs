@@ -83,7 +83,7 @@ impl Way {
 }
 
 fn window(setting: &Setting) -> (DateTime<Utc>, DateTime<Utc>) {
-    (setting.ago(30), setting.ago(26))
+    (setting.ago(30), setting.ago(25))
 }
 
 /// A relay gets behind while records flow to it, and is killed with what its system has taken.

@@ -65,7 +65,7 @@ impl Hosts {
 
     /// Message traces of four hours that have long settled.
     pub(super) fn rows(&self, rows: u32) -> (DateTime<Utc>, DateTime<Utc>) {
-        let (from, to) = (self.setting.ago(30), self.setting.ago(26));
+        let (from, to) = (self.setting.ago(30), self.setting.ago(25));
         self.setting.rows(Report::MessageTrace, from, to, rows);
         (from, to)
     }
