@@ -1,11 +1,13 @@
 //! A row as it came, byte for byte: its fingerprint, and the content that goes out.
 //!
 //! A row is never parsed into a tree and printed anew. What is done to it: white space between its tokens is removed if it
-//! spans lines (a line must be one line), and Devo's own keys are spliced in before the closing brace.
+//! spans lines (a line must be one line), what the configuration names is masked, and Devo's own keys are spliced in before the closing
+//! brace. Fingerprints are of the row before it is masked.
 
 mod canonical;
 mod fingerprint;
 mod hash;
+pub mod mask;
 mod members;
 mod mending;
 mod number;
@@ -18,19 +20,22 @@ use chrono::{DateTime, Utc};
 use memchr::memchr2;
 
 pub use fingerprint::{Fingerprint, Fingerprinter, Found};
+pub use mask::Mask;
 pub(crate) use members::{Items, Members, string_length};
 pub(crate) use mending::append_mended;
 pub(crate) use time::ticks;
 
-/// What is put into each record of one pull.
+/// What is done to each record of one pull on its way out.
 #[derive(Clone, Debug)]
 pub struct Splice {
+    mask: Mask,
     members: Vec<u8>,
 }
 
 impl Splice {
-    /// The keys of Devo: the environment, if the input has one, and last the start of the pull in epoch milliseconds.
-    pub fn new(environment: Option<&str>, pulled: DateTime<Utc>) -> Self {
+    /// Masks what `mask` names and puts in the keys of Devo: the environment, if the input has one, and last the start of the pull in
+    /// epoch milliseconds.
+    pub fn new(environment: Option<&str>, mask: &Mask, pulled: DateTime<Utc>) -> Self {
         let mut members = String::new();
         if let Some(environment) = environment {
             members.push_str("\"@devo_environment\": ");
@@ -41,6 +46,7 @@ impl Splice {
         members += &pulled.timestamp_millis().to_string();
         members += "\"}";
         Splice {
+            mask: mask.clone(),
             members: members.into_bytes(),
         }
     }
@@ -49,7 +55,7 @@ impl Splice {
     pub fn append(&self, row: &[u8], out: &mut Vec<u8>) {
         // Copied before its end is looked at: a row comes from far memory, faster from its beginning on than by its end first.
         let start = out.len();
-        out.extend_from_slice(row);
+        self.mask.append(row, out);
         let copy = &out[start..];
         let body = copy.strip_suffix(b"}").unwrap_or(copy).trim_ascii_end();
         let (end, is_empty) = (start + body.len(), body == b"{");
@@ -81,7 +87,8 @@ mod tests {
         let pulled = DateTime::from_timestamp_millis(1_770_000_000_123).unwrap();
         let check = |row: &str, environment, expected: &str| {
             let mut out = Vec::new();
-            Splice::new(environment, pulled).append(&on_one_line(row.as_bytes()), &mut out);
+            Splice::new(environment, &Mask::default(), pulled)
+                .append(&on_one_line(row.as_bytes()), &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         };
         check(

@@ -39,7 +39,7 @@ use crate::delivery::{Next, Outlet, Shared, Surroundings};
 use crate::ledger::{Entry, LedgerError, Outcome, Owner, Recovered, StateDirectory};
 use crate::memory;
 use crate::monitoring::ServiceMonitor;
-use crate::record::Splice;
+use crate::record::{Mask, Splice};
 use crate::report::{Paging, Resolution};
 use crate::source::concurrency::Share;
 use crate::source::{Page, Source};
@@ -430,7 +430,7 @@ impl Service {
         Pull {
             window,
             mark: self.books.mark(),
-            splice: Arc::new(Splice::new(self.environment.as_deref(), pulled)),
+            splice: Arc::new(Splice::new(self.environment.as_deref(), &Mask::default(), pulled)),
             pulled,
             deleted: self.schedule.deleted(self.cursor()),
         }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use chrono::DateTime;
-use exchange_reports_collector::record::{Fingerprint, Fingerprinter, Splice, on_one_line};
+use exchange_reports_collector::record::{Fingerprint, Fingerprinter, Mask, Splice, on_one_line};
 use fuzz::{Json, decoded};
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
@@ -75,7 +75,7 @@ fn compare_line(row: &str, json: Option<&Json<'_>>) {
 fn line(row: &str, environment: Option<&str>) -> Vec<u8> {
     let pulled = DateTime::from_timestamp_millis(1_770_000_000_123).expect("an instant");
     let mut line = b"before".to_vec();
-    Splice::new(environment, pulled).append(&on_one_line(row.as_bytes()), &mut line);
+    Splice::new(environment, &Mask::default(), pulled).append(&on_one_line(row.as_bytes()), &mut line);
     let line = line
         .strip_prefix(b"before")
         .expect("what was there before stays");

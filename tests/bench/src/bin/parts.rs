@@ -12,7 +12,7 @@ use divan::{Bencher, black_box};
 use exchange_reports_collector::ledger::{
     Commit, Confirmed, Cursor, Entry, Journal, Ledger, LedgerError, Outcome, Owner, StateDirectory,
 };
-use exchange_reports_collector::record::{Fingerprint, Fingerprinter, Splice, on_one_line};
+use exchange_reports_collector::record::{Fingerprint, Fingerprinter, Mask, Splice, on_one_line};
 use exchange_reports_collector::relay::Envelope;
 use exchange_reports_collector::window::Window;
 use tempfile::TempDir;
@@ -82,7 +82,10 @@ fn fingerprint_alone(bencher: Bencher<'_, '_>) {
 /// Rows get Devo's keys.
 #[divan::bench]
 fn splice(bencher: Bencher<'_, '_>) {
-    let (rows, splice) = (sample(PAGE), Splice::new(None, Utc::now()));
+    let (rows, splice) = (
+        sample(PAGE),
+        Splice::new(None, &Mask::default(), Utc::now()),
+    );
     let mut out = Vec::with_capacity(2 * CHUNK);
     counted(bencher, PAGE, bytes(&rows)).bench_local(|| {
         for row in &rows {
@@ -95,7 +98,10 @@ fn splice(bencher: Bencher<'_, '_>) {
 /// Rows become lines: looked at for line breaks, spliced, between prefix and newline.
 #[divan::bench]
 fn framing(bencher: Bencher<'_, '_>) {
-    let (rows, splice) = (sample(PAGE), Splice::new(None, Utc::now()));
+    let (rows, splice) = (
+        sample(PAGE),
+        Splice::new(None, &Mask::default(), Utc::now()),
+    );
     let envelope = Envelope {
         prefix: b"<14>2026-11-22 14:40:52.290 host cloud.office365.reporting.messagetrace: "
             .to_vec(),
