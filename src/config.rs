@@ -12,11 +12,14 @@ mod endpoints;
 mod file;
 mod finding;
 mod globals;
+mod guard;
 mod hosted;
 mod inputs;
 mod json;
 mod keys;
+mod limits;
 mod loggers;
+mod masking;
 mod monitoring;
 mod names;
 mod outputs;
@@ -40,6 +43,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use url::Url;
 
+use crate::record::Mask;
 use crate::report::{AggregateBy, Report};
 
 pub(crate) use endpoints::is_loopback;
@@ -446,4 +450,8 @@ pub struct ServiceConfig {
     pub reset_persistence_auth: Option<String>,
     /// The buckets of a traffic report; `None` for the others.
     pub aggregate_by: Option<AggregateBy>,
+    /// What is masked in each record.
+    pub mask: Mask,
+    /// Budgets of this service alone, all of which hold beside its input's.
+    pub requests_limits: Vec<RequestsLimit>,
 }

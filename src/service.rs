@@ -55,6 +55,7 @@ const UNCONFIRMED_MAX: usize = 12 << 20;
 /// One report of one tenant, collected until the collector stops.
 pub struct Service {
     environment: Option<String>,
+    mask: Mask,
     schedule: Schedule,
     source: Arc<dyn Source>,
     fetcher: PageFetcher,
@@ -186,6 +187,7 @@ impl Service {
         });
         Ok(Service {
             environment: input.environment.clone(),
+            mask: config.mask.clone(),
             books: Books::new(ledger, chance, Arc::clone(&monitor), stop.clone()),
             schedule,
             source,
@@ -430,7 +432,7 @@ impl Service {
         Pull {
             window,
             mark: self.books.mark(),
-            splice: Arc::new(Splice::new(self.environment.as_deref(), &Mask::default(), pulled)),
+            splice: Arc::new(Splice::new(self.environment.as_deref(), &self.mask, pulled)),
             pulled,
             deleted: self.schedule.deleted(self.cursor()),
         }

@@ -63,9 +63,7 @@ pub(super) fn tree(job: &str, collector: &str, findings: &Findings) -> Option<Rc
     };
     entries.push(moved(GLOBALS, "", COLLECTOR, Value::Map(globals)));
     entries.push(outputs);
-    let place = Place::whole(JOB);
-    let value = Value::Map(entries);
-    Some(Rc::new(Node { place, value }))
+    Some(map(Place::whole(JOB), entries))
 }
 
 /// What a file holds, which has to be a map of keys.
@@ -233,12 +231,20 @@ fn moved(key: &str, written: &str, file: usize, value: Value) -> Entry {
     Entry {
         key: key.to_owned(),
         place,
-        node: Rc::new(Node { place, value }),
+        node: node(place, value),
         written: Some(written.to_owned()),
     }
 }
 
 fn map(place: Place, entries: Vec<Entry>) -> Rc<Node> {
-    let value = Value::Map(entries);
-    Rc::new(Node { place, value })
+    node(place, Value::Map(entries))
+}
+
+fn node(place: Place, value: Value) -> Rc<Node> {
+    let quoted = false;
+    Rc::new(Node {
+        place,
+        value,
+        quoted,
+    })
 }

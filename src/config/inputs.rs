@@ -8,14 +8,13 @@ use chrono::{DateTime, Utc};
 
 use super::reader::{Field, Section};
 use super::words::{listed, quoted};
-use super::{Input, RequestsLimit, ServiceConfig, credentials, endpoints, names, scalar, services};
+use super::{Input, ServiceConfig, credentials, endpoints, limits, names, services};
 use crate::report::REPORTS;
 
 const ID_LENGTH_MAX: usize = 5;
 const SERVICES: &str = "services";
 
-/// More requests a second than there are nanoseconds is no limit that anything could keep.
-pub(super) const REQUESTS: RangeInclusive<u32> = 1..=1_000_000_000;
+/// The original's default.
 const REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(99_999);
 
 /// No service answers faster for more requests at once than these.
@@ -121,17 +120,12 @@ fn input(
         ID_LENGTH_MAX,
     );
     let credentials = credentials::read(section.field("credentials"));
-    let requests_per_second = requests_per_second(&section.field("requests_per_second"));
-    let requests_limits = section
-        .field("requests_limits")
-        .items()
-        .iter()
-        .filter_map(requests_limit)
-        .collect();
     let concurrent_requests = section
         .field("concurrent_requests")
         .number(CONCURRENT, " of requests")
         .unwrap_or(CONCURRENT_REQUESTS);
+    let requests_per_second = limits::per_second(section).unwrap_or(REQUESTS_PER_SECOND);
+    let requests_limits = limits::read(section);
     let environment = section.field("environment").text();
     let endpoints = endpoints::read(section);
     let ca_bundle = names::file(&section.field("ca_bundle"), names::CERTIFICATES);
@@ -183,28 +177,4 @@ fn services(
         ));
     }
     services::read(&section, start_time, now)
-}
-
-fn requests_per_second(field: &Field<'_>) -> NonZeroU32 {
-    let number = field.number(REQUESTS, " of requests");
-    number
-        .and_then(NonZeroU32::new)
-        .unwrap_or(REQUESTS_PER_SECOND)
-}
-
-fn requests_limit(field: &Field<'_>) -> Option<RequestsLimit> {
-    let section = field.section_or_empty()?;
-    let period = section.field("period").required("such as `5m`").parse(|text| {
-        scalar::period(text)
-            .ok_or_else(|| "is not a period: give a number and one of s, m, h, d, such as `5m`, up to 31 days".to_owned())
-    });
-    let number = section
-        .field("number_of_requests")
-        .required("the most requests in that period")
-        .number(REQUESTS, " of requests");
-    section.warn_of_unknown();
-    Some(RequestsLimit {
-        period: period?,
-        number_of_requests: NonZeroU32::new(number?)?,
-    })
 }

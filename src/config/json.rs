@@ -65,7 +65,12 @@ impl<'a> Reader<'a> {
             _ if text == "null" => Value::Blank,
             _ => scalar(Zeroizing::new(text.to_owned())),
         };
-        Some(Rc::new(Node { place, value }))
+        let quoted = text.starts_with('"');
+        Some(Rc::new(Node {
+            place,
+            value,
+            quoted,
+        }))
     }
 
     fn map(&self, text: &'a str, path: &str, depth: usize) -> Option<Value> {

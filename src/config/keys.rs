@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{globals, inputs, monitoring, outputs, services};
+use super::{globals, inputs, limits, monitoring, outputs, services};
 
 /// A key of a map.
 #[derive(Clone, Copy)]
@@ -26,6 +26,8 @@ pub(super) enum Kind {
     Boolean,
     /// A whole number from the first to the second.
     Number(u32, u32),
+    /// A whole number from the first to the second, or -1.
+    Limit(u32, u32),
     /// A number from the first to the second.
     Fraction(f64, f64),
     /// One of these words.
@@ -36,6 +38,8 @@ pub(super) enum Kind {
     Named(&'static [Key]),
     /// A list of maps of these keys.
     List(&'static [Key]),
+    /// A list of single values.
+    Texts,
     /// The inputs by name, or services beside them.
     Inputs,
     /// The services by name.
@@ -61,6 +65,8 @@ const fn must(name: &'static str, kind: Kind, about: &'static str) -> Key {
 const fn number(range: RangeInclusive<u32>) -> Kind {
     Kind::Number(*range.start(), *range.end())
 }
+
+const REQUESTS: Kind = Kind::Limit(*limits::REQUESTS.start(), *limits::REQUESTS.end());
 
 const fn fraction(range: RangeInclusive<f64>) -> Kind {
     Kind::Fraction(*range.start(), *range.end())
@@ -250,8 +256,8 @@ pub(super) const INPUT: &[Key] = &[
     ),
     may(
         "requests_per_second",
-        number(inputs::REQUESTS),
-        "The most requests a second, all services together. Default: 100000",
+        REQUESTS,
+        "The most requests a second, all services together; -1 for no limit. Default: 100000",
     ),
     may(
         "requests_limits",
@@ -300,12 +306,25 @@ const LIMIT: &[Key] = &[
     must(
         "period",
         Kind::Text,
-        "A number and one of s, m, h, d, such as `5m`",
+        "A number and one of s, m, h, d, w, M (31 days), y, such as `5m`",
     ),
     must(
         "number_of_requests",
-        number(inputs::REQUESTS),
-        "The most requests in that period",
+        REQUESTS,
+        "The most requests in that period; -1 for no limit",
+    ),
+];
+
+const OBFUSCATION: &[Key] = &[
+    must(
+        "name",
+        Kind::Texts,
+        "The path of keys to what is masked, such as `[SenderAddress]`; `\"*\"` stands for every element of a list",
+    ),
+    may(
+        "value",
+        Kind::Text,
+        "What takes its place. Default: `****SANITIZED****` for a text, -1 for a number, -1.0 with a fraction, `false` for a truth value",
     ),
 ];
 
@@ -385,5 +404,20 @@ pub(super) const SERVICE: &[Key] = &[
         "aggregate_by",
         Kind::Choice(&["hour", "day"]),
         "What one record counts. Default: `hour`",
+    ),
+    may(
+        "obfuscation_data",
+        Kind::List(OBFUSCATION),
+        "What is masked in each record before it leaves the collector",
+    ),
+    may(
+        "requests_per_second",
+        REQUESTS,
+        "The most requests a second of this service; those of the input hold as well",
+    ),
+    may(
+        "requests_limits",
+        Kind::List(LIMIT),
+        "Further budgets of this service, all of which hold",
     ),
 ];

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::ops::RangeInclusive;
 
 use super::finding::Findings;
+use super::guard;
 use super::scalar;
 use super::tree::{Entry, Node, Place, Value};
 use super::words::{joined, listed, nearest, quoted};
@@ -29,6 +30,7 @@ pub(super) struct Field<'a> {
     optional: bool,
     /// `None` if the key is absent, or blank, which is the same.
     value: Option<&'a Value>,
+    quoted: bool,
 }
 
 impl<'a> Section<'a> {
@@ -82,6 +84,7 @@ impl<'a> Section<'a> {
                 present: false,
                 optional: true,
                 value: None,
+                quoted: false,
             },
         }
     }
@@ -110,10 +113,8 @@ impl<'a> Section<'a> {
             key: &entry.key,
             present: entry.place.line.is_some(),
             optional: true,
-            value: match &entry.node.value {
-                Value::Blank => None,
-                value => Some(value),
-            },
+            value: entry.node.given(),
+            quoted: entry.node.quoted,
         }
     }
 
@@ -131,17 +132,46 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Warns of each key that nobody has asked for.
+    /// Warns of each key that nobody has asked for. One that may be meant to protect something is a mistake: without it, data would be
+    /// disclosed, or a limit missing.
     pub(super) fn warn_of_unknown(&self) {
         let asked = self.asked.borrow();
-        let known = self.spelled(&asked);
         for field in self.unknown(&asked) {
-            let hint = match nearest(field.key, &known) {
-                Some(name) => format!("did you mean {}?", quoted(name)),
-                None if known.is_empty() => "no key is known here".to_owned(),
-                None => format!("known here: {}", listed(&known, "and")),
-            };
-            field.warning(format!("unknown key, not used: {hint}"));
+            match guard::of(field.key, &asked) {
+                None => field.warning(format!(
+                    "unknown key, not used: {}",
+                    self.hint(&field, &asked)
+                )),
+                Some(guard) if asked.contains(&guard.key) => field.mistake(format!(
+                    "unknown key, {}: did you mean {}?",
+                    guard.without,
+                    quoted(guard.key)
+                )),
+                Some(guard) => field.mistake(format!(
+                    "unknown key, {}: {} belongs under {}",
+                    guard.without,
+                    quoted(guard.key),
+                    guard.place
+                )),
+            }
+        }
+    }
+
+    /// Refuses each key that nobody has asked for.
+    pub(super) fn refuse_unknown(&self) {
+        let asked = self.asked.borrow();
+        for field in self.unknown(&asked) {
+            field.mistake(format!("unknown key: {}", self.hint(&field, &asked)));
+        }
+    }
+
+    /// What an unknown key may be meant to be.
+    fn hint(&self, field: &Field<'_>, asked: &[&'static str]) -> String {
+        let known = self.spelled(asked);
+        match nearest(field.key, &known) {
+            Some(name) => format!("did you mean {}?", quoted(name)),
+            None if known.is_empty() => "no key is known here".to_owned(),
+            None => format!("known here: {}", listed(&known, "and")),
         }
     }
 
@@ -205,6 +235,16 @@ impl<'a> Field<'a> {
     /// Whether there is a value, right or wrong.
     pub(super) fn is_given(&self) -> bool {
         self.value.is_some()
+    }
+
+    /// Whether the value is a text by how it was written: in quotes, or as a block. An empty one in quotes is blank all the same.
+    pub(super) fn is_quoted(&self) -> bool {
+        self.quoted
+    }
+
+    /// Whether a list stands here, empty or not.
+    pub(super) fn is_given_as_list(&self) -> bool {
+        matches!(self.value, Some(Value::List(_)))
     }
 
     /// Whether the key is there but nothing stands behind it.
@@ -325,10 +365,8 @@ impl<'a> Field<'a> {
                     key: self.key,
                     present: true,
                     optional: true,
-                    value: match &node.value {
-                        Value::Blank => None,
-                        value => Some(value),
-                    },
+                    value: node.given(),
+                    quoted: node.quoted,
                 })
                 .collect(),
             Some(_) => {

@@ -30,11 +30,20 @@ fn of(node: &Node, kind: Kind) -> Json {
         }
         (
             Value::Text(text),
-            Kind::Text | Kind::Boolean | Kind::Number(..) | Kind::Fraction(..) | Kind::Choice(_),
+            Kind::Text
+            | Kind::Boolean
+            | Kind::Number(..)
+            | Kind::Limit(..)
+            | Kind::Fraction(..)
+            | Kind::Choice(_),
         ) => json!(if is_plain(text) { text } else { SECRET }),
         (Value::List(nodes), Kind::List(keys)) => {
             let nodes = nodes.iter();
             nodes.map(|node| of(node, Kind::Section(keys))).collect()
+        }
+        (Value::List(nodes), Kind::Texts) => {
+            let nodes = nodes.iter();
+            nodes.map(|node| of(node, Kind::Text)).collect()
         }
         (Value::Map(entries), Kind::Section(keys)) => of_section(entries, keys),
         (Value::Map(entries), Kind::Named(keys)) => of_each(entries, |_| Some(Kind::Section(keys))),

@@ -6,6 +6,8 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 
 /// The longest name or id: three of them and a service's name have to fit into a file name.
 const NAME_MAX: usize = 64;
+/// In seconds.
+const DAY: u64 = 86_400;
 
 /// A whole number, also as `1_000`. Not one with a leading zero, which YAML 1.1 takes for octal and YAML 1.2 does not.
 pub(super) fn number(text: &str) -> Option<u32> {
@@ -68,19 +70,23 @@ pub fn time(text: &str) -> Option<DateTime<Utc>> {
     Some(time.ok()?.and_utc())
 }
 
-/// A period such as `5m`: a whole number and one of s, m, h, d; at most 31 days.
+/// A period such as `5m`: a whole number and one of s, m, h, d, w, M, y; at most ten years. Where their lengths vary, a month and a year
+/// are long ones, so that a budget for one is never exceeded.
 pub(super) fn period(text: &str) -> Option<Duration> {
     let unit = text.chars().next_back()?;
-    let seconds = match unit.to_ascii_lowercase() {
-        's' => 1,
+    let seconds = match unit {
+        's' | 'S' => 1,
         'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
+        'h' | 'H' => 3_600,
+        'd' | 'D' => DAY,
+        'w' | 'W' => 7 * DAY,
+        'M' => 31 * DAY,
+        'y' | 'Y' => 366 * DAY,
         _ => return None,
     };
     let count = number(text.strip_suffix(unit)?.trim_end())?;
     let period = Duration::from_secs(u64::from(count) * seconds);
-    (Duration::from_secs(1)..=Duration::from_hours(31 * 24))
+    (Duration::from_secs(1)..=Duration::from_secs(10 * 366 * DAY))
         .contains(&period)
         .then_some(period)
 }
@@ -152,7 +158,22 @@ mod tests {
         check("5m", Some(300));
         check("1 h", Some(3600));
         check("31D", Some(2_678_400));
-        for text in ["", "m", "5", "0s", "32d", "5 weeks", "4294967295d", "5ä"] {
+        check("2w", Some(1_209_600));
+        check("1M", Some(2_678_400));
+        check("10y", Some(316_224_000));
+        for text in [
+            "",
+            "m",
+            "5",
+            "0s",
+            "0M",
+            "11y",
+            "5 weeks",
+            "4294967295d",
+            "5ä",
+            "-1d",
+            "1mo",
+        ] {
             check(text, None);
         }
     }

@@ -55,6 +55,11 @@ fn property(key: &Key) -> Value {
             {"type": ["integer", "null"], "minimum": least, "maximum": most},
             {"type": "string", "pattern": "^\\s*([+]?[0-9][0-9_]*)?\\s*$"},
         ]}),
+        Kind::Limit(least, most) => json!({"anyOf": [
+            {"type": ["integer", "null"], "minimum": least, "maximum": most},
+            {"const": -1},
+            {"type": "string", "pattern": "^\\s*([+]?[0-9][0-9_]*|-1)?\\s*$"},
+        ]}),
         Kind::Fraction(least, most) => json!({"anyOf": [
             {"type": ["number", "null"], "minimum": least, "maximum": most},
             {"type": "string", "pattern": "^\\s*([-+]?[0-9.]+([eE][-+]?[0-9]+)?)?\\s*$"},
@@ -65,6 +70,9 @@ fn property(key: &Key) -> Value {
         Kind::Section(keys) => section(keys),
         Kind::Named(keys) => named(keys, &[]),
         Kind::List(keys) => json!({"type": ["array", "null"], "items": section(keys)}),
+        Kind::Texts => {
+            json!({"type": "array", "minItems": 1, "items": {"type": ["string", "number", "boolean"]}})
+        }
         Kind::Inputs => named(INPUT, &["services"]),
         Kind::Services => json!({"$ref": "#/definitions/services"}),
     };

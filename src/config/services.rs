@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::reader::{Field, Section};
 use super::words::{nearest, quoted};
-use super::{ServiceConfig, scalar};
+use super::{ServiceConfig, limits, masking, scalar};
 use crate::report::{AggregateBy, REPORTS, Report};
 
 const PERIOD: Duration = Duration::from_mins(1);
@@ -69,6 +69,8 @@ fn service(
         start_time: start_time.or(start_of_input),
         reset_persistence_auth: reset(&section.field("reset_persistence_auth")),
         aggregate_by: aggregate_by(&section, report),
+        mask: masking::read(&section.field("obfuscation_data"), report),
+        requests_limits: limits::of_service(&section),
     };
     section.warn_of_unknown();
     Some(config)

@@ -34,6 +34,18 @@ impl Place {
 pub(super) struct Node {
     pub(super) place: Place,
     pub(super) value: Value,
+    /// Whether it is a text by how it was written: in quotes, or as a block.
+    pub(super) quoted: bool,
+}
+
+impl Node {
+    /// The value, unless it is blank.
+    pub(super) fn given(&self) -> Option<&Value> {
+        match &self.value {
+            Value::Blank => None,
+            value => Some(value),
+        }
+    }
 }
 
 /// What stands in one place of the tree.

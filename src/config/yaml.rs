@@ -116,6 +116,7 @@ impl<'a> Builder<'a> {
                 let node = Rc::new(Node {
                     place: on(line),
                     value: scalar(text.into_owned(), plain),
+                    quoted: !plain,
                 });
                 self.remember(anchor, &node);
                 self.place(node, line, plain)
@@ -188,7 +189,12 @@ impl<'a> Builder<'a> {
             Collection::Map(map) => Value::Map(self.merge(map)?),
         };
         let place = on(line);
-        let node = Rc::new(Node { place, value });
+        let quoted = false;
+        let node = Rc::new(Node {
+            place,
+            value,
+            quoted,
+        });
         self.remember(anchor, &node);
         self.place(node, line, false)
     }

@@ -1,5 +1,7 @@
 //! One request at a time: signed, within the budget, and its answer read within bounds.
 
+use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +48,8 @@ pub(super) struct Shared {
     pub(super) base_url: Url,
     pub(super) sign_in: SignIn,
     pub(super) limiter: Arc<Limiter>,
+    /// The services' own budgets, beside that of all.
+    limiters: HashMap<&'static str, Limiter>,
     clock: RemoteClock,
     concurrency: Arc<Concurrency>,
     /// The passwords of proxies, which these may repeat.
@@ -73,6 +77,7 @@ impl Client {
             base_url: input.base_url.clone(),
             sign_in,
             limiter,
+            limiters: limiters(input),
             clock: RemoteClock::default(),
             concurrency: Arc::new(Concurrency::new(input.concurrent_requests)),
             _hidden: route::proxy_passwords(),
@@ -142,9 +147,10 @@ impl Client {
         self.0.sign_in.certificate_expiry()
     }
 
-    /// Asks for the page at `url`, with a new token if the service rejects the one at hand.
+    /// Asks for the page at `url` within the budget of `service`, with a new token if the reporting service rejects the one at hand.
     pub(super) async fn fetch(
         &self,
+        service: &str,
         url: &Url,
         followed: bool,
         hint: usize,
@@ -153,7 +159,7 @@ impl Client {
         let sign_in = &self.0.sign_in;
         // Before the turn: who waited for a token with a turn in hand would use it late, and others with it at once.
         sign_in.authorization().await?;
-        self.turn(meter).await;
+        self.turn(service, meter).await;
         // And after it, since a turn may be an hour away.
         let authorization = sign_in.authorization().await?;
         let error = match self.ask(url, &authorization, followed, hint, meter).await {
@@ -165,13 +171,19 @@ impl Client {
         }
         // Again before and after the turn: the 401 may have come with a pause that is longer than a token lasts.
         sign_in.authorization().await?;
-        self.turn(meter).await;
+        self.turn(service, meter).await;
         let authorization = sign_in.authorization().await?;
         self.ask(url, &authorization, followed, hint, meter).await
     }
 
-    async fn turn(&self, meter: Option<&dyn Meter>) {
-        let waited = self.0.limiter.turn().await;
+    async fn turn(&self, service: &str, meter: Option<&dyn Meter>) {
+        // The service's own budget first: a turn of the tenant's is not to wait for it.
+        let own = match self.0.limiters.get(service) {
+            Some(limiter) => limiter.turn().await.budget,
+            None => Duration::ZERO,
+        };
+        let mut waited = self.0.limiter.turn().await;
+        waited.budget += own;
         if let Some(meter) = meter {
             meter.waited(waited);
         }
@@ -239,6 +251,20 @@ impl Client {
         };
         Err(answer::refused(refusal, &body).with_request_id(request_id))
     }
+}
+
+/// A limiter for each service that has budgets of its own.
+fn limiters(input: &Input) -> HashMap<&'static str, Limiter> {
+    let limited = input
+        .services
+        .iter()
+        .filter(|service| !service.requests_limits.is_empty());
+    limited
+        .map(|service| {
+            let limiter = Limiter::new(NonZeroU32::MAX, &service.requests_limits);
+            (service.report.service, limiter)
+        })
+        .collect()
 }
 
 /// What the service answered with status 200.

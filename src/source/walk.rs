@@ -29,6 +29,7 @@ impl Client {
             asked: HashSet::from([hasher.hash_one(&first)]),
             hasher,
             next: Next::Page(first),
+            service: query.report.service,
             pages: 0,
             body_hint: 0,
         }
@@ -45,6 +46,7 @@ pub struct Walk {
     /// Hashes of all addresses of this walk; a false match would cost a walk, and one in 10^13 walks.
     asked: HashSet<u64>,
     hasher: RandomState,
+    service: &'static str,
     pages: u32,
     /// The last body's size.
     body_hint: usize,
@@ -86,7 +88,8 @@ impl Walk {
         };
         let meter = self.meter.as_deref();
         let followed = self.pages > 0;
-        let fetch = self.client.fetch(url, followed, self.body_hint, meter);
+        let (service, hint) = (self.service, self.body_hint);
+        let fetch = self.client.fetch(service, url, followed, hint, meter);
         let Body {
             json,
             request_id,

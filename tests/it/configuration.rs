@@ -22,6 +22,7 @@ use secrecy::ExposeSecret;
 mod credentials;
 mod hosted;
 mod mistakes;
+mod protecting;
 mod warnings;
 
 /// The sample of the original's documentation, to the letter.

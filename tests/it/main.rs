@@ -29,6 +29,7 @@ mod image;
 mod in_memory;
 mod logging;
 mod loops;
+mod masking;
 mod messages;
 mod monitoring;
 mod network;

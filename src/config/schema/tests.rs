@@ -71,6 +71,13 @@ inputs:
         reset_persistence_auth: 2024-05-07
         start_time: 2024-05-07
         aggregate_by: hour
+        obfuscation_data:
+          - name: [Domain, '*']
+            value: hidden
+        requests_per_second: 5
+        requests_limits:
+          - period: 1M
+            number_of_requests: -1
       office365_reporting_Dlp_service:
 ";
 
@@ -168,6 +175,8 @@ fn described(path: &str) -> Option<String> {
             | Kind::Secret
             | Kind::Boolean
             | Kind::Number(..)
+            | Kind::Limit(..)
+            | Kind::Texts
             | Kind::Fraction(..)
             | Kind::Choice(_) => (&[][..], false),
         };
@@ -303,6 +312,10 @@ fn what_is_misspelt_or_of_the_wrong_kind_is_not_valid() {
         ("Dlp_service:", "Dlp_service: {aggregate_by: hour}"),
         ("client_secret:", "client_secert:"),
         ("directory_name: state", "directory_name: [state]"),
+        ("name: [Domain, '*']", "name: Domain"),
+        ("name: [Domain, '*']", "name: []"),
+        ("number_of_requests: -1", "number_of_requests: -2"),
+        ("obfuscation_data", "obfuscation"),
     ] {
         let text = FULL.replace(from, to);
         assert_ne!(text, FULL, "{from}");

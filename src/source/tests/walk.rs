@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::*;
+use crate::config::{RequestsLimit, ServiceConfig};
+use crate::record::Mask;
 
 #[tokio::test]
 async fn walks_to_the_last_page_and_asks_properly() {
@@ -294,6 +296,44 @@ async fn retry_after_holds_back_all_walks() {
     assert!(start.elapsed() >= Duration::from_secs(1));
     row(&mut one).await;
     assert_eq!(client.paused(), None);
+}
+
+#[tokio::test]
+async fn a_services_own_budget_holds_it_back_and_no_other() {
+    let server = Server::start(|_, _| page("{}", None)).await;
+    let limit = RequestsLimit {
+        period: Duration::from_secs(2),
+        number_of_requests: NonZeroU32::MIN,
+    };
+    let mut input = server.input(basic());
+    input.services = vec![ServiceConfig {
+        report: query().report,
+        period: Duration::from_mins(1),
+        delay: Duration::from_hours(25),
+        start_time: None,
+        reset_persistence_auth: None,
+        aggregate_by: None,
+        mask: Mask::default(),
+        requests_limits: vec![limit],
+    }];
+    let client = Client::new(&input).unwrap();
+    let other = Report::by_service("office365_reporting_MailDetailATP_service").unwrap();
+    let other = Query {
+        report: other,
+        ..query()
+    };
+    let walk = |query| client.walk(query, &fingerprinter());
+    let (mut first, mut second, mut third) = (walk(query()), walk(query()), walk(other));
+    let start = Instant::now();
+    row(&mut first).await;
+    tokio::join!(row(&mut second), row(&mut third));
+    assert!(start.elapsed() >= Duration::from_secs(2));
+    let asked: Vec<_> = server
+        .requests()
+        .iter()
+        .map(|request| request.contains("/MessageTrace?"))
+        .collect();
+    assert_eq!(asked, [true, false, true]);
 }
 
 #[tokio::test]

@@ -318,6 +318,7 @@ fn mistakes_name_the_file_and_the_key_as_written() {
     assert_snapshot!(refused(&job, &collector), @r"
     job_config.json:3: office365_reporting_message.id: `a/b` holds characters that are not allowed: use letters, digits, `-` and `_`
     job_config.json:4: office365_reporting_message.enabled: `7` is neither `true` nor `false`
+    job_config.json:4: office365_reporting_message.enabeld: unknown key, without which the input would run: did you mean `enabled`?
     collector_config.json: job_id: missing: the collector's id, a number of up to 5 digits
     collector_config.json: loggers[0].config.chain_loc: missing: the file under certs/ with the authorities to trust, such as `chain.crt`
     collector_config.json:2: job_name: blank: the collector's name
@@ -325,7 +326,6 @@ fn mistakes_name_the_file_and_the_key_as_written() {
     collector_config.json:9: loggers[0].config.location: `https://x` is not a host name: give the name alone, without `https://` and path
     collector_config.json:10: loggers[0].config.port: `70000` is not allowed: give a whole number from 1 to 65535
     collector_config.json:14: loggers[0].config.key_loc: means the same as `loggers[0].config.key`: keep one of them
-    job_config.json:4: warning: office365_reporting_message.enabeld: unknown key, not used: did you mean `enabled`?
     collector_config.json:4: warning: state_store.config.dri: unknown key, not used: known here: `dir`
     collector_config.json:12: warning: loggers[0].config.chan_loc: unknown key, not used: did you mean `chain_loc`?
     ");

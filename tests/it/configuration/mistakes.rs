@@ -81,7 +81,7 @@ fn all_mistakes_are_found_in_one_run() {
     ]), @r"
     config.yaml:3: globals.id: `a/b` holds characters that are not allowed: use letters, digits, `-` and `_`
     config.yaml:16: outputs.devo_1.config.port: `70000` is not allowed: give a whole number from 1 to 65535
-    config.yaml:25: inputs.office365_reporting_message.requests_per_second: `0` is not allowed: give a whole number of requests from 1 to 1000000000
+    config.yaml:25: inputs.office365_reporting_message.requests_per_second: `0` is not allowed: give a whole number of requests from 1 to 1000000000, or -1 for no limit
     config.yaml:31: inputs.office365_reporting_message.services.office365_reporting_MailTraffic_service.request_period_in_seconds: `soon` is not allowed: give a whole number of seconds from 1 to 4294967295
     config.yaml:35: inputs.office365_reporting_message.services.office365_reporting_DlpDetail_service.request_period_in_seconds: `soon` is not allowed: give a whole number of seconds from 1 to 4294967295
     config.yaml:39: inputs.office365_reporting_message.services.office365_reporting_SpoofMail_service.request_period_in_seconds: `soon` is not allowed: give a whole number of seconds from 1 to 4294967295
@@ -101,7 +101,7 @@ fn a_number_outside_its_range() {
 #[test]
 fn a_number_that_is_none() {
     assert_snapshot!(check(&[("requests_per_second: 5", "requests_per_second: 0.5")]), @r"
-    config.yaml:25: inputs.office365_reporting_message.requests_per_second: `0.5` is not allowed: give a whole number of requests from 1 to 1000000000
+    config.yaml:25: inputs.office365_reporting_message.requests_per_second: `0.5` is not allowed: give a whole number of requests from 1 to 1000000000, or -1 for no limit
     ");
 }
 
@@ -412,8 +412,8 @@ fn a_url_with_more_than_a_root() {
 #[test]
 fn a_budget_that_is_none() {
     assert_snapshot!(check(&[("enabled: true", "requests_limits:\n      - period: 5 weeks\n        number_of_requests: 0\n      - number_of_requests: 1\n      - 5m")]), @r"
-    config.yaml:25: inputs.office365_reporting_message.requests_limits[0].period: `5 weeks` is not a period: give a number and one of s, m, h, d, such as `5m`, up to 31 days
-    config.yaml:26: inputs.office365_reporting_message.requests_limits[0].number_of_requests: `0` is not allowed: give a whole number of requests from 1 to 1000000000
+    config.yaml:25: inputs.office365_reporting_message.requests_limits[0].period: `5 weeks` is not a period: give a number and one of s, m, h, d, w, M (31 days), y, such as `5m`, up to 10 years
+    config.yaml:26: inputs.office365_reporting_message.requests_limits[0].number_of_requests: `0` is not allowed: give a whole number of requests from 1 to 1000000000, or -1 for no limit
     config.yaml:27: inputs.office365_reporting_message.requests_limits[1].period: missing: such as `5m`
     config.yaml:28: inputs.office365_reporting_message.requests_limits[2]: has to be a map of keys: indent the lines that belong to it, one `key: value` each
     ");

@@ -17,19 +17,17 @@ fn unknown_keys_at_every_level() {
         ("debug: true", "debgu: true"),
         ("directory_name:", "directory:"),
         ("port: 443", "prot: 443"),
-        ("requests_per_second: 5", "request_per_second: 5"),
         ("outputs:", "output: x\noutputs:"),
         (
-            "office365_reporting_Dlp_service:\n        request_period_in_seconds",
-            "office365_reporting_Dlp_service:\n        request_period_in_second",
+            "office365_reporting_Dlp_service:\n",
+            "office365_reporting_Dlp_service:\n        start_tim: 2024-05-07\n",
         ),
     ]), @r"
     config.yaml:2: globals.debgu: unknown key, not used: did you mean `debug`?
     config.yaml:8: globals.persistence.config.directory: unknown key, not used: did you mean `directory_name`?
     config.yaml:11: output: unknown key, not used: did you mean `outputs`?
     config.yaml:17: outputs.devo_1.config.prot: unknown key, not used: did you mean `port`?
-    config.yaml:26: inputs.office365_reporting_message.request_per_second: unknown key, not used: did you mean `requests_per_second`?
-    config.yaml:52: inputs.office365_reporting_message.services.office365_reporting_Dlp_service.request_period_in_second: unknown key, not used: did you mean `request_period_in_seconds`?
+    config.yaml:52: inputs.office365_reporting_message.services.office365_reporting_Dlp_service.start_tim: unknown key, not used: did you mean `start_time`?
     ");
 }
 
