@@ -3,12 +3,12 @@
 //! Started as root (as a container is) the process becomes the owner of the state folder, so that mounted folders work
 //! whoever owns them and what it writes belongs to the same owner. It keeps no capability, except the one that reads
 //! files of another owner, and that only if a file it has to read needs it. Started as anybody else it stays who it is.
-//! It does not change the owner or mode of anything.
+//! It does not change the owner or mode of anything, and as root it reaches the state folder through no link.
 
 use std::fmt;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -18,6 +18,7 @@ use nix::sys::prctl;
 use nix::unistd::{self, AccessFlags, Gid, Uid};
 
 mod denied;
+mod folder;
 
 pub use denied::explain_denied;
 
@@ -87,8 +88,12 @@ pub fn drop_root(state: &Path, files: &[PathBuf]) -> Result<Outcome> {
 ///
 /// If the system refuses.
 pub fn rehearse(state: &Path, files: &[PathBuf]) -> Result<Outcome> {
-    match fs::metadata(state) {
+    if !unistd::geteuid().is_root() {
+        return become_who_owns(&fs::metadata("/proc/self")?, files);
+    }
+    match folder::without_links(state, false) {
         Ok(owner) => become_who_owns(&owner, files),
+        Err(error) if !error.is::<std::io::Error>() => Err(error),
         Err(_) => become_who_owns(&fs::metadata("/proc/self")?, files),
     }
 }
@@ -110,15 +115,25 @@ fn become_who_owns(owner: &Metadata, files: &[PathBuf]) -> Result<Outcome> {
 }
 
 fn existing(state: &Path) -> Result<Metadata> {
-    let made = fs::create_dir_all(state).and_then(|()| fs::metadata(state));
-    made.map_err(|error| match error.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            anyhow::Error::new(error).context(explain_denied(state))
+    let made = if unistd::geteuid().is_root() {
+        folder::without_links(state, true)
+    } else {
+        let mut builder = DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(state);
+        made.and_then(|()| fs::metadata(state)).map_err(Into::into)
+    };
+    made.map_err(|error| {
+        let kind = error.downcast_ref().map(std::io::Error::kind);
+        match kind {
+            Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+                error.context(explain_denied(state))
+            }
+            Some(_) => error.context(format!(
+                "the state folder {} cannot be made",
+                state.display()
+            )),
+            None => error,
         }
-        _ => anyhow::Error::new(error).context(format!(
-            "the state folder {} cannot be made",
-            state.display()
-        )),
     })
 }
 
