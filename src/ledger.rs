@@ -23,14 +23,14 @@ mod file;
 mod folder;
 mod journal;
 mod key;
+mod lock;
 mod original;
 mod reading;
+mod system;
 
-use std::fs::{self, File, TryLockError};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
@@ -46,8 +46,10 @@ pub(crate) use self::file::refuse_writes;
 pub use self::folder::{MEMORY, StateFolder};
 pub use self::journal::{Confirmed, Journal, Mark};
 use self::key::Key;
+use self::lock::Lock;
 pub use self::original::Original;
 pub use self::reading::{Reading, ServiceFolder, probe, probe_service, services};
+pub use self::system::network_file_system;
 use crate::record::{Fingerprint, Fingerprinter};
 use crate::report::Report;
 use crate::window::Window;
@@ -55,17 +57,13 @@ use crate::window::Window;
 /// The file that a running collector holds the lock of.
 const LOCK: &str = "lock";
 
-/// How often the lock is tried for, and the time between: about a second before another collector is said to hold it.
-const LOCK_TRIES: u32 = 50;
-const LOCK_WAIT: Duration = Duration::from_millis(20);
-
 /// The state folder of a running collector, locked.
 #[derive(Debug)]
 pub struct StateDirectory {
     path: PathBuf,
     key: Option<Key>,
     /// Holds the lock for as long as the process lives.
-    _lock: File,
+    lock: Arc<Lock>,
 }
 
 /// Whose ledger it is. All three are safe in a file name.
@@ -94,7 +92,11 @@ impl StateDirectory {
     ///
     /// If it cannot be made or written, if another collector holds it, or if its key is damaged.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        let lock = lock(path)?;
+        let lock = Arc::new(Lock::take(path)?);
+        // An earlier version may have left them wider.
+        for kept in [Key::path(path), path.join(addresses::FILE)] {
+            file::protect_at(&kept);
+        }
         let key = Key::load(path)?;
         let key = match key {
             None if !has_ledgers(path)? => Some(Key::create(path)?),
@@ -103,7 +105,7 @@ impl StateDirectory {
         Ok(StateDirectory {
             path: path.to_owned(),
             key,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -118,7 +120,8 @@ impl StateDirectory {
 
     /// The file of what is known of the relays' addresses.
     pub fn addresses(&self) -> AddressFile {
-        AddressFile::of(&self.path)
+        let guard = { self.key.clone() }.map(|key| (key, Arc::clone(&self.lock)));
+        AddressFile::of(&self.path, guard)
     }
 
     /// The ledger of one service, with a journal for each of `outputs`.
@@ -138,43 +141,8 @@ impl StateDirectory {
                 folder,
             });
         };
-        Ledger::open(folder, key, outputs)
+        Ledger::open(folder, key, Arc::clone(&self.lock), outputs)
     }
-}
-
-/// Makes the folder where it is missing, and locks it. Its lock is tried for again, since [`probe`] holds it for an instant.
-fn lock(path: &Path) -> Result<File, LedgerError> {
-    let lock_path = path.join(LOCK);
-    for attempt in 0..LOCK_TRIES {
-        if attempt > 0 {
-            thread::sleep(LOCK_WAIT);
-        }
-        file::make_folder(path)?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path);
-        let lock = lock.map_err(|cause| LedgerError::io("open", &lock_path, cause))?;
-        match lock.try_lock() {
-            Ok(()) if is_at(&lock, &lock_path) => return Ok(lock),
-            Ok(()) | Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(cause)) => {
-                return Err(LedgerError::io("lock", &lock_path, cause));
-            }
-        }
-    }
-    Err(LedgerError::Locked {
-        directory: path.to_owned(),
-    })
-}
-
-/// Whether the file is still the one at `path`: whoever held it before may have removed it.
-fn is_at(file: &File, path: &Path) -> bool {
-    let (Ok(ours), Ok(there)) = (file.metadata(), fs::metadata(path)) else {
-        return false;
-    };
-    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
 }
 
 /// A folder of a service in the state folder tells that there has been a key.
@@ -190,6 +158,7 @@ fn has_ledgers(path: &Path) -> Result<bool, LedgerError> {
 pub struct Ledger {
     folder: PathBuf,
     key: Key,
+    lock: Arc<Lock>,
     cursor: Option<Cursor>,
 }
 
@@ -217,18 +186,21 @@ impl Ledger {
     fn open(
         folder: PathBuf,
         key: &Key,
+        lock: Arc<Lock>,
         outputs: &[&str],
     ) -> Result<(Self, Recovered), LedgerError> {
         file::make_folder(&folder)?;
         let ledger = Ledger {
             cursor: Cursor::load(&folder, key.id())?,
             key: key.clone(),
+            lock,
             folder,
         };
         let (mut journals, mut confirmed) = (vec![], vec![]);
         for output in outputs {
             let mark = ledger.cursor.as_ref().map(Cursor::mark);
-            let (journal, known) = Journal::open(&ledger.folder, output, key.id(), mark)?;
+            let guard = (key, Arc::clone(&ledger.lock));
+            let (journal, known) = Journal::open(&ledger.folder, output, guard, mark)?;
             journals.push(journal);
             confirmed.push(known);
         }
@@ -321,6 +293,11 @@ impl Ledger {
     }
 
     fn store(&mut self, next: Cursor) -> Result<(), LedgerError> {
+        self.lock.hold(&self.key)?;
+        let is_there = fs::symlink_metadata(&self.folder).is_ok_and(|known| known.is_dir());
+        if !is_there {
+            file::make_folder(&self.folder)?;
+        }
         next.store(&self.folder, self.key.id())?;
         self.cursor = Some(next);
         Ok(())

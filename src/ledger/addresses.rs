@@ -2,30 +2,30 @@
 //!
 //! The JSON is not looked into: what it means, its owner knows.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::key::Key;
+use super::lock::Lock;
 use super::{LedgerError, file};
 
-const FILE: &str = "addresses";
+pub(super) const FILE: &str = "addresses";
 const HEAD: &str = "exchange-reports-collector addresses 1\n";
 const CHECK: &str = "\nchecksum ";
-
-/// Nobody else may read it.
-const MODE: u32 = 0o600;
 
 /// The file of a state folder.
 #[derive(Debug)]
 pub struct AddressFile {
     folder: PathBuf,
+    /// What is held while it is written; `None` where nobody holds the folder.
+    guard: Option<(Key, Arc<Lock>)>,
 }
 
 impl AddressFile {
-    pub(super) fn of(folder: &Path) -> Self {
+    pub(super) fn of(folder: &Path, guard: Option<(Key, Arc<Lock>)>) -> Self {
         AddressFile {
             folder: folder.to_owned(),
+            guard,
         }
     }
 
@@ -53,24 +53,14 @@ impl AddressFile {
     ///
     /// # Errors
     ///
-    /// If the disk refuses; the file is then as it was.
+    /// If the disk refuses, or the folder is another collector's by now; the file is then as it was.
     pub fn write(&self, json: &str) -> Result<(), LedgerError> {
-        let aside = self.folder.join(format!("{FILE}.new"));
+        if let Some((key, lock)) = &self.guard {
+            lock.hold(key)?;
+        }
         let body = format!("{HEAD}{json}");
-        let text = format!("{body}{CHECK}{}\n", checksum(&body));
-        let write = || {
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(MODE);
-            let mut file = options.open(&aside)?;
-            // What a crash has left may have other rights.
-            file.set_permissions(fs::Permissions::from_mode(MODE))?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        };
-        write().map_err(|cause| LedgerError::io("write", &aside, cause))?;
-        let path = self.path();
-        fs::rename(&aside, &path).map_err(|cause| LedgerError::io("replace", &path, cause))?;
-        file::sync_folder(&self.folder)
+        let check = format!("{CHECK}{}\n", checksum(&body));
+        file::replace(&self.folder, FILE, &[body.as_bytes(), check.as_bytes()])
     }
 
     /// The error of a file whose JSON does not mean anything.
@@ -92,26 +82,29 @@ fn checksum(body: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
     fn what_was_written_is_read_and_nobody_else_may() {
         let folder = tempfile::tempdir().unwrap();
-        let file = AddressFile::of(folder.path());
+        let file = AddressFile::of(folder.path(), None);
         assert_eq!(file.read().unwrap(), None);
         for json in ["{}", "{\n  \"relay:443\": {}\n}"] {
             file.write(json).unwrap();
             assert_eq!(file.read().unwrap().as_deref(), Some(json));
         }
         let mode = fs::metadata(file.path()).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, MODE);
+        assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn every_change_of_a_byte_and_every_cut_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
-        let file = AddressFile::of(folder.path());
+        let file = AddressFile::of(folder.path(), None);
         file.write("{\"relay:443\": 1}").unwrap();
         let sound = fs::read(file.path()).unwrap();
         for at in 0..sound.len() - 1 {

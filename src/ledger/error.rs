@@ -28,6 +28,19 @@ pub enum LedgerError {
         /// What is the matter with it.
         source: io::Error,
     },
+    /// The folder's file system has no locks.
+    #[error(
+        "the file system of the state folder {} has no locks, so nothing keeps a second collector from writing there as well: mount it with \
+         locks (NFS: without `nolock`, and with the lock service running), or keep the state on a local disk \
+         (globals.persistence.config.directory_name)",
+        directory.display()
+    )]
+    NoLocks {
+        /// The state folder.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The operating system refused.
     #[error("cannot {action} {}{hint}", path.display())]
     Io {
@@ -105,6 +118,11 @@ impl LedgerError {
             io::ErrorKind::ReadOnlyFilesystem => " (mount the state folder writable)".to_owned(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 " (make room on the disk of the state folder)".to_owned()
+            }
+            _ if source.raw_os_error() == Some(libc::ELOOP) => {
+                " (it is a link, and none is followed there: put what it points to in its place, or name the folder itself in \
+                 globals.persistence.config.directory_name)"
+                    .to_owned()
             }
             _ => String::new(),
         };

@@ -4,14 +4,14 @@
 //! one and the same whether its state outlives the process or not, and confirms nothing on other terms.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{self, TMPFS_MAGIC};
 use tempfile::TempDir;
 
 use super::reading::{outputs, services};
-use super::{LOCK, LedgerError, Original, cursor, journal, key::Key};
+use super::{LOCK, LedgerError, Original, cursor, file, journal, key::Key};
 use crate::config::Persistence;
 
 /// Where Linux keeps files in memory.
@@ -108,12 +108,12 @@ impl StateFolder {
 
 /// Copies a file that may be missing.
 fn copy_file(from: &Path, to: &Path) -> Result<(), LedgerError> {
-    match fs::copy(from, to) {
-        Err(cause) if cause.kind() != ErrorKind::NotFound => {
-            Err(LedgerError::io("copy", from, cause))
-        }
-        _ => Ok(()),
-    }
+    let Some(bytes) = file::read(from)? else {
+        return Ok(());
+    };
+    let copy = file::open(to, File::options().write(true).create_new(true));
+    copy.and_then(|mut copy| copy.write_all(&bytes))
+        .map_err(|cause| LedgerError::io("write", to, cause))
 }
 
 /// Removes the folders that no running collector has locked. Those that are not ours to remove stay.

@@ -6,12 +6,16 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Once};
 
 use chrono::{DateTime, Utc};
 use nix::fcntl::{FallocateFlags, fallocate};
+use tracing::warn;
 
-use super::cursor::fingerprints;
-use super::{LedgerError, file, key::Key};
+use super::cursor::{Cursor, fingerprints};
+use super::key::Key;
+use super::lock::Lock;
+use super::{LedgerError, file};
 use crate::record::Fingerprint;
 use crate::window::Window;
 
@@ -59,7 +63,9 @@ pub struct Journal {
     written_anew: u64,
     /// The window of the last frame, and the epoch that it belongs to.
     last: Option<(Window, u64)>,
-    key: String,
+    key: Key,
+    /// The lock on the state folder; `None` where it is only read.
+    lock: Option<Arc<Lock>>,
 }
 
 /// The kinds of frames.
@@ -85,7 +91,7 @@ impl Journal {
     pub(super) fn open(
         folder: &Path,
         output: &str,
-        key: &str,
+        (key, lock): (&Key, Arc<Lock>),
         mark: Option<Mark>,
     ) -> Result<(Self, Vec<Confirmed>), LedgerError> {
         let name = file_name(output);
@@ -93,7 +99,7 @@ impl Journal {
         if file::read(&path)?.is_none() {
             file::replace(folder, &name, &[HEAD])?;
         }
-        let (mut journal, bytes) = Journal::load(folder, name, key, true)?;
+        let (mut journal, bytes) = Journal::load(folder, name, key, Some(lock))?;
         let confirmed = journal.replay(&bytes, mark)?;
         journal.cut()?;
         Ok((journal, confirmed))
@@ -103,10 +109,10 @@ impl Journal {
     pub(super) fn read(
         folder: &Path,
         output: &str,
-        key: &str,
+        key: &Key,
         mark: Option<Mark>,
     ) -> Result<Vec<Confirmed>, LedgerError> {
-        let (mut journal, bytes) = Journal::load(folder, file_name(output), key, false)?;
+        let (mut journal, bytes) = Journal::load(folder, file_name(output), key, None)?;
         journal.replay(&bytes, mark)
     }
 
@@ -123,12 +129,12 @@ impl Journal {
     fn load(
         folder: &Path,
         name: String,
-        key: &str,
-        writable: bool,
+        key: &Key,
+        lock: Option<Arc<Lock>>,
     ) -> Result<(Self, Vec<u8>), LedgerError> {
         let path = folder.join(&name);
         let open = || -> std::io::Result<(File, Vec<u8>)> {
-            let mut file = File::options().read(true).write(writable).open(&path)?;
+            let mut file = file::open(&path, File::options().read(true).write(lock.is_some()))?;
             let mut bytes = vec![];
             file.read_to_end(&mut bytes)?;
             Ok((file, bytes))
@@ -142,7 +148,8 @@ impl Journal {
             reserved: 0,
             written_anew: 0,
             last: None,
-            key: key.to_owned(),
+            key: key.clone(),
+            lock,
         };
         Ok((journal, bytes))
     }
@@ -164,6 +171,7 @@ impl Journal {
         records: usize,
         windows: usize,
     ) -> Result<(), LedgerError> {
+        self.take_up_again(mark)?;
         if self.is_outgrown() {
             self.write_anew(mark)?;
         }
@@ -183,6 +191,7 @@ impl Journal {
     ///
     /// If the disk refuses; what the file held before is still sound, and the call may be repeated.
     pub fn confirm(&mut self, mark: Mark, confirmed: &[Confirmed]) -> Result<(), LedgerError> {
+        self.take_up_again(mark)?;
         let mut frames = vec![];
         let last = self.frames(mark, confirmed, &mut frames);
         self.append(&frames)?;
@@ -209,7 +218,7 @@ impl Journal {
                 payload.extend(mark.epoch.to_le_bytes());
                 payload.extend(window.start.timestamp().to_le_bytes());
                 payload.extend(window.end.timestamp().to_le_bytes());
-                payload.extend(self.key.as_bytes());
+                payload.extend(self.key.id().as_bytes());
                 frame(Kind::Window, &payload, frames);
                 last = of;
             }
@@ -236,6 +245,23 @@ impl Journal {
         Ok(())
     }
 
+    /// Begins the file anew with what lies beyond the cursor at `mark` where it has gone, as when the folder is removed and made again.
+    fn take_up_again(&mut self, mark: Mark) -> Result<(), LedgerError> {
+        let Some(lock) = &self.lock else {
+            return Ok(());
+        };
+        lock.hold(&self.key)?;
+        if file::is_at(&self.file, &self.path()) {
+            return Ok(());
+        }
+        // It counts beside its cursor only. Until that is written again, the file that has gone takes what is confirmed.
+        let cursor = Cursor::load(&self.folder, self.key.id()).ok().flatten();
+        if cursor.is_none_or(|cursor| cursor.generation < mark.generation) {
+            return Ok(());
+        }
+        self.write_anew(mark)
+    }
+
     fn is_outgrown(&self) -> bool {
         self.length > LENGTH_MAX.max(2 * self.written_anew)
     }
@@ -248,7 +274,7 @@ impl Journal {
         let last = self.frames(mark, &confirmed, &mut bytes);
         file::replace(&self.folder, &self.name, &[&bytes])?;
         let path = self.path();
-        let file = File::options().read(true).write(true).open(&path);
+        let file = file::open(&path, File::options().read(true).write(true));
         self.file = file.map_err(|cause| LedgerError::io("open", &path, cause))?;
         (self.length, self.reserved, self.last) = (bytes.len() as u64, 0, last);
         self.written_anew = self.length;
@@ -268,6 +294,7 @@ impl Journal {
     }
 
     fn allocate(&mut self, bytes: u64) -> std::io::Result<()> {
+        static UNABLE: Once = Once::new();
         let (from, length) = (self.length.cast_signed(), bytes.cast_signed());
         match fallocate(
             &self.file,
@@ -275,7 +302,15 @@ impl Journal {
             from,
             length,
         ) {
-            Err(nix::Error::EOPNOTSUPP | nix::Error::ENOSYS) => {
+            Err(errno) if file::is_unable(&errno.into()) => {
+                UNABLE.call_once(|| {
+                    warn!(
+                        folder = %self.folder.display(),
+                        error = %std::io::Error::from(errno),
+                        "the file system cannot reserve space, so zeros are written in its place: where that reserves none, a disk that fills \
+                         up may have records come again; none is lost"
+                    );
+                });
                 // Zeros behind the sound part read as nothing, so writing them reserves as well.
                 self.file.seek(SeekFrom::Start(self.length))?;
                 std::io::copy(&mut std::io::repeat(0).take(bytes), &mut self.file)?;
@@ -308,7 +343,7 @@ impl Journal {
                     }
                     counts = at_cursor
                         .is_some_and(|mark| of.epoch == mark.epoch && of.window.end > mark.cursor);
-                    if counts && of.key != self.key {
+                    if counts && of.key != self.key.id() {
                         let directory = self.folder.parent().unwrap_or(&self.folder);
                         return Err(LedgerError::KeyMissing {
                             file: Key::path(directory),

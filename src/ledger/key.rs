@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretBox};
+use zeroize::Zeroizing;
 
 use super::{LedgerError, file};
 use crate::record::Fingerprinter;
@@ -29,7 +30,7 @@ impl Key {
     /// Reads the key of a state folder; `None` if there is none.
     pub(super) fn load(directory: &Path) -> Result<Option<Self>, LedgerError> {
         let path = Key::path(directory);
-        let Some(text) = file::read(&path)? else {
+        let Some(text) = file::read(&path)?.map(Zeroizing::new) else {
             return Ok(None);
         };
         let secret = text.strip_prefix(HEAD.as_bytes()).and_then(|rest| {
@@ -49,17 +50,16 @@ impl Key {
 
     /// Makes a random key and stores it.
     pub(super) fn create(directory: &Path) -> Result<Self, LedgerError> {
-        let secret: [u8; 16] = rand::random();
-        file::replace(
-            directory,
-            FILE,
-            &[
-                HEAD.as_bytes(),
-                &secret,
-                &crc32fast::hash(&secret).to_le_bytes(),
-            ],
-        )?;
-        Ok(Key::new(secret))
+        let key = Key::new(rand::random());
+        key.store(directory)?;
+        Ok(key)
+    }
+
+    /// Stores the key in a state folder that has none.
+    pub(super) fn store(&self, directory: &Path) -> Result<(), LedgerError> {
+        let secret = self.secret.expose_secret();
+        let check = crc32fast::hash(secret).to_le_bytes();
+        file::replace(directory, FILE, &[HEAD.as_bytes(), secret, &check])
     }
 
     fn new(secret: [u8; 16]) -> Self {

@@ -10,7 +10,7 @@ use nix::unistd::{AccessFlags, eaccess};
 use super::cursor::Cursor;
 use super::journal::Journal;
 use super::key::Key;
-use super::{LOCK, LedgerError, Owner, journal};
+use super::{LOCK, LedgerError, Owner, journal, lock};
 use crate::report::Report;
 use crate::window::Window;
 
@@ -43,10 +43,10 @@ pub fn probe(path: &Path) -> Result<bool, LedgerError> {
         let full = io::ErrorKind::StorageFull.into();
         return Err(LedgerError::io("write in", path, full));
     }
-    let lock = path.join(LOCK);
-    if lock.exists() {
-        let open = allowed(&lock, AccessFlags::W_OK).and_then(|()| File::open(&lock));
-        let open = open.map_err(|cause| LedgerError::io("open", &lock, cause))?;
+    let file = path.join(LOCK);
+    if file.exists() {
+        let open = allowed(&file, AccessFlags::W_OK).and_then(|()| File::open(&file));
+        let open = open.map_err(|cause| LedgerError::io("open", &file, cause))?;
         match open.try_lock_shared() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -54,14 +54,14 @@ pub fn probe(path: &Path) -> Result<bool, LedgerError> {
                     directory: path.to_owned(),
                 });
             }
-            Err(TryLockError::Error(cause)) => return Err(LedgerError::io("lock", &lock, cause)),
+            Err(TryLockError::Error(cause)) => return Err(lock::refused(path, cause)),
         }
     }
     Key::load(path)?;
     Ok(true)
 }
 
-fn here_if_empty(path: &Path) -> &Path {
+pub(super) fn here_if_empty(path: &Path) -> &Path {
     if path.as_os_str().is_empty() {
         Path::new(".")
     } else {
@@ -164,7 +164,7 @@ impl Reading {
         let mark = cursor.as_ref().map(Cursor::mark);
         let (mut all, mut confirmed) = (vec![], vec![]);
         for output in outputs {
-            let recovered = Journal::read(&folder, &output, key.id(), mark)?;
+            let recovered = Journal::read(&folder, &output, &key, mark)?;
             let records = recovered.iter().map(|window| window.fingerprints.len());
             confirmed.push((output, records.sum::<usize>() as u64));
             all.extend(recovered);

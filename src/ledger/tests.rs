@@ -198,8 +198,8 @@ fn a_journal_cut_at_any_byte_loses_at_most_its_tail_or_is_refused() {
     let everything = prints(10..25);
     for length in 0..whole.len() {
         fs::write(&journal, &whole[..length]).unwrap();
-        match open(folder.path()) {
-            Ok(_) => {
+        match open(folder.path()).map(drop) {
+            Ok(()) => {
                 let confirmed = confirmed_by_a(folder.path());
                 assert!(
                     everything.starts_with(&confirmed) && confirmed.len().is_multiple_of(5),
@@ -230,8 +230,8 @@ fn a_flipped_bit_is_never_read_as_something_else() {
             let mut bytes = whole.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &bytes).unwrap();
-            match open(folder.path()) {
-                Ok(_) => {
+            match open(folder.path()).map(drop) {
+                Ok(()) => {
                     assert_eq!(name, "journal.a", "bit {bit}");
                     assert_eq!(
                         confirmed_by_a(folder.path()),
@@ -302,33 +302,84 @@ fn a_journal_that_has_grown_long_is_written_anew_with_what_counts() {
 }
 
 #[test]
-fn a_lock_that_is_held_for_an_instant_is_waited_for_and_one_that_is_kept_is_told() {
+fn a_folder_that_is_removed_meanwhile_is_taken_up_again_with_all_that_is_committed() {
     let folder = tempfile::tempdir().unwrap();
-    drop(StateDirectory::open(folder.path()).unwrap());
-    let looking = File::open(folder.path().join(LOCK)).unwrap();
-    looking.lock_shared().unwrap();
-    let opened = thread::scope(|scope| {
-        scope.spawn(|| {
-            thread::sleep(LOCK_WAIT * 5);
-            looking.unlock().unwrap();
-        });
-        StateDirectory::open(folder.path())
-    });
-    let _held = opened.unwrap();
-    let error = StateDirectory::open(folder.path()).unwrap_err();
-    assert!(matches!(error, LedgerError::Locked { .. }), "{error}");
+    let path = folder.path().join("state");
+    let state = StateDirectory::open(&path).unwrap();
+    let (mut ledger, recovered) = state.ledger(OWNER, &["a"]).unwrap();
+    ledger
+        .begin(Cursor::begin(at(0), "t".into(), None))
+        .unwrap();
+    fs::remove_dir_all(&path).unwrap();
+    commit(&mut ledger, 60, 1);
+    assert!(matches!(
+        StateDirectory::open(&path),
+        Err(LedgerError::Locked { .. })
+    ));
+    drop((ledger, recovered, state));
+    let (ledger, _) = open(&path).unwrap();
+    assert_eq!(ledger.cursor().unwrap().at, at(60));
 }
 
 #[test]
-fn a_lock_whose_file_was_removed_is_none() {
+fn a_journal_follows_its_cursor_to_a_folder_that_is_made_again() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(LOCK);
-    let lock = File::create(&path).unwrap();
-    assert!(is_at(&lock, &path));
-    fs::remove_file(&path).unwrap();
-    assert!(!is_at(&lock, &path));
-    File::create(&path).unwrap();
-    assert!(!is_at(&lock, &path));
+    let path = folder.path().join("state");
+    let state = StateDirectory::open(&path).unwrap();
+    let (mut ledger, recovered) = state.ledger(OWNER, &["a"]).unwrap();
+    let [mut journal] = <[Journal; 1]>::try_from(recovered.journals).unwrap();
+    ledger
+        .begin(Cursor::begin(at(0), "t".into(), None))
+        .unwrap();
+    let mark = ledger.cursor().unwrap().mark();
+    confirm(&mut journal, mark, window(0, 60), 0..2);
+    for (replaced, seen) in [(false, 10), (true, 20)] {
+        if replaced {
+            fs::rename(&path, folder.path().join("aside")).unwrap();
+            fs::create_dir(&path).unwrap();
+        } else {
+            fs::remove_dir_all(&path).unwrap();
+        }
+        // Without a cursor beside it a journal would be damage.
+        confirm(&mut journal, mark, window(60, 120), seen..seen + 1);
+        assert!(!journal_of_a(&path).exists());
+        ledger.note(&["a"], &format!("t{seen}")).unwrap();
+        confirm(&mut journal, mark, window(60, 120), seen + 1..seen + 2);
+        assert!(journal_of_a(&path).exists());
+    }
+    drop((ledger, journal, state));
+    let expected = [prints(0..2), prints(10..12), prints(20..22)].concat();
+    assert_eq!(confirmed_by_a(&path), expected);
+}
+
+#[test]
+fn a_journal_that_is_replaced_by_a_link_is_not_written_through_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    let state = folder.path().join("state");
+    let (mut ledger, recovered) = open(&state).unwrap();
+    ledger
+        .begin(Cursor::begin(at(0), "t".into(), None))
+        .unwrap();
+    let journal = journal_of_a(&state);
+    let mut open_journal = recovered.journals.into_iter().next().unwrap();
+    fs::remove_file(&journal).unwrap();
+    std::os::unix::fs::symlink(&secret, &journal).unwrap();
+    let mark = ledger.cursor().unwrap().mark();
+    confirm(&mut open_journal, mark, window(0, 60), 0..2);
+    assert_eq!(fs::read(&secret).unwrap(), b"secret");
+    drop((ledger, open_journal));
+    assert_eq!(confirmed_by_a(&state), prints(0..2));
+
+    fs::remove_file(&journal).unwrap();
+    std::os::unix::fs::symlink(&secret, &journal).unwrap();
+    let error = open(&state).unwrap_err();
+    assert!(error.action().unwrap().contains("link"), "{error:?}");
+}
+
+fn journal_of_a(path: &Path) -> PathBuf {
+    OWNER.folder(path).join("journal.a")
 }
 
 #[test]

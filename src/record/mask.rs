@@ -583,7 +583,9 @@ mod tests {
             }
             (Some((step, rest)), Value::Array(items)) => {
                 let rest = if *step == "*" { rest } else { path };
-                items.iter_mut().for_each(|item| mask(item, rest));
+                for item in items {
+                    mask(item, rest);
+                }
             }
             (_, value) => {
                 *value = match value {

@@ -255,14 +255,12 @@ impl Client {
 
 /// A limiter for each service that has budgets of its own.
 fn limiters(input: &Input) -> HashMap<&'static str, Limiter> {
-    let limited = input
-        .services
-        .iter()
-        .filter(|service| !service.requests_limits.is_empty());
-    limited
+    let services = input.services.iter();
+    services
+        .filter(|service| !service.requests_limits.is_empty())
         .map(|service| {
-            let limiter = Limiter::new(NonZeroU32::MAX, &service.requests_limits);
-            (service.report.service, limiter)
+            let own = Limiter::new(NonZeroU32::MAX, &service.requests_limits);
+            (service.report.service, own)
         })
         .collect()
 }

@@ -24,6 +24,7 @@ mod empty;
 mod failing;
 mod fake_clock;
 mod figures;
+mod files;
 mod gzip;
 mod image;
 mod in_memory;

@@ -15,10 +15,13 @@ pub(super) fn lines(config: &Config) -> Vec<Line> {
         Persistence::Memory { beside } => return in_memory(config, beside),
     };
     let shown = path.display();
+    let network = ledger::network_file_system(path)
+        .map(|kind| Line::new(part, Verdict::Doubtful(on_network(kind, path))));
     match ledger::probe(path) {
         Ok(false) => {
             let text = format!("{shown} is not there yet, and can be made");
-            return vec![Line::new(part, Verdict::Fine(text))];
+            let line = Line::new(part, Verdict::Fine(text));
+            return [line].into_iter().chain(network).collect();
         }
         Err(error) => return vec![Line::new(part, failed(&error))],
         Ok(true) => {}
@@ -41,11 +44,22 @@ pub(super) fn lines(config: &Config) -> Vec<Line> {
         "{shown} can be written, and no collector holds it; services that go on from it: {known}"
     );
     let mut lines = vec![Line::new(part, Verdict::Fine(text))];
+    lines.extend(network);
     if without_start > 0 {
         lines.extend(taken_over(path, without_start).map(|verdict| Line::new(part, verdict)));
     }
     lines.append(&mut damaged);
     lines
+}
+
+/// What a network file system means for what is promised.
+fn on_network(kind: &str, path: &Path) -> String {
+    let shown = path.display();
+    format!(
+        "{shown} is on {kind}, where locks and syncs hold only as far as its server keeps them: a second collector may be let in, and after a \
+         crash of the server the state may be an older one; records come again then, and none is lost. A local disk is safer \
+         (globals.persistence.config.directory_name)"
+    )
 }
 
 /// As above, where nothing is kept.
