@@ -22,6 +22,7 @@ mod loggers;
 mod masking;
 mod monitoring;
 mod names;
+mod odd;
 mod outputs;
 mod reader;
 mod redacted;

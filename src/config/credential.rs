@@ -11,9 +11,10 @@ use std::path::Path;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::names;
 use super::reader::{Field, Section, is_placeholder};
+use super::tree::Comment;
 use super::words::quoted;
+use super::{names, odd};
 use crate::privileges::explain_denied;
 
 /// Where files of credentials are looked for.
@@ -28,10 +29,18 @@ pub(super) struct Credential<'a> {
     file: Field<'a>,
 }
 
-/// A value, and whether it stood in the configuration, so that messages may repeat it.
+/// A value, and where it stood.
 struct Value {
     text: Zeroizing<String>,
-    shown: bool,
+    origin: Origin,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// In the configuration, so that messages may repeat it.
+    Place,
+    File,
+    Variable,
 }
 
 impl<'a> Credential<'a> {
@@ -51,27 +60,66 @@ impl<'a> Credential<'a> {
     /// The text if `parse` accepts it; its error completes the sentence that the value begins. `None` after a mistake.
     pub(super) fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let value = self.value()?;
-        if value.shown {
+        if value.origin == Origin::Place {
             return self.place.parse(parse);
         }
-        parse(value.text.trim())
+        parse(odd::unquoted(&value.text).0)
             .map_err(|reason| self.indirect().mistake(format!("its value {reason}")))
             .ok()
     }
 
-    /// The text, which no message repeats. `None` after a mistake.
-    pub(super) fn secret(&self) -> Option<SecretString> {
+    /// A person's password, which no message repeats. Nearly any text may be one. `None` after a mistake.
+    pub(super) fn password(&self) -> Option<SecretString> {
         let value = self.value()?;
-        if is_placeholder(&value.text) {
-            let field = if value.shown {
-                &self.place
-            } else {
-                self.indirect()
-            };
+        // In a file or in the configuration, what stands there is meant; a file of variables often has quotes and blanks around its values.
+        if value.origin == Origin::Variable && odd::unquoted(&value.text).1 {
+            self.place.mistake(
+                "the variable's value has quotes or blanks around it, which `docker run --env-file` passes on as they are: remove them, or, if \
+                 they belong to the password, put it in a file and name that in `password_file`",
+            );
+            return None;
+        }
+        self.secret(&value, &value.text)
+    }
+
+    /// An application's secret, which no message repeats. It has no quotes and no blanks around it. `None` after a mistake.
+    pub(super) fn application_secret(&self) -> Option<SecretString> {
+        let value = self.value()?;
+        self.secret(&value, odd::unquoted(&value.text).0)
+    }
+
+    fn secret(&self, value: &Value, text: &str) -> Option<SecretString> {
+        let field = if value.origin == Origin::Place {
+            &self.place
+        } else {
+            self.indirect()
+        };
+        if is_placeholder(text) {
             field.mistake("a placeholder is left in: put your own value in its place");
             return None;
         }
-        Some(SecretString::from(value.text.as_str()))
+        if value.origin == Origin::Place
+            && let Some(Comment { column, spaced }) = self.place.comment()
+        {
+            let cut =
+                format!("YAML cuts the value off before the `#`, character {column} of this line");
+            let action = "if it belongs to the secret, put the secret in single quotes; else put the comment on a line of its own";
+            if spaced {
+                self.place.warning(format!("{cut}: {action}"));
+            } else {
+                self.place.mistake(format!("{cut}: {action}"));
+                return None;
+            }
+        }
+        // Of a value in the configuration without quotes it has been said already, with its line.
+        let unsaid = value.origin != Origin::Place || self.place.is_quoted();
+        if unsaid && let Some((at, what)) = odd::blank(text.trim_matches([' ', '\t'])) {
+            field.mistake(format!(
+                "character {at} of the value is {what}, which was probably pasted along: type the value anew"
+            ));
+            return None;
+        }
+        Some(SecretString::from(text))
     }
 
     /// What names the file or the variable.
@@ -93,14 +141,14 @@ impl<'a> Credential<'a> {
                 return None;
             }
             let path = names::file(&self.file, FOLDER)?;
-            return self.checked(read(&path));
+            return self.checked(read(&path), Origin::File);
         }
         let text = self.place.scalar()?;
         match variable(text) {
-            Some(name) => self.checked(self.environment(name)),
+            Some(name) => self.checked(self.environment(name), Origin::Variable),
             None => Some(Value {
                 text: Zeroizing::new(text.to_owned()),
-                shown: true,
+                origin: Origin::Place,
             }),
         }
     }
@@ -121,7 +169,7 @@ impl<'a> Credential<'a> {
     }
 
     /// A text of one line, or the mistake that it is none.
-    fn checked(&self, text: Result<Zeroizing<String>, String>) -> Option<Value> {
+    fn checked(&self, text: Result<Zeroizing<String>, String>, origin: Origin) -> Option<Value> {
         let text = text.and_then(|text| match text.trim_end_matches(['\r', '\n']) {
             "" => Err("it is empty: put the value into it".to_owned()),
             line if line.contains('\n') => {
@@ -129,9 +177,8 @@ impl<'a> Credential<'a> {
             }
             line => Ok(Zeroizing::new(line.to_owned())),
         });
-        let shown = false;
         match text {
-            Ok(text) => Some(Value { text, shown }),
+            Ok(text) => Some(Value { text, origin }),
             Err(text) => {
                 self.indirect().mistake(text);
                 None

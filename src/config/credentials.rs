@@ -64,7 +64,7 @@ fn basic(section: &Section<'_>) -> Option<Credentials> {
             Ok(text.to_owned())
         }
     });
-    let password = kept_elsewhere(section, "password")?.secret();
+    let password = kept_elsewhere(section, "password")?.password();
     let username = username?;
     if !username
         .split_once('@')
@@ -87,7 +87,7 @@ fn basic(section: &Section<'_>) -> Option<Credentials> {
 fn secret(section: &Section<'_>) -> Option<Credentials> {
     let tenant_id = kept_elsewhere(section, "tenant_id")?.parse(identifier);
     let client_id = kept_elsewhere(section, "client_id")?.parse(identifier);
-    let client_secret = kept_elsewhere(section, "client_secret")?.secret();
+    let client_secret = kept_elsewhere(section, "client_secret")?.application_secret();
     Some(Credentials::Secret {
         tenant_id: tenant_id?,
         client_id: client_id?,

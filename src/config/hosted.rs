@@ -246,5 +246,6 @@ fn node(place: Place, value: Value) -> Rc<Node> {
         place,
         value,
         quoted,
+        comment: None,
     })
 }

@@ -70,6 +70,7 @@ impl<'a> Reader<'a> {
             place,
             value,
             quoted,
+            comment: None,
         }))
     }
 

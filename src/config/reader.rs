@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use super::finding::Findings;
 use super::guard;
 use super::scalar;
-use super::tree::{Entry, Node, Place, Value};
+use super::tree::{Comment, Entry, Node, Place, Value};
 use super::words::{joined, listed, nearest, quoted};
 
 /// A map of the tree, whose keys are known beforehand or are names of the operator's choosing.
@@ -31,6 +31,7 @@ pub(super) struct Field<'a> {
     /// `None` if the key is absent, or blank, which is the same.
     value: Option<&'a Value>,
     quoted: bool,
+    comment: Option<Comment>,
 }
 
 impl<'a> Section<'a> {
@@ -85,6 +86,7 @@ impl<'a> Section<'a> {
                 optional: true,
                 value: None,
                 quoted: false,
+                comment: None,
             },
         }
     }
@@ -115,6 +117,7 @@ impl<'a> Section<'a> {
             optional: true,
             value: entry.node.given(),
             quoted: entry.node.quoted,
+            comment: entry.node.comment,
         }
     }
 
@@ -242,6 +245,11 @@ impl<'a> Field<'a> {
         self.quoted
     }
 
+    /// The comment right behind the value.
+    pub(super) fn comment(&self) -> Option<Comment> {
+        self.comment
+    }
+
     /// Whether a list stands here, empty or not.
     pub(super) fn is_given_as_list(&self) -> bool {
         matches!(self.value, Some(Value::List(_)))
@@ -281,6 +289,16 @@ impl<'a> Field<'a> {
                 quoted(text)
             ));
             return None;
+        }
+        if let Some(Comment {
+            column,
+            spaced: false,
+        }) = self.comment
+        {
+            self.warning(format!(
+                "YAML cuts the value off before the `#`, character {column} of this line: if it belongs to the value, put the value in single \
+                 quotes; else put a blank behind it"
+            ));
         }
         Some(text.to_owned())
     }
@@ -367,6 +385,7 @@ impl<'a> Field<'a> {
                     optional: true,
                     value: node.given(),
                     quoted: node.quoted,
+                    comment: node.comment,
                 })
                 .collect(),
             Some(_) => {

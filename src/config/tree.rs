@@ -36,6 +36,17 @@ pub(super) struct Node {
     pub(super) value: Value,
     /// Whether it is a text by how it was written: in quotes, or as a block.
     pub(super) quoted: bool,
+    /// Where on its line a comment begins that stands right behind the value, and may have been meant as a part of it.
+    pub(super) comment: Option<Comment>,
+}
+
+/// A comment behind a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Comment {
+    /// Its first character on the line, counted from 1.
+    pub(super) column: usize,
+    /// Whether a blank follows its `#`, as people write comments.
+    pub(super) spaced: bool,
 }
 
 impl Node {

@@ -9,7 +9,8 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 use zeroize::Zeroizing;
 
 use super::finding::Findings;
-use super::tree::{Entry, Node, Place, Value};
+use super::odd::{self, Odd};
+use super::tree::{Comment, Entry, Node, Place, Value};
 use super::words::joined;
 
 /// How deep values may be nested; a configuration needs seven levels.
@@ -27,7 +28,7 @@ fn on(line: usize) -> Place {
 
 /// The tree that `text` describes; `None` if it describes none, and the findings say why.
 pub(super) fn tree(text: &str, findings: &Findings) -> Option<Rc<Node>> {
-    let mut builder = Builder::new(findings);
+    let mut builder = Builder::new(text, findings);
     for event in Parser::new_from_str(text) {
         match event {
             Ok((event, span)) => builder.take(event, span).ok()?,
@@ -53,6 +54,7 @@ struct Unusable;
 
 struct Builder<'a> {
     findings: &'a Findings,
+    lines: Vec<&'a str>,
     open: Vec<Open>,
     anchors: HashMap<usize, Rc<Node>>,
     documents: usize,
@@ -87,9 +89,10 @@ struct Key {
 }
 
 impl<'a> Builder<'a> {
-    fn new(findings: &'a Findings) -> Self {
+    fn new(text: &'a str, findings: &'a Findings) -> Self {
         Self {
             findings,
+            lines: text.split('\n').collect(),
             open: Vec::new(),
             anchors: HashMap::new(),
             documents: 0,
@@ -113,10 +116,16 @@ impl<'a> Builder<'a> {
             Event::Scalar(text, style, anchor, tag) => {
                 self.check_tag(tag.as_deref(), line)?;
                 let plain = style == ScalarStyle::Plain;
+                self.name_odd_character(span, plain);
                 let node = Rc::new(Node {
                     place: on(line),
                     value: scalar(text.into_owned(), plain),
                     quoted: !plain,
+                    comment: if plain {
+                        self.comment_behind(span)
+                    } else {
+                        None
+                    },
                 });
                 self.remember(anchor, &node);
                 self.place(node, line, plain)
@@ -139,6 +148,44 @@ impl<'a> Builder<'a> {
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
         }
+    }
+
+    /// Names the first odd character of a scalar, with its line and place: a value that was pasted may hold what nobody sees.
+    fn name_odd_character(&self, span: Span, plain: bool) {
+        for line in span.start.line()..=span.end.line() {
+            let text = self.lines.get(line.wrapping_sub(1)).copied();
+            let from = if line == span.start.line() {
+                span.start.col()
+            } else {
+                0
+            };
+            let to = if line == span.end.line() {
+                span.end.col()
+            } else {
+                usize::MAX
+            };
+            let said = odd_character(text.unwrap_or_default(), from, to, plain);
+            if let Some(said) = said {
+                if plain {
+                    self.findings.mistake(on(line), &self.path(), said);
+                } else {
+                    self.findings.warning(on(line), &self.path(), said);
+                }
+                return;
+            }
+        }
+    }
+
+    /// The comment that follows a plain value on its line.
+    fn comment_behind(&self, span: Span) -> Option<Comment> {
+        let line = self.lines.get(span.end.line().checked_sub(1)?)?;
+        let mut behind = line.chars().enumerate().skip(span.end.col());
+        let (at, _) = behind.find(|(_, character)| *character != ' ' && *character != '\t')?;
+        let mut comment = line.chars().skip(at);
+        (comment.next() == Some('#')).then(|| Comment {
+            column: at + 1,
+            spaced: comment.next().is_none_or(char::is_whitespace),
+        })
     }
 
     fn begin_document(&mut self, line: usize) -> Result<(), Unusable> {
@@ -194,6 +241,7 @@ impl<'a> Builder<'a> {
             place,
             value,
             quoted,
+            comment: None,
         });
         self.remember(anchor, &node);
         self.place(node, line, false)
@@ -324,6 +372,25 @@ fn scalar(text: String, plain: bool) -> Value {
     }
 }
 
+/// What is to be said of the first odd character of a line between two columns.
+fn odd_character(line: &str, from: usize, to: usize, plain: bool) -> Option<String> {
+    let within = line.chars().enumerate().skip(from);
+    let mut within = within.take(to.saturating_sub(from));
+    within.find_map(|(at, character)| {
+        let (name, action) = match odd::of(character)? {
+            Odd::Blank(_) if character == '\t' && !plain => return None,
+            Odd::Blank(name) => (name, "remove it, or type a plain one"),
+            Odd::Quote if plain && at == from => (
+                "a typographic quote",
+                "YAML does not take it for a quote; type `'` in its place, and at the end of the value",
+            ),
+            Odd::Quote => return None,
+        };
+        let what = odd::described(name, character);
+        Some(format!("character {} of this line is {what}: {action}", at + 1))
+    })
+}
+
 /// What a syntax error means. Nothing of the text is shown: it may be part of a password.
 fn explain(error: &ScanError, text: &str) -> (usize, String) {
     let line = error.marker().line();
@@ -333,17 +400,29 @@ fn explain(error: &ScanError, text: &str) -> (usize, String) {
         .skip(line.saturating_sub(2))
         .take(3);
     let tabbed = around
+        .clone()
         .filter(|(_, line)| !line.trim().is_empty())
         .find(|(_, line)| {
             line.chars()
                 .take_while(|c| c.is_whitespace())
                 .any(|c| c == '\t')
         });
-    if let Some((before, _)) = tabbed {
+    if let Some((before, tabbed)) = tabbed {
         return (
             before + 1,
-            "the line is indented with a tab: YAML takes only spaces".to_owned(),
+            format!(
+                "the line is indented with a tab, its character {}: YAML takes only spaces",
+                1 + tabbed.chars().take_while(|c| *c != '\t').count()
+            ),
         );
+    }
+    let before_comment = |line: &str| line.split(" #").next().unwrap_or_default().chars().count();
+    let odd = around.clone().find_map(|(before, line)| {
+        let said = odd_character(line, 0, before_comment(line), false)?;
+        Some((before + 1, said))
+    });
+    if let Some((line, said)) = odd {
+        return (line, format!("not valid YAML here: {said}"));
     }
     let reason = error
         .info()

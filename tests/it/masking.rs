@@ -82,7 +82,9 @@ async fn every_output_gets_each_record_masked() {
         lines.len(),
         log(&collector)
     );
-    lines.iter().for_each(|line| expect_masked(content(line)));
+    for line in &lines {
+        expect_masked(content(line));
+    }
     let printed = printed_records(&collector);
     assert_eq!(printed.len(), ROWS as usize, "{}", log(&collector));
     for line in &printed {
@@ -116,5 +118,7 @@ async fn a_dry_run_shows_what_would_go_out() {
     assert_eq!(ended.code, Some(0), "{}", log(&collector));
     let printed = collector.output();
     assert_eq!(printed.len(), ROWS as usize, "{}", log(&collector));
-    printed.iter().for_each(|line| expect_masked(content(line)));
+    for line in &printed {
+        expect_masked(content(line));
+    }
 }

@@ -161,3 +161,121 @@ async fn the_collector_signs_in_with_what_is_kept_elsewhere() {
     }
     assert_eq!(setting.service.tokens_issued(), 2);
 }
+
+/// What is said of a configuration with these credentials, without the secret.
+fn said(credentials: &str) -> String {
+    let read = config::read(Path::new("config.yaml"), &with(credentials), now());
+    let said = match read {
+        Ok(loaded) => {
+            let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+            format!("taken\n{}", warnings.join("\n"))
+        }
+        Err(mistakes) => mistakes.to_string(),
+    };
+    assert!(
+        !said.contains("hunter"),
+        "a secret is in the message: {said}"
+    );
+    said
+}
+
+#[test]
+fn a_secret_that_was_pasted_or_cut_is_named_with_its_character() {
+    let of_user = |password: &str| said(&format!("username: a@b.com\n      password: {password}"));
+    assert_snapshot!(of_user("hunter2 #3"), @r"
+    config.yaml:28: inputs.office365_reporting_message.credentials.password: YAML cuts the value off before the `#`, character 25 of this line: if it belongs to the secret, put the secret in single quotes; else put the comment on a line of its own
+    ");
+    assert_snapshot!(of_user("hunter2 # as of May"), @r"
+    taken
+    config.yaml:28: inputs.office365_reporting_message.credentials.password: YAML cuts the value off before the `#`, character 25 of this line: if it belongs to the secret, put the secret in single quotes; else put the comment on a line of its own
+    ");
+    assert_snapshot!(of_user("'hunter2 #3' # as of May"), @r"
+    taken
+    ");
+    assert_snapshot!(of_user("hunter2#3"), @r"
+    taken
+    ");
+    assert_snapshot!(of_user("\u{201C}hunter2\u{201D}"), @r"
+    config.yaml:28: inputs.office365_reporting_message.credentials.password: character 17 of this line is a typographic quote (U+201C): YAML does not take it for a quote; type `'` in its place, and at the end of the value
+    ");
+    assert_snapshot!(of_user("\u{2018}hunter2\u{2019}"), @r"
+    config.yaml:28: inputs.office365_reporting_message.credentials.password: character 17 of this line is a typographic quote (U+2018): YAML does not take it for a quote; type `'` in its place, and at the end of the value
+    ");
+    assert_snapshot!(of_user("hunter\u{A0}2"), @r"
+    config.yaml:28: inputs.office365_reporting_message.credentials.password: character 23 of this line is a non-breaking space (U+00A0): remove it, or type a plain one
+    ");
+    assert_snapshot!(of_user("'hunter2\u{200B}'"), @r"
+    config.yaml:28: inputs.office365_reporting_message.credentials.password: character 8 of the value is an invisible character (U+200B), which was probably pasted along: type the value anew
+    config.yaml:28: warning: inputs.office365_reporting_message.credentials.password: character 25 of this line is an invisible character (U+200B): remove it, or type a plain one
+    ");
+    assert_snapshot!(of_user("hunter\t2"), @r"
+    config.yaml:28: inputs.office365_reporting_message.credentials.password: character 23 of this line is a tab (U+0009): remove it, or type a plain one
+    ");
+    assert_snapshot!(of_user("\thunter2"), @r"
+    taken
+    ");
+    assert_snapshot!(of_user("O\u{2019}hunter \u{fc}"), @r"
+    taken
+    ");
+    assert_snapshot!(said("username: a@b.com\n      \u{A0}password: hunter2"), @r"
+    config.yaml:26: inputs.office365_reporting_message.credentials: missing: `password`: give either `username` and `password`, or `tenant_id`, `client_id` and `client_secret`, or `tenant_id`, `client_id`, `client_certificate` and `client_key`
+    config.yaml:28: inputs.office365_reporting_message.credentials: character 7 of this line is a non-breaking space (U+00A0): remove it, or type a plain one
+    config.yaml:28: warning: inputs.office365_reporting_message.credentials: an unknown key, not used (known here: `username`, `username_file`, `password`, `password_file`, `tenant_id`, `tenant_id_file`, `client_id`, `client_id_file`, `client_secret`, `client_secret_file`, `client_certificate` and `client_key`); if it is a piece of a secret, put the secret in single quotes
+    ");
+    assert_snapshot!(said("username: a@b.com\n      password:\u{A0}hunter2"), @r"
+    config.yaml:28: not valid YAML here: character 16 of this line is a non-breaking space (U+00A0): remove it, or type a plain one
+    ");
+}
+
+#[test]
+fn quotes_and_blanks_around_a_variable_are_cleaned_or_refused() {
+    let check = |value: &str, way: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yaml");
+        let text = match way {
+            "secret" => with(
+                "tenant_id: ${OF_A_TENANT}\n      client_id: a\n      client_secret: ${OF_A_TEST}",
+            ),
+            _ => with("username: a@b.com\n      password: ${OF_A_TEST}"),
+        };
+        // With a mistake elsewhere, so that nothing is asked.
+        let text = text.replace("debug: true", "debug: maybe");
+        std::fs::write(&path, text).unwrap();
+        // The environment belongs to the whole process, so that each value needs one of its own.
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_exchange-reports-collector"))
+            .args(["check", "--json", "--config"])
+            .arg(&path)
+            .env("OF_A_TEST", value)
+            .env("OF_A_TENANT", " \"contoso.com\" ")
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            said.contains("globals.debug") && !said.contains("hunter"),
+            "{said}"
+        );
+        said
+    };
+    for value in [
+        "\"hunter2\"",
+        "'hunter2'",
+        " hunter2",
+        "hunter2\r",
+        "\u{201C}hunter2\u{201D}",
+    ] {
+        let said = check(value, "secret");
+        assert!(
+            !said.contains("client_secret") && !said.contains("tenant_id"),
+            "{value:?}: {said}"
+        );
+        let said = check(value, "password");
+        let refused = said.contains("quotes or blanks around it");
+        assert_eq!(refused, value != "hunter2\r", "{value:?}: {said}");
+    }
+    let said = check("hun\u{A0}ter2", "secret");
+    assert!(
+        said.contains("character 4 of the value is a non-breaking space (U+00A0)"),
+        "{said}"
+    );
+}

@@ -437,7 +437,7 @@ fn a_key_given_twice() {
 #[test]
 fn a_tab() {
     assert_snapshot!(check(&[("      port: 443", "\t\tport: 443")]), @r"
-    config.yaml:16: the line is indented with a tab: YAML takes only spaces
+    config.yaml:16: the line is indented with a tab, its character 1: YAML takes only spaces
     ");
 }
 
