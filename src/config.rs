@@ -50,6 +50,7 @@ use crate::report::{AggregateBy, Report};
 pub(crate) use endpoints::is_loopback;
 pub use file::{Named, Source};
 pub use finding::{Finding, Mistakes};
+pub(crate) use odd::unquoted;
 pub use scalar::time;
 pub use schema::schema;
 

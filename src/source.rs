@@ -29,6 +29,7 @@ mod link;
 mod meter;
 mod page;
 mod pem;
+mod proxy;
 mod refusal;
 pub mod reporting;
 mod route;

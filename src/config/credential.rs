@@ -63,7 +63,7 @@ impl<'a> Credential<'a> {
         if value.origin == Origin::Place {
             return self.place.parse(parse);
         }
-        parse(odd::unquoted(&value.text).0)
+        parse(odd::unquoted(&value.text))
             .map_err(|reason| self.indirect().mistake(format!("its value {reason}")))
             .ok()
     }
@@ -72,7 +72,7 @@ impl<'a> Credential<'a> {
     pub(super) fn password(&self) -> Option<SecretString> {
         let value = self.value()?;
         // In a file or in the configuration, what stands there is meant; a file of variables often has quotes and blanks around its values.
-        if value.origin == Origin::Variable && odd::unquoted(&value.text).1 {
+        if value.origin == Origin::Variable && odd::unquoted(&value.text) != value.text.as_str() {
             self.place.mistake(
                 "the variable's value has quotes or blanks around it, which `docker run --env-file` passes on as they are: remove them, or, if \
                  they belong to the password, put it in a file and name that in `password_file`",
@@ -85,7 +85,7 @@ impl<'a> Credential<'a> {
     /// An application's secret, which no message repeats. It has no quotes and no blanks around it. `None` after a mistake.
     pub(super) fn application_secret(&self) -> Option<SecretString> {
         let value = self.value()?;
-        self.secret(&value, odd::unquoted(&value.text).0)
+        self.secret(&value, odd::unquoted(&value.text))
     }
 
     fn secret(&self, value: &Value, text: &str) -> Option<SecretString> {

@@ -52,8 +52,8 @@ pub(super) fn described(name: &str, character: char) -> String {
     format!("{name} (U+{:04X})", u32::from(character))
 }
 
-/// The text without the blanks and one pair of quotes around it, as files of variables often have them, and whether there were any.
-pub(super) fn unquoted(text: &str) -> (&str, bool) {
+/// The text without the blanks and one pair of quotes around it, as files of variables often have them.
+pub(crate) fn unquoted(text: &str) -> &str {
     let is_blank =
         |character: char| character.is_whitespace() || matches!(of(character), Some(Odd::Blank(_)));
     let bare = text.trim_matches(is_blank);
@@ -67,8 +67,7 @@ pub(super) fn unquoted(text: &str) -> (&str, bool) {
         let within = bare.strip_prefix(open)?.strip_suffix(close)?;
         Some(within.trim_matches(is_blank))
     });
-    let bare = within.unwrap_or(bare);
-    (bare, bare.len() < text.len())
+    within.unwrap_or(bare)
 }
 
 #[cfg(test)]
@@ -78,16 +77,16 @@ mod tests {
     #[test]
     fn quotes_and_blanks_around_a_text_are_found() {
         let check = |text, expected| assert_eq!(unquoted(text), expected, "{text:?}");
-        check("a", ("a", false));
-        check("a 'b' \"c\"", ("a 'b' \"c\"", false));
-        check("\"a b\"", ("a b", true));
-        check("'a'\r", ("a", true));
-        check(" \" a \" ", ("a", true));
-        check("\u{201C}a\u{201D}", ("a", true));
-        check("\u{A0}a\u{200B}", ("a", true));
-        check("'a\"", ("'a\"", false));
-        check("'", ("'", false));
-        check("''", ("", true));
+        check("a", "a");
+        check("a 'b' \"c\"", "a 'b' \"c\"");
+        check("\"a b\"", "a b");
+        check("'a'\r", "a");
+        check(" \" a \" ", "a");
+        check("\u{201C}a\u{201D}", "a");
+        check("\u{A0}a\u{200B}", "a");
+        check("'a\"", "'a\"");
+        check("'", "'");
+        check("''", "");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::coding::{self, Decoder};
 use super::error::{FetchError, Kind, shown};
+use super::proxy::Proxies;
 use super::{challenge, clock, fault};
 
 /// How long the service is left alone when it is overrun and does not say for how long.
@@ -228,14 +229,18 @@ pub(super) fn status_text(status: StatusCode) -> String {
 }
 
 /// Why no answer came to a request to `url`, of which only the origin is shown.
-pub(super) fn unanswered(error: reqwest::Error, url: &Url) -> FetchError {
+pub(super) async fn unanswered(error: reqwest::Error, url: &Url, proxies: &Proxies) -> FetchError {
     let error = error.without_url();
     let origin = url.origin().ascii_serialization();
     if error.is_connect() {
+        if is_of_the_proxy(&error)
+            && let Some(refusal) = proxies.refusal(url).await
+        {
+            let message = format!("cannot connect to {origin}: {}", refusal.message);
+            return FetchError::new(Kind::Unreachable, message).with_action(refusal.action);
+        }
         let hint = if error.is_dns() {
             Some("the name could not be resolved: check the host name, and this machine's DNS")
-        } else if wants_credentials_for_the_proxy(&error) {
-            Some(PROXY_CREDENTIALS)
         } else {
             tls_hint(&error)
         };
@@ -266,12 +271,13 @@ fn cut_short(error: reqwest::Error) -> FetchError {
 const PROXY_CREDENTIALS: &str =
     "give the proxy's user name and password in HTTPS_PROXY (`http://user:password@host:port`)";
 
-/// Whether a proxy has refused to lead to the service (407) for want of credentials. The error's type is hyper-util's own: there are only its
-/// words to go by, and without them the advice is a more general one.
-fn wants_credentials_for_the_proxy(error: &(dyn StdError + 'static)) -> bool {
+/// Whether a proxy has opened no tunnel. The error's type is hyper-util's own, and does not tell what the proxy said: there are only its words to
+/// go by.
+fn is_of_the_proxy(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.to_string().contains("proxy authorization required") {
+        let said = error.to_string();
+        if said.contains("tunnel error") || said.contains("proxy authorization required") {
             return true;
         }
         next = error.source();

@@ -25,6 +25,7 @@ use super::clock::RemoteClock;
 use super::error::{FetchError, Kind};
 use super::grant::Grant;
 use super::limiter::{LONGEST_PAUSE, Limiter};
+use super::proxy::Proxies;
 use super::refusal::{Refusal, refused};
 use crate::backoff::Backoff;
 
@@ -46,6 +47,7 @@ pub(super) enum Proof {
 /// The tenant's directory. It is made once for an input.
 pub(super) struct Directory {
     http: reqwest::Client,
+    proxies: Proxies,
     token_url: Url,
     client_id: String,
     scope: String,
@@ -91,7 +93,7 @@ struct Pause {
 
 impl Directory {
     pub(super) fn new(
-        http: &reqwest::Client,
+        (http, proxies): (&reqwest::Client, &Proxies),
         token_url: Url,
         (client_id, scope): (String, String),
         proof: Proof,
@@ -99,6 +101,7 @@ impl Directory {
     ) -> Self {
         Self {
             http: http.clone(),
+            proxies: proxies.clone(),
             token_url,
             client_id,
             scope,
@@ -265,17 +268,20 @@ impl Directory {
 
     async fn request(&self, recent: &mut Recent) -> Result<Grant, Refusal> {
         let form = self.form(recent).map_err(failed)?;
-        let response = self
+        let sent = self
             .http
             .post(self.token_url.clone())
             .timeout(TIMEOUT)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(encoded(&form))
-            .send()
-            .await
-            .map_err(|error| {
-                failed(answer::unanswered(error, &self.token_url).with_kind(Kind::SignInFailed))
-            })?;
+            .send();
+        let response = match sent.await {
+            Ok(response) => response,
+            Err(error) => {
+                let error = answer::unanswered(error, &self.token_url, &self.proxies).await;
+                return Err(failed(error.with_kind(Kind::SignInFailed)));
+            }
+        };
         let (status, headers) = (response.status(), response.headers().clone());
         let request_id = answer::request_id(&headers);
         let body = match answer::body(response, BODY_MAX_BYTES, BODY_USUAL_BYTES).await {

@@ -21,8 +21,9 @@ use super::concurrency::{Concurrency, Share};
 use super::error::{FetchError, Kind};
 use super::limiter::Limiter;
 use super::meter::Meter;
+use super::proxy::{self, Proxies};
 use super::sign_in::SignIn;
-use super::{route, tls};
+use super::tls;
 use crate::blocking;
 use crate::config::{Credentials, Input, is_loopback};
 use crate::foreign::Hidden;
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     pub(super) limiter: Arc<Limiter>,
     /// The services' own budgets, beside that of all.
     limiters: HashMap<&'static str, Limiter>,
+    pub(super) proxies: Proxies,
     clock: RemoteClock,
     concurrency: Arc<Concurrency>,
     /// The passwords of proxies, which these may repeat.
@@ -62,25 +64,27 @@ impl Client {
     /// Fails if `ca_bundle`, the client's certificate or its key cannot be used, or there is nothing to trust for HTTPS.
     pub fn new(input: &Input) -> anyhow::Result<Self> {
         let context = || format!("input `{}`", input.name);
-        let reports = http(input, &input.base_url).with_context(context)?;
+        let proxies = Proxies::from_environment().with_context(context)?;
+        let reports = http(input, &input.base_url, &proxies).with_context(context)?;
         let alike = is_loopback(&input.base_url) == is_loopback(&input.authority_url);
         let tokens = if alike {
             reports.clone()
         } else {
-            http(input, &input.authority_url).with_context(context)?
+            http(input, &input.authority_url, &proxies).with_context(context)?
         };
         let limiter = Limiter::new(input.requests_per_second, &input.requests_limits);
         let limiter = Arc::new(limiter);
-        let sign_in = SignIn::new(input, &tokens, &limiter).with_context(context)?;
+        let sign_in = SignIn::new(input, &tokens, &limiter, &proxies).with_context(context)?;
         Ok(Self(Arc::new(Shared {
             http: reports,
             base_url: input.base_url.clone(),
             sign_in,
             limiter,
             limiters: limiters(input),
+            proxies,
             clock: RemoteClock::default(),
             concurrency: Arc::new(Concurrency::new(input.concurrent_requests)),
-            _hidden: route::proxy_passwords(),
+            _hidden: proxy::passwords(),
         })))
     }
 
@@ -217,11 +221,11 @@ impl Client {
         answered: &mut Option<StatusCode>,
     ) -> Result<Body, FetchError> {
         let request = self.0.http.get(url.clone());
-        let response = request
-            .header(AUTHORIZATION, authorization.header())
-            .send()
-            .await
-            .map_err(|error| answer::unanswered(error, url))?;
+        let sent = request.header(AUTHORIZATION, authorization.header()).send();
+        let response = match sent.await {
+            Ok(response) => response,
+            Err(error) => return Err(answer::unanswered(error, url, &self.0.proxies).await),
+        };
         let date = clock::date(response.headers());
         let status = response.status();
         *answered = Some(status);
@@ -274,7 +278,7 @@ pub(super) struct Body {
 }
 
 /// The way to `url`'s host: HTTP/1.1 through the system's proxies, compressed, and never redirected: requests carry credentials.
-fn http(input: &Input, url: &Url) -> anyhow::Result<reqwest::Client> {
+fn http(input: &Input, url: &Url, proxies: &Proxies) -> anyhow::Result<reqwest::Client> {
     let signs_in_elsewhere = !matches!(input.credentials, Credentials::Basic { .. });
     let https = input.base_url.scheme() == "https"
         || (signs_in_elsewhere && input.authority_url.scheme() == "https");
@@ -314,11 +318,7 @@ fn http(input: &Input, url: &Url) -> anyhow::Result<reqwest::Client> {
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(POOL_IDLE)
         .timeout(REQUEST_TIMEOUT);
-    let builder = if is_loopback(url) {
-        builder.no_proxy() // a proxy's loopback is another one
-    } else {
-        builder
-    };
+    let builder = proxies.apply(builder, url)?;
     builder.build().context("cannot set HTTP up")
 }
 

@@ -1,15 +1,10 @@
 //! Where the connections of an input lead: to the host itself, or to the proxy that the environment names for it.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use hyper_util::client::proxy::matcher::Matcher;
-use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
 use super::Client;
+use super::proxy::Proxies;
 use crate::config::Input;
-use crate::config::is_loopback;
-use crate::foreign::{Hidden, hide};
 
 /// Where a connection for some host leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,14 +37,14 @@ impl Route {
 impl Client {
     /// Where requests of `input` lead: those for reports, and those for tokens where they lead elsewhere.
     pub fn routes(&self, input: &Input) -> Vec<Route> {
-        let mut reports = route(&input.base_url);
+        let mut reports = route(&input.base_url, &self.0.proxies);
         if self.0.sign_in.is_basic() {
             return vec![Route {
                 reports: true,
                 ..reports
             }];
         }
-        let tokens = route(&input.authority_url);
+        let tokens = route(&input.authority_url, &self.0.proxies);
         let shared = reports == tokens;
         (reports.reports, reports.tokens) = (true, shared);
         let tokens = Route {
@@ -63,38 +58,12 @@ impl Client {
     }
 }
 
-/// Keeps the passwords of the environment's proxies out of what is shown: a proxy's error page may repeat them.
-pub(super) fn proxy_passwords() -> Vec<Hidden> {
-    let names = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"];
-    let names = names
-        .iter()
-        .flat_map(|name| [(*name).to_owned(), name.to_ascii_lowercase()]);
-    let proxies = names.filter_map(|name| std::env::var(name).ok());
-    proxies
-        .filter_map(|proxy| {
-            // As in a URL, which need not name its scheme: `user:password@host`.
-            let (user, _) = proxy.rsplit_once('@')?;
-            let pair = user.rsplit_once("//").map_or(user, |(_, pair)| pair);
-            let (_, password) = pair.split_once(':')?;
-            let decoded = percent_decode_str(pair).decode_utf8_lossy();
-            Some([
-                hide(password),
-                hide(&BASE64_STANDARD.encode(decoded.as_bytes())),
-            ])
-        })
-        .flatten()
-        .collect()
-}
-
-fn route(url: &Url) -> Route {
-    // As reqwest's own `system-proxy` finds it out.
-    let proxies = (!is_loopback(url)).then(Matcher::from_system);
+fn route(url: &Url, proxies: &Proxies) -> Route {
     let host = match url.host() {
         Some(Host::Ipv6(address)) => address.to_string(),
         host => host.map(|host| host.to_string()).unwrap_or_default(),
     };
-    let uri = url.as_str().parse().ok();
-    let proxy = uri.and_then(|uri| proxies.as_ref()?.intercept(&uri));
+    let proxy = proxies.of(url);
     let (via, port) = match &proxy {
         Some(proxy) => {
             let uri = proxy.uri();

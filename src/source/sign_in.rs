@@ -16,6 +16,7 @@ use super::authorization::Authorization;
 use super::directory::{Directory, Proof};
 use super::error::FetchError;
 use super::limiter::Limiter;
+use super::proxy::Proxies;
 use crate::config::{Credentials, Input};
 use crate::foreign::{Hidden, hide};
 
@@ -39,6 +40,7 @@ impl SignIn {
         input: &Input,
         http: &reqwest::Client,
         limiter: &Arc<Limiter>,
+        proxies: &Proxies,
     ) -> anyhow::Result<Self> {
         let (tenant_id, client_id, proof, hidden) = match &input.credentials {
             Credentials::Basic { username, password } => {
@@ -83,7 +85,9 @@ impl SignIn {
             .pop_if_empty()
             .extend([tenant_id.as_str(), "oauth2", "v2.0", "token"]);
         let application = (client_id.clone(), input.scope.clone());
-        let directory = Directory::new(http, token_url, application, proof, Arc::clone(limiter));
+        let limiter = Arc::clone(limiter);
+        let way = (http, proxies);
+        let directory = Directory::new(way, token_url, application, proof, limiter);
         Ok(Self {
             method: Method::Token(Arc::new(directory), Mutex::default()),
             _hidden: hidden,

@@ -611,7 +611,7 @@ async fn a_proxy_that_refuses_us_is_told() {
     let proxy = format!("http://127.0.0.1:{port}");
     let told = failed(&check_with(&setting, &["check"], &[("HTTPS_PROXY", &proxy)]).await);
     insta::assert_snapshot!(told.replace(&port, "PROXY"), @r"
-    input INPUT: sign-in | FAILED: cannot connect to https://login.example.com: error sending request: client error (Connect): tunnel error: proxy authorization required: give the proxy's user name and password in HTTPS_PROXY (`http://user:password@host:port`)
+    input INPUT: sign-in | FAILED: cannot connect to https://login.example.com: the proxy answered 407 Proxy Authentication Required to CONNECT login.example.com:443: give the proxy's user name and password in HTTPS_PROXY (`http://user:password@host:port`)
     input INPUT: MessageTrace_service | not tried: there is no token
     input INPUT: MailDetailATP_service | not tried: there is no token
     input INPUT: clock | not tried: the reporting service has told no time

@@ -8,6 +8,7 @@ use testkit::pki::{Authority, Wish};
 use testkit::report::Report;
 use testkit::service::{self, Fault, Target, When};
 use testkit::tunnels::Tunnels;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::setting::{PATIENCE, Setting, program, skip};
@@ -85,6 +86,97 @@ async fn tokens_and_reports_come_through_a_proxy_that_asks_for_a_password() {
         assert!(tunnels.opened().contains(&host), "{:?}", tunnels.opened());
     }
     assert_eq!(tunnels.refused(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quotes_and_blanks_around_a_proxy_are_left_out() {
+    let (setting, _) = setting(Ipv4Addr::LOCALHOST.into()).await;
+    let tunnels = Tunnels::start(setting.service.address(), Some(("me", PASSWORD))).await;
+    let tunnels = tunnels.unwrap();
+    let proxy = format!(" \"http://me:{ESCAPED}@{}\" ", tunnels.address());
+    collect(
+        &setting,
+        through_names(&setting),
+        &[("HTTPS_PROXY", &proxy)],
+    )
+    .await;
+    assert!(!tunnels.opened().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_cannot_be_used_is_a_mistake_and_never_left_out() {
+    let (setting, _) = setting(Ipv4Addr::LOCALHOST.into()).await;
+    let input = through_names(&setting);
+    setting.configure(input.service_from(Report::MessageTrace, setting.ago(30), &[]));
+    for (variable, value) in [
+        ("HTTPS_PROXY", "http://me:hunter@2@proxy:8080"),
+        ("https_proxy", "socks5://me:hunter2@proxy:8080"),
+        ("ALL_PROXY", "proxy.example.com:hunter"),
+    ] {
+        let mut collector = Collector::start_with(program(), &setting.folder, |command| {
+            command.env(variable, value);
+        })
+        .unwrap();
+        let ended = collector.wait(PATIENCE).await.unwrap();
+        let said = collector.log().join("\n");
+        assert_eq!(ended.code, Some(78), "{said}");
+        assert!(
+            said.contains(&format!("the variable {variable}")) && !said.contains("hunter"),
+            "{said}"
+        );
+    }
+    assert!(setting.service.requests().is_empty());
+}
+
+/// A proxy that gives each request this answer.
+async fn refusing(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 1024];
+            let _ = stream.read(&mut head).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_proxy_answers_instead_of_a_tunnel_is_shown() {
+    let (setting, _) = setting(Ipv4Addr::LOCALHOST.into()).await;
+    let input = through_names(&setting);
+    setting.configure(input.service_from(Report::MessageTrace, setting.ago(30), &[]));
+    for (answer, said) in [
+        (
+            "HTTP/1.1 403 Blocked by policy\r\nContent-Length: 0\r\n\r\n",
+            ["403 Blocked by policy", "have the proxy allow tunnels"],
+        ),
+        (
+            "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+            ["503 Busy", "the proxy's log"],
+        ),
+        (
+            "HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n",
+            ["takes only NTLM", "cntlm"],
+        ),
+        (
+            "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=\"a\"\r\nContent-Length: 0\r\n\r\n",
+            ["407 No", "user name and password"],
+        ),
+    ] {
+        let proxy = format!("http://{}", refusing(answer).await);
+        let mut collector = Collector::start_with(program(), &setting.folder, |command| {
+            command.env("HTTPS_PROXY", &proxy);
+        })
+        .unwrap();
+        let line = collector.wait_for(said[0], PATIENCE).await.unwrap();
+        assert!(
+            line.contains(&format!("CONNECT {}:443", NAMES[1])) && line.contains(said[1]),
+            "{line}"
+        );
+        collector.stop(PATIENCE).await.unwrap();
+    }
 }
 
 /// This machine's own address that is none of loopback, which proxies are asked for; what is sent to it does not leave the machine.
