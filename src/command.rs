@@ -71,6 +71,13 @@ pub enum Action {
         #[arg(long, value_name = "TIME", value_parser = time)]
         cursor: DateTime<Utc>,
     },
+    /// Hands the state of one service over to another name, where an input was renamed or given another id; not while a collector runs
+    Move {
+        /// Whose state it is: INPUT.ID.SERVICE as `state show` prints it
+        old: String,
+        /// Whose state it becomes: INPUT.ID.SERVICE, by the names in the configuration
+        new: String,
+    },
     /// Has a service start over, as if it had never run; not while a collector runs
     Reset {
         /// The service, or INPUT.ID.SERVICE as `state show` prints it
@@ -210,6 +217,10 @@ fn on_state(action: Action, directory: &Path, config: Option<&Config>) -> Result
         }
         Action::Set { service, cursor } => {
             let told = state::set(directory, &service, cursor, config, now)?;
+            print(&format!("{told}\n"))?;
+        }
+        Action::Move { old, new } => {
+            let told = state::hand_over(directory, &old, &new, config)?;
             print(&format!("{told}\n"))?;
         }
         Action::Reset { service } => {

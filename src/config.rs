@@ -138,12 +138,13 @@ fn config(tree: &Node, now: DateTime<Utc>, findings: &Findings) -> Option<Config
             globals.statistics_period
         });
     let outputs = outputs::read(&file.field("outputs"), compression, statistics_period);
-    let inputs = inputs::read(&file.field("inputs"), now);
+    let (inputs, disabled) = inputs::read(&file.field("inputs"), now);
     file.warn_of_unknown();
     Some(Config {
         globals: globals?,
         outputs,
         inputs,
+        disabled,
     })
 }
 
@@ -156,6 +157,8 @@ pub struct Config {
     pub outputs: Vec<Output>,
     /// Where the records come from; inputs that are not enabled are left out.
     pub inputs: Vec<Input>,
+    /// The names and ids of the inputs that are not enabled. Their state is kept.
+    pub disabled: Vec<(String, String)>,
 }
 
 impl Config {

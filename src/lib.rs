@@ -151,7 +151,9 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let Prepared { config, clients } = prepared;
-    let state = Arc::new(StateDirectory::open(state)?);
+    let folder = state;
+    let state = Arc::new(StateDirectory::open(folder)?);
+    name_orphans(folder, &config)?;
     let host = Host::of_this_machine().context("cannot read this machine's host name")?;
     let shared = Shared::open(host, &state)?;
     let config = Arc::new(config);
@@ -266,6 +268,19 @@ async fn until_the_end(
     if ends != Ends::AtTheStop {
         bail!(
             "stopped before everything that was due was collected; the next run goes on from there"
+        );
+    }
+    Ok(())
+}
+
+/// Warns of state that nothing goes on from.
+fn name_orphans(state: &Path, config: &Config) -> Result<(), LedgerError> {
+    for orphan in command::state::orphans(state, config)? {
+        warn!(
+            state = orphan.name,
+            cursor = orphan.shown_cursor(),
+            action = orphan.action,
+            "no input of the configuration owns this state, so nothing goes on from it"
         );
     }
     Ok(())

@@ -1,20 +1,24 @@
-//! The state by hand: what each service has, a cursor that is set, a service that is started over.
+//! The state by hand: what each service has, a cursor that is set, a service that is started over, and state that changes its owner.
 //!
 //! Looking works beside a running collector and changes nothing; changing is refused while one holds the folder. Neither asks anybody, and
 //! no credential is needed.
 
 mod amend;
+mod orphans;
 mod show;
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
-pub use amend::{reset, set};
+pub use amend::{hand_over, reset, set};
+pub use orphans::{Orphan, orphans};
+use show::instant;
 pub use show::{Shown, show, table};
 
 use crate::config::{Config, ServiceConfig};
 use crate::ledger::{self, ServiceFolder};
+use crate::report::Report;
 
 /// The one service that `name` names: by its own name where only one input has it, else by the whole name, `INPUT.ID.SERVICE`.
 fn find(path: &Path, name: &str) -> Result<ServiceFolder> {
@@ -51,9 +55,10 @@ fn existing(path: &Path) -> Result<Vec<ServiceFolder>> {
 }
 
 fn whole_name(service: &ServiceFolder) -> String {
-    let ServiceFolder {
-        input, id, report, ..
-    } = service;
+    name_of(&service.input, &service.id, service.report)
+}
+
+fn name_of(input: &str, id: &str, report: &Report) -> String {
     format!("{input}.{id}.{}", report.service)
 }
 

@@ -21,10 +21,10 @@ const REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(99_999);
 pub(super) const CONCURRENT: RangeInclusive<u32> = 0..=64;
 const CONCURRENT_REQUESTS: u32 = 4;
 
-/// Reads the enabled inputs. Those that are not are looked through as well, for warnings only.
-pub(super) fn read(field: &Field<'_>, now: DateTime<Utc>) -> Vec<Input> {
+/// Reads the enabled inputs. Those that are not are looked through as well, for warnings only; of these the names and ids are returned.
+pub(super) fn read(field: &Field<'_>, now: DateTime<Utc>) -> (Vec<Input>, Vec<(String, String)>) {
     let Some(section) = field.section_or_empty() else {
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     };
     let fields: Vec<_> = section
         .fields()
@@ -38,18 +38,22 @@ pub(super) fn read(field: &Field<'_>, now: DateTime<Utc>) -> Vec<Input> {
     let mut names = HashSet::new();
     let mut inputs = Vec::new();
     let mut disabled = 0;
+    let mut names_of_disabled = Vec::new();
     for field in &fields {
         let Some(section) = field.section_or_empty() else {
             continue;
         };
         if section.field("enabled").boolean() == Some(false) {
             disabled += 1;
-            section
-                .findings()
-                .leniently(|| input(field, &section, beside.as_ref(), now));
+            section.findings().leniently(|| {
+                let identity = identity(field, &section);
+                names_of_disabled.extend(identity.0.clone().zip(identity.1.clone()));
+                input(field, &section, identity, beside.as_ref(), now)
+            });
             continue;
         }
-        let Some(input) = input(field, &section, beside.as_ref(), now) else {
+        let identity = identity(field, &section);
+        let Some(input) = input(field, &section, identity, beside.as_ref(), now) else {
             continue;
         };
         if !names.insert(input.name.clone()) {
@@ -65,7 +69,7 @@ pub(super) fn read(field: &Field<'_>, now: DateTime<Utc>) -> Vec<Input> {
     } else if disabled == fields.len() {
         section.mistake("no input is enabled: set `enabled: true` on one at least");
     }
-    inputs
+    (inputs, names_of_disabled)
 }
 
 /// Services that stand beside the inputs rather than under one, which is how the documentation prints its sample.
@@ -106,19 +110,21 @@ impl<'a> Beside<'a> {
     }
 }
 
+/// The input's name and id, which its state is found by; `None` after a mistake.
+fn identity(field: &Field<'_>, section: &Section<'_>) -> (Option<String>, Option<String>) {
+    let id = section
+        .field("id")
+        .required("the input's id, a number of up to 5 digits");
+    (names::of_key(field), names::id(&id, ID_LENGTH_MAX))
+}
+
 fn input(
     field: &Field<'_>,
     section: &Section<'_>,
+    (name, id): (Option<String>, Option<String>),
     beside: Option<&Beside<'_>>,
     now: DateTime<Utc>,
 ) -> Option<Input> {
-    let name = names::of_key(field);
-    let id = names::id(
-        &section
-            .field("id")
-            .required("the input's id, a number of up to 5 digits"),
-        ID_LENGTH_MAX,
-    );
     let credentials = credentials::read(section.field("credentials"));
     let concurrent_requests = section
         .field("concurrent_requests")

@@ -35,6 +35,17 @@ impl StateDirectory {
         Ok(Some(before))
     }
 
+    /// Hands the state of one service over to another name, in one atomic step. Nothing in it tells whose it is but the folder's name.
+    ///
+    /// # Errors
+    ///
+    /// If the new owner has a folder with something in it, or the disk refuses; nothing is changed then.
+    pub fn hand_over(&self, from: Owner<'_>, to: Owner<'_>) -> Result<(), LedgerError> {
+        let (from, to) = (from.folder(&self.path), to.folder(&self.path));
+        fs::rename(&from, &to).map_err(|cause| LedgerError::io("rename", &from, cause))?;
+        file::sync_folder(&self.path)
+    }
+
     /// Forgets a service, also one whose files cannot be trusted: with its next start it begins as if it had never run.
     ///
     /// Its folder is renamed, which is one atomic step, and removed then: a journal without its cursor would be taken for damage.

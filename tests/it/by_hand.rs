@@ -395,3 +395,98 @@ async fn a_service_has_to_be_named_so_that_it_is_clear_which() {
         malformed.text
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_state_of_a_renamed_input_is_named_and_handed_over() {
+    let (setting, [from, _, to]) = half_collected().await;
+    let (old, new) = (
+        format!("office365_reporting_message.12345.{MESSAGES}"),
+        format!("renamed.12345.{MESSAGES}"),
+    );
+    let cursor = text(setting.cursor(Report::MessageTrace).unwrap());
+    let file = setting.folder.path().join("config/config.yaml");
+    let yaml = fs::read_to_string(&file).unwrap();
+    let renamed = yaml.replace("  office365_reporting_message:", "  renamed:");
+    assert_ne!(yaml, renamed);
+
+    // The input is not enabled, but it is still there.
+    let disabled = format!("{}    enabled: false\n", yaml.trim_end_matches(' '));
+    let disabled = disabled.replace(
+        "inputs:\n",
+        "inputs:\n  other: {id: 9, credentials: {username: a@b.com, password: a}, services: {office365_reporting_Dlp_service: }}\n",
+    );
+    setting.folder.configure_raw(&disabled).unwrap();
+    let collector = Collector::start_with(program(), &setting.folder, |command| {
+        command.args(["check", "--json"]);
+    });
+    let mut collector = collector.unwrap();
+    collector.wait(PATIENCE).await.unwrap();
+    assert!(
+        !collector
+            .output()
+            .concat()
+            .contains("no input of the configuration owns"),
+        "{:?}",
+        collector.output()
+    );
+
+    setting.folder.configure_raw(&renamed).unwrap();
+    let mut collector = setting.start();
+    let line = collector
+        .wait_for("no input of the configuration owns this state", PATIENCE)
+        .await
+        .unwrap();
+    let action = format!("state move {old} {new}");
+    assert!(
+        line.contains("WARN") && line.contains(&cursor) && line.contains(&action),
+        "{line}"
+    );
+    collector.wait_for("started", PATIENCE).await.unwrap();
+    let told = state(&setting, &["move", &old, &new]).await.error();
+    assert!(told.contains("a collector is running"), "{told}");
+    stop(&mut collector).await;
+
+    // The renamed one has begun by then: what it has is removed first.
+    let told = state(&setting, &["move", &old, &new]).await.error();
+    assert!(told.contains(&format!("state reset {new}")), "{told}");
+    state(&setting, &["reset", &new]).await.fine();
+    for (wrong, part) in [
+        ("renamed", "write it as INPUT.ID.SERVICE"),
+        (
+            "renamed.12345.office365_reporting_Dlp_service",
+            "cannot go on as another one",
+        ),
+        (
+            &*format!("renmaed.12345.{MESSAGES}"),
+            "no input of the configuration is renmaed",
+        ),
+    ] {
+        let told = state(&setting, &["move", &old, wrong]).await.error();
+        assert!(told.contains(part), "{told}");
+    }
+    let told = state(&setting, &["move", &old, &new]).await.fine();
+    assert_eq!(
+        told.trim(),
+        format!("{new} has the state of {old} now, and goes on from {cursor}")
+    );
+    let gone = state(&setting, &["move", &old, &new]).await.error();
+    assert!(gone.contains(&new), "{gone}");
+
+    let mut collector = setting.start();
+    let line = collector.wait_for("started", PATIENCE).await.unwrap();
+    let at: DateTime<Utc> = cursor.parse().unwrap();
+    let at = at.format("%Y-%m-%d %H:%M:%S").to_string();
+    assert!(line.contains(&at), "{line}");
+    setting
+        .until_read(
+            &setting.existing(Report::MessageTrace, from, to),
+            &collector,
+        )
+        .await;
+    stop(&mut collector).await;
+    assert!(
+        collector.log_with("owns this state").is_empty(),
+        "{}",
+        log(&collector)
+    );
+}

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Line, Verdict};
+use crate::command::state::orphans;
 use crate::config::{Config, Input, Persistence, ServiceConfig};
 use crate::error::chain;
 use crate::ledger::{self, LedgerError, Original, Owner, Reading, StateFolder};
@@ -49,6 +50,15 @@ pub(super) fn lines(config: &Config) -> Vec<Line> {
         lines.extend(taken_over(path, without_start).map(|verdict| Line::new(part, verdict)));
     }
     lines.append(&mut damaged);
+    let orphans = orphans(path, config).unwrap_or_default(); // a folder that cannot be read has been told above
+    lines.extend(orphans.iter().map(|orphan| {
+        let (name, cursor) = (&orphan.name, orphan.shown_cursor());
+        let text = format!(
+            "no input of the configuration owns it, so nothing goes on from its cursor {cursor}: {}",
+            orphan.action
+        );
+        Line::new(format!("state {name}"), Verdict::Doubtful(text))
+    }));
     lines
 }
 

@@ -7,10 +7,9 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use chrono::{DateTime, Utc};
 
-use super::show::instant;
-use super::{configured, find, whole_name};
+use super::{configured, find, instant, name_of, whole_name};
 use crate::config::Config;
-use crate::ledger::{LedgerError, Reading, ServiceFolder, StateDirectory};
+use crate::ledger::{LedgerError, Owner, Reading, ServiceFolder, StateDirectory};
 use crate::report::AggregateBy;
 use crate::source;
 use crate::window::{Schedule, Window};
@@ -88,6 +87,83 @@ pub fn reset(
     Ok(format!(
         "{whole}{was} begins anew with its next start: at {begin}, {why}{meaning}"
     ))
+}
+
+/// Hands the state of the service `old` over to `new`, an `INPUT.ID.SERVICE` that has none. Returns what that means.
+///
+/// # Errors
+///
+/// If the service cannot be told, if `new` is no such name, is of another report, is not in the configuration or has state of its own, if a
+/// collector holds the folder, or if the disk refuses. Nothing is changed then.
+pub fn hand_over(path: &Path, old: &str, new: &str, config: Option<&Config>) -> Result<String> {
+    let service = find(path, old)?;
+    let old = whole_name(&service);
+    let parts: Vec<_> = new.split('.').collect();
+    let &[input, id, report] = parts.as_slice() else {
+        bail!(
+            "{new:?} is no name of a service's state: write it as INPUT.ID.SERVICE, as `state show` prints it"
+        );
+    };
+    if report != service.report.service {
+        bail!(
+            "{old} is state of the service {}, which cannot go on as another one: write {new:?} as INPUT.ID.{}",
+            service.report.service,
+            service.report.service
+        );
+    }
+    if let Some(config) = config {
+        let known = config.inputs.iter().map(|input| (&input.name, &input.id));
+        let disabled = config.disabled.iter().map(|(name, id)| (name, id));
+        let known: Vec<_> = known.chain(disabled).collect();
+        if !known
+            .iter()
+            .any(|known| *known == (&input.to_owned(), &id.to_owned()))
+        {
+            let known = known
+                .iter()
+                .map(|(input, id)| name_of(input, id, service.report));
+            let known: Vec<_> = known.collect();
+            bail!(
+                "no input of the configuration is {input} with the id {id}: name one of\n{}",
+                known.join("\n")
+            );
+        }
+    }
+    let heir = Owner {
+        input,
+        id,
+        service: report,
+    };
+    let is_name = |part: &str| {
+        !part.is_empty()
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    if !is_name(input) || !is_name(id) {
+        bail!(
+            "{new:?} holds characters that names and ids do not have: use letters, digits, `-` and `_`"
+        );
+    }
+    let state = hold(path)?;
+    let reading = Reading::of(path, heir)?;
+    if let Some(cursor) = reading.cursor {
+        bail!(
+            "{new} has state of its own, with the cursor {}: remove that first with `state reset {new}`; nothing has been changed",
+            instant(cursor.at)
+        );
+    }
+    let cursor = Reading::of(path, service.owner())?.cursor;
+    if heir.folder(path).exists() {
+        // Nothing is in it that counts, but it would be in the way.
+        state.reset(heir)?;
+    }
+    state.hand_over(service.owner(), heir)?;
+    let from = cursor.map_or_else(
+        || "has not begun".to_owned(),
+        |cursor| format!("goes on from {}", instant(cursor.at)),
+    );
+    Ok(format!("{new} has the state of {old} now, and {from}"))
 }
 
 fn hold(path: &Path) -> Result<StateDirectory> {
