@@ -55,6 +55,7 @@ pub mod log;
 pub mod memory;
 pub mod messages;
 pub mod monitoring;
+mod pem;
 pub mod privileges;
 pub mod process;
 pub mod record;

@@ -4,20 +4,20 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::Context;
 use aws_lc_rs::digest::{self, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustls::SignatureAlgorithm;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 use secrecy::SecretString;
 use serde::Serialize;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::pem;
+use crate::pem::written;
 
 /// Valid from a little before now, as clocks differ, and for less than the ten minutes that the directory accepts.
 const VALID_BEFORE: TimeDelta = TimeDelta::minutes(1);
@@ -87,46 +87,29 @@ impl Certificate {
     /// The certificate that belongs to the key, and the key.
     fn load(&self) -> anyhow::Result<(CertificateDer<'static>, EncodingKey)> {
         let path = self.key.display();
-        let pem = pem::read("client_key", &self.key)?;
-        if pem.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----")
-            || pem.contains("Proc-Type: 4,ENCRYPTED")
-        {
-            bail!(
-                "`client_key`: the key in {path} is encrypted: decrypt it with `openssl pkey -in FILE -out FILE` and protect \
-                 the file by its mode (0600)"
-            );
-        }
-        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| {
-            anyhow!("`client_key`: {path} holds no private key in PEM: {error}")
-        })?;
+        let private = pem::read("client_key", &self.key)?
+            .private_key()
+            .map_err(|problem| pem::unusable("client_key", &self.key, &problem))?;
+        let text = written(&private);
         let public_key = rustls::crypto::aws_lc_rs::default_provider()
             .key_provider
-            .load_private_key(key)
+            .load_private_key(private)
             .ok()
             .filter(|key| key.algorithm() == SignatureAlgorithm::RSA)
             .and_then(|key| key.public_key().map(|key| key.to_vec()))
             .with_context(|| {
                 format!("`client_key`: the key in {path} is no RSA key of 2048 bits or more, which Microsoft's sign-in needs")
             })?;
-        // The certificate may stand in the same file, before the key.
-        let start = pem
-            .find("-----BEGIN PRIVATE KEY-----")
-            .or_else(|| pem.find("-----BEGIN RSA PRIVATE KEY-----"))
-            .unwrap_or_default();
-        let key = EncodingKey::from_rsa_pem(&pem.as_bytes()[start..])
+        let key = EncodingKey::from_rsa_pem(text.as_bytes())
             .with_context(|| format!("`client_key`: the key in {path} cannot be used"))?;
         Ok((self.certificate_of(&public_key)?, key))
     }
 
     fn certificate_of(&self, public_key: &[u8]) -> anyhow::Result<CertificateDer<'static>> {
         let path = self.certificate.display();
-        let pem = pem::read("client_certificate", &self.certificate)?;
-        let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
-            .collect::<Result<_, _>>()
-            .with_context(|| format!("`client_certificate`: {path} is no proper PEM file"))?;
-        if certificates.is_empty() {
-            bail!("`client_certificate`: {path} holds no `BEGIN CERTIFICATE` section");
-        }
+        let certificates = pem::read("client_certificate", &self.certificate)?
+            .certificates()
+            .map_err(|problem| pem::unusable("client_certificate", &self.certificate, &problem))?;
         certificates
             .into_iter()
             .find(|certificate| {

@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
 use super::pem;
 
@@ -40,25 +38,16 @@ pub(super) fn config(ca_bundle: Option<&Path>, needed: bool) -> anyhow::Result<C
 }
 
 fn add_bundle(roots: &mut RootCertStore, path: &Path) -> anyhow::Result<()> {
-    let pem = pem::read("ca_bundle", path)?;
-    let mut found = 0;
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        found += 1;
-        let unusable = || {
+    let certificates = pem::read("ca_bundle", path)?
+        .certificates()
+        .map_err(|problem| pem::unusable("ca_bundle", path, &problem))?;
+    for (certificate, number) in certificates.into_iter().zip(1..) {
+        roots.add(certificate).with_context(|| {
             format!(
-                "`ca_bundle`: certificate {found} in {} cannot be used",
+                "`ca_bundle`: certificate {number} in {} cannot be used",
                 path.display()
             )
-        };
-        roots
-            .add(certificate.with_context(unusable)?)
-            .with_context(unusable)?;
-    }
-    if found == 0 {
-        bail!(
-            "`ca_bundle`: {} holds no certificate: it must be a PEM file with one or more `BEGIN CERTIFICATE` sections",
-            path.display(),
-        );
+        })?;
     }
     Ok(())
 }

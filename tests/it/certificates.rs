@@ -130,7 +130,7 @@ async fn every_output_and_input_with_a_bad_file_is_named_at_once() {
     assert_eq!(ended.code, Some(78), "{}", log(&collector));
     insta::assert_snapshot!(told(&setting, &log(&collector)), @r"
     output `devo_1`: `cert` file certs/collector.crt: there is no such file: put the file there, or correct `cert`
-    input `office365_reporting_message`: `ca_bundle`: cannot read certs/proxy.pem: No such file or directory (os error 2)
+    input `office365_reporting_message`: `ca_bundle`: cannot read certs/proxy.pem: there is no such file: put the file there, or correct `ca_bundle`
     ");
 }
 

@@ -36,8 +36,8 @@ fn missing() {
 #[test]
 fn a_folder() {
     assert_snapshot!(told(|authority, output| output.cert = authority.folder.path().to_owned()), @r"
-    `cert` file certs: cannot be read: Is a directory (os error 21)
-    make `cert` a readable file
+    `cert` file certs: is a folder
+    put the file in its place, or correct `cert`; Docker makes a folder where a file that is mounted is missing on the host: remove it there, put the file there, and start the container again
     ");
 }
 
@@ -117,11 +117,11 @@ fn encrypted_key() {
     let pkcs1 = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nMIIF\n-----END RSA PRIVATE KEY-----\n";
     assert_snapshot!(told(|authority, _| authority.write("client.key", pkcs8)), @r"
     `key` file certs/client.key: the private key is encrypted
-    decrypt it: `openssl pkey -in certs/client.key -out certs/client.key.plain`, protect the new file (mode 0400), and set `key` to it
+    decrypt it: `openssl pkey -in certs/client.key -out certs/client.key.plain`, protect the new file (mode 0400), and set `key` to the new file
     ");
     assert_snapshot!(told(|authority, _| authority.write("client.key", pkcs1)), @r"
     `key` file certs/client.key: the private key is encrypted
-    decrypt it: `openssl pkey -in certs/client.key -out certs/client.key.plain`, protect the new file (mode 0400), and set `key` to it
+    decrypt it: `openssl pkey -in certs/client.key -out certs/client.key.plain`, protect the new file (mode 0400), and set `key` to the new file
     ");
 }
 

@@ -1,9 +1,6 @@
 //! The three PEM files, and every way of getting them wrong told apart.
 
-use std::fs;
-use std::io;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,18 +8,13 @@ use chrono::{DateTime, Utc};
 use rustls::Error;
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::{self, PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer, UnixTime};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::outdated;
 use crate::config::RelayOutput;
-
-/// A byte order mark, which editors on Windows leave in front.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// No certificate file is near this size; a wrong path may lead to something far larger.
-const SIZE_MAX: u64 = 4 << 20;
+use crate::pem::{self, Pem};
 
 /// One of the three certificate files cannot be used.
 #[derive(Debug, Error)]
@@ -35,34 +27,8 @@ pub struct FileError {
 
 #[derive(Debug, Error)]
 enum Problem {
-    #[error("there is no such file")]
-    Missing,
-    #[error("permission denied on {} (owner {owner}, group {group}, mode {mode:04o}) to uid {uid}", .at.display())]
-    Denied {
-        at: PathBuf,
-        owner: u32,
-        group: u32,
-        mode: u32,
-        uid: u32,
-    },
-    #[error("cannot be read: {0}")]
-    Unreadable(io::Error),
-    #[error("is larger than {} MiB", SIZE_MAX >> 20)]
-    TooLarge,
-    #[error("is empty")]
-    Empty,
-    #[error("is DER (binary), not PEM")]
-    Der,
-    #[error("holds no {0} in PEM form")]
-    Nothing(&'static str),
-    #[error("is damaged: {0}")]
-    Damaged(&'static str),
-    #[error("holds a private key and no certificate")]
-    KeyForCertificate,
-    #[error("holds a certificate and no private key")]
-    CertificateForKey,
-    #[error("the private key is encrypted")]
-    Encrypted,
+    #[error(transparent)]
+    File(#[from] pem::Problem),
     #[error("the private key is of a kind that cannot be used: {0}")]
     UnusableKey(Error),
     #[error("the private key is an RSA key of {0} bits, which is not accepted any more")]
@@ -80,33 +46,8 @@ enum Problem {
 impl FileError {
     /// What to do about it.
     pub fn action(&self) -> String {
-        let path = self.path.display();
         match &self.problem {
-            Problem::Missing => format!("put the file there, or correct `{}`", self.role),
-            Problem::Denied { at, uid, .. } if *at == self.path => {
-                format!("`chown {uid} {path}` (mode 0400 is enough), or run the collector as the file's owner")
-            }
-            Problem::Denied { at, uid, .. } => {
-                let at = at.display();
-                format!("let uid {uid} pass through the folder: `chmod a+x {at}`, or `chown {uid} {at}`")
-            }
-            Problem::Unreadable(_) => format!("make `{}` a readable file", self.role),
-            Problem::TooLarge => format!("correct `{}`: this is no certificate file", self.role),
-            Problem::Der if self.role == "key" => format!(
-                "convert it: `openssl pkey -inform DER -in {path} -out {path}.pem`, and set `key` to the new file \
-                 (a .p12 or .pfx file: `openssl pkcs12 -in {path} -nocerts -nodes -out {path}.pem`)"
-            ),
-            Problem::Der => format!(
-                "convert it: `openssl x509 -inform DER -in {path} -out {path}.pem`, and set `{}` to the new file \
-                 (a .p12 or .pfx file: `openssl pkcs12 -in {path} -nokeys -out {path}.pem`)",
-                self.role
-            ),
-            Problem::Encrypted => format!(
-                "decrypt it: `openssl pkey -in {path} -out {path}.plain`, protect the new file (mode 0400), and set `key` to it"
-            ),
-            Problem::KeyForCertificate | Problem::CertificateForKey => {
-                "`cert` and `key` seem to be swapped: correct the two names".to_owned()
-            }
+            Problem::File(problem) => problem.action(self.role, &self.path),
             Problem::Mismatch { .. } => {
                 "set `cert` and `key` to the two files that were downloaded together".to_owned()
             }
@@ -122,7 +63,7 @@ impl FileError {
                     .to_owned()
             }
             Problem::NotYetValid(_) => "check this machine's clock".to_owned(),
-            Problem::Empty | Problem::Nothing(_) | Problem::Damaged(_) | Problem::UnusableCertificate(_) => {
+            Problem::UnusableCertificate(_) => {
                 format!("download the {} file again, or correct `{0}`", self.role)
             }
         }
@@ -195,63 +136,29 @@ pub(super) fn expiry(
 struct PemFile<'a> {
     role: &'static str,
     path: &'a Path,
-    text: Vec<u8>,
+    pem: Pem,
 }
 
 impl<'a> PemFile<'a> {
     fn read(role: &'static str, path: &'a Path) -> Result<Self, FileError> {
-        let mut file = Self {
-            role,
-            path,
-            text: Vec::new(),
-        };
-        file.text = read_bounded(path).map_err(|problem| file.error(problem))?;
-        if file.text.starts_with(BYTE_ORDER_MARK) {
-            file.text.drain(..BYTE_ORDER_MARK.len());
+        match Pem::read(path) {
+            Ok(pem) => Ok(Self { role, path, pem }),
+            Err(problem) => Err(FileError {
+                role,
+                path: path.to_owned(),
+                problem: problem.into(),
+            }),
         }
-        if file.text.trim_ascii().is_empty() {
-            return Err(file.error(Problem::Empty));
-        }
-        Ok(file)
     }
 
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, FileError> {
-        let certificates = CertificateDer::pem_slice_iter(&self.text)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| self.error(damage(&error)))?;
-        if !certificates.is_empty() {
-            return Ok(certificates);
-        }
-        Err(self.error(if self.holds("PRIVATE KEY-----") {
-            Problem::KeyForCertificate
-        } else if self.is_der() {
-            Problem::Der
-        } else {
-            Problem::Nothing("certificate")
-        }))
+        let certificates = self.pem.certificates();
+        certificates.map_err(|problem| self.error(problem.into()))
     }
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, FileError> {
-        // PKCS#8, or PKCS#1 and SEC1 with the headers of an encrypted one, which would pass for damage.
-        if self.holds("BEGIN ENCRYPTED PRIVATE KEY") || self.holds("Proc-Type: 4,ENCRYPTED") {
-            return Err(self.error(Problem::Encrypted));
-        }
-        let key = <(SectionKind, Vec<u8>)>::pem_slice_iter(&self.text)
-            .find_map(|section| match section {
-                Ok((kind, der)) => PrivateKeyDer::from_pem(kind, der).map(Ok),
-                Err(error) => Some(Err(error)),
-            })
-            .transpose()
-            .map_err(|error| self.error(damage(&error)))?;
-        key.ok_or_else(|| {
-            self.error(if self.holds("BEGIN CERTIFICATE-----") {
-                Problem::CertificateForKey
-            } else if self.is_der() {
-                Problem::Der
-            } else {
-                Problem::Nothing("private key")
-            })
-        })
+        let key = self.pem.private_key();
+        key.map_err(|problem| self.error(problem.into()))
     }
 
     /// Where the certificate of this public key stands.
@@ -298,15 +205,6 @@ impl<'a> PemFile<'a> {
         Ok(start..=end)
     }
 
-    fn holds(&self, text: &str) -> bool {
-        memchr::memmem::find(&self.text, text.as_bytes()).is_some()
-    }
-
-    /// DER begins with a SEQUENCE whose length takes several bytes.
-    fn is_der(&self) -> bool {
-        matches!(self.text.as_slice(), [0x30, 0x80..=0x84, ..])
-    }
-
     fn error(&self, problem: Problem) -> FileError {
         FileError {
             role: self.role,
@@ -316,98 +214,10 @@ impl<'a> PemFile<'a> {
     }
 }
 
-/// What is wrong with a PEM file, without the library's words: they quote the line, which may be the key.
-fn damage(error: &pem::Error) -> Problem {
-    Problem::Damaged(match error {
-        pem::Error::MissingSectionEnd { .. } => "a BEGIN line without its END line",
-        pem::Error::IllegalSectionStart { .. } => {
-            "a BEGIN line that does not end in dashes (have the line breaks been lost?)"
-        }
-        pem::Error::Base64Decode(_) => "something between BEGIN and END is not base64",
-        _ => "it is not well-formed PEM",
-    })
-}
-
 /// A moment as an operator reads it.
 pub(super) fn date(seconds: i64) -> String {
     DateTime::from_timestamp(seconds, 0).map_or_else(
         || format!("{seconds} s after 1970"),
         |time| time.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
     )
-}
-
-fn read_bounded(path: &Path) -> Result<Vec<u8>, Problem> {
-    let metadata = fs::metadata(path).map_err(|error| why(path, error))?;
-    if metadata.len() > SIZE_MAX {
-        return Err(Problem::TooLarge);
-    }
-    fs::read(path).map_err(|error| why(path, error))
-}
-
-fn why(path: &Path, error: io::Error) -> Problem {
-    match error.kind() {
-        io::ErrorKind::NotFound => Problem::Missing,
-        io::ErrorKind::PermissionDenied => denied(path).unwrap_or(Problem::Unreadable(error)),
-        _ => Problem::Unreadable(error),
-    }
-}
-
-/// Which of the path's parts is closed to us: the last one that can still be looked at.
-fn denied(path: &Path) -> Option<Problem> {
-    let (at, metadata) = path
-        .ancestors()
-        .find_map(|at| fs::metadata(at).ok().map(|metadata| (at, metadata)))?;
-    Some(Problem::Denied {
-        at: at.to_owned(),
-        owner: metadata.uid(),
-        group: metadata.gid(),
-        mode: metadata.mode() & 0o7777,
-        uid: nix::unistd::geteuid().as_raw(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    /// What is said where a look at `path` is denied. (Asked directly: a test that runs as root is denied nothing.)
-    fn told(path: &Path) -> String {
-        let file = PemFile {
-            role: "key",
-            path,
-            text: Vec::new(),
-        };
-        let error = file.error(denied(path).unwrap());
-        format!("{error}; {}", error.action())
-    }
-
-    #[test]
-    fn a_denied_file_is_told_by_its_owner_and_mode() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("client.key");
-        fs::write(&path, "").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let owner = fs::metadata(&path).unwrap().uid();
-        let uid = nix::unistd::geteuid();
-        let told = told(&path);
-        assert!(told.contains(&format!("(owner {owner}, ")), "{told}");
-        assert!(
-            told.contains(&format!("mode 0600) to uid {uid}; `chown {uid} ")),
-            "{told}"
-        );
-    }
-
-    #[test]
-    fn of_a_denied_folder_it_is_the_folder_that_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let told = told(&folder.path().join("client.key"));
-        let at = folder.path().display();
-        assert!(
-            told.contains(&format!("permission denied on {at} (")),
-            "{told}"
-        );
-        assert!(told.contains(&format!("`chmod a+x {at}`")), "{told}");
-    }
 }

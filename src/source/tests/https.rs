@@ -113,7 +113,8 @@ async fn an_unusable_bundle_is_named() {
     let (server, authority) = server("127.0.0.1").await;
     let broken = authority.replace("BEGIN CERTIFICATE-----\n", "BEGIN CERTIFICATE-----\nAAAA");
     for (bundle, advice) in [
-        ("", "holds no certificate"),
+        ("", "is empty"),
+        ("see the wiki", "holds no certificate"),
         (broken.as_str(), "certificate 1 in"),
     ] {
         let (input, _folder) = input(&server, Some(bundle));
@@ -131,5 +132,5 @@ async fn an_unusable_bundle_is_named() {
     let Err(error) = Client::new(&input) else {
         panic!()
     };
-    assert!(format!("{error:#}").contains("No such file"), "{error:#}");
+    assert!(format!("{error:#}").contains("no such file"), "{error:#}");
 }

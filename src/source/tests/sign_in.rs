@@ -331,17 +331,17 @@ async fn unusable_certificates_and_keys_are_named() {
     check(
         &missing,
         &good_key,
-        &["`client_certificate`", "missing.pem", "No such file"],
+        &["`client_certificate`", "missing.pem", "no such file"],
     );
     check(
         &good_cert,
         &missing,
-        &["`client_key`", "missing.pem", "No such file"],
+        &["`client_key`", "missing.pem", "no such file"],
     );
     check(
         &text,
         &good_key,
-        &["`client_certificate`", "text.pem", "BEGIN CERTIFICATE"],
+        &["`client_certificate`", "text.pem", "no certificate"],
     );
     check(
         &good_cert,
@@ -362,7 +362,7 @@ async fn unusable_certificates_and_keys_are_named() {
     check(
         &der,
         &good_key,
-        &["`client_certificate`", "openssl x509 -inform der"],
+        &["`client_certificate`", "openssl x509 -inform DER"],
     );
 
     // One that breaks later is an error of the walk, and asks the operator.
