@@ -20,7 +20,7 @@ use nix::unistd::{self, AccessFlags, Gid, Uid};
 mod denied;
 mod folder;
 
-pub use denied::explain_denied;
+pub use denied::{explain_denied, explain_unwritable};
 
 /// What reads a file of another owner, the narrower first; Docker grants only the second unless told otherwise.
 const READERS: [Capability; 2] = [
@@ -149,7 +149,8 @@ fn become_owner(owner: &Metadata) -> Result<()> {
         .and_then(|()| unistd::setresuid(uid, uid, uid));
     prctl::set_keepcaps(false)?;
     match taken {
-        Ok(()) | Err(Errno::EPERM) => Ok(()),
+        // In a user namespace the owner may be one that it does not know.
+        Ok(()) | Err(Errno::EPERM | Errno::EINVAL) => Ok(()),
         Err(error) => Err(error)
             .with_context(|| format!("becoming {uid}:{gid}, the owner of the state folder")),
     }

@@ -208,6 +208,11 @@ fn read(path: &Path) -> Result<Zeroizing<String>, String> {
     // Looked at before it is opened: to open a pipe would wait for its other end.
     let length = match fs::metadata(path).map_err(failed)? {
         metadata if metadata.is_file() => metadata.len(),
+        metadata if metadata.is_dir() => {
+            return Err(format!(
+                "{shown} is a folder: put the file in its place (Docker makes a folder where a file that is mounted is missing on the host)"
+            ));
+        }
         _ => return Err(format!("{shown} is no file")),
     };
     if length > FILE_MAX_BYTES {

@@ -113,7 +113,7 @@ impl LedgerError {
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let hint = match source.kind() {
             io::ErrorKind::PermissionDenied => {
-                format!(" ({})", crate::privileges::explain_denied(path))
+                format!(" ({})", crate::privileges::explain_unwritable(path))
             }
             io::ErrorKind::ReadOnlyFilesystem => " (mount the state folder writable)".to_owned(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

@@ -17,16 +17,54 @@ const SEARCH: u32 = 0o1;
 ///
 /// A path under the current folder is shown relative to it: there, a container's folders lie as they do on its host.
 pub fn explain_denied(path: &Path) -> String {
+    explain(path, READ, &Process::this())
+}
+
+/// As [`explain_denied`], of a file that is to be written, or replaced by another one in its folder.
+pub fn explain_unwritable(path: &Path) -> String {
+    explain(path, READ | WRITE, &Process::this())
+}
+
+/// `wanted` are the rights that are needed on a file.
+fn explain(path: &Path, wanted: u32, process: &Process) -> String {
     let mut inner = None;
     for place in path.ancestors().map(here_if_empty) {
         match place.metadata() {
             Ok(metadata) => {
-                return Obstacle::new(place, &metadata, inner).explain(&Process::this());
+                let obstacle = Obstacle::new(place, &metadata, wanted, inner);
+                // A file that has the rights can only be denied by a folder above it, or by what is no mode.
+                let above = || above(place, wanted, process);
+                let obstacle = if obstacle.is_denied_to(process) {
+                    obstacle
+                } else {
+                    above().unwrap_or(obstacle)
+                };
+                return obstacle.explain(process);
             }
             Err(error) => inner = Some(error.kind()),
         }
     }
     format!("nothing can be seen of {}", path.display())
+}
+
+/// The first folder above a file, from the top, that does not let the process through, or does not let it write there if it has to.
+fn above(path: &Path, wanted: u32, process: &Process) -> Option<Obstacle> {
+    let mut folders: Vec<_> = path.ancestors().skip(1).map(here_if_empty).collect();
+    folders.reverse();
+    let nearest = folders.len().checked_sub(1)?;
+    let obstacles = folders.into_iter().enumerate().filter_map(|(nth, folder)| {
+        let metadata = folder.metadata().ok()?;
+        let mut obstacle = Obstacle::new(folder, &metadata, wanted, None);
+        obstacle.wanted = if nth == nearest && wanted & WRITE != 0 {
+            READ | WRITE | SEARCH
+        } else {
+            SEARCH
+        };
+        Some(obstacle)
+    });
+    obstacles
+        .into_iter()
+        .find(|obstacle| obstacle.is_denied_to(process))
 }
 
 fn here_if_empty(path: &Path) -> &Path {
@@ -42,14 +80,60 @@ struct Process {
     uid: u32,
     gid: u32,
     groups: Vec<u32>,
+    namespace: Option<Namespace>,
+}
+
+/// A user namespace, as that of a container without root: it knows some users of its host, by other numbers.
+struct Namespace {
+    /// The number by which it shows all users that it does not know.
+    unknown: u32,
+    /// Who this process is outside of it.
+    uid: u32,
+    gid: u32,
+}
+
+impl Namespace {
+    fn this(uid: u32, gid: u32) -> Option<Self> {
+        let read = |name: &str| std::fs::read_to_string(name).ok();
+        let uids = read("/proc/self/uid_map")?;
+        let gids = read("/proc/self/gid_map")?;
+        let unknown = read("/proc/sys/kernel/overflowuid")?;
+        (!is_whole(&uids)).then_some(Self {
+            unknown: unknown.trim().parse().ok()?,
+            uid: outside(&uids, uid)?,
+            gid: outside(&gids, gid)?,
+        })
+    }
+}
+
+/// The ranges of a map: the first number inside, the first outside, and how many there are.
+fn ranges(map: &str) -> impl Iterator<Item = [u32; 3]> {
+    map.lines().filter_map(|line| {
+        let numbers: Result<Vec<_>, _> = line.split_whitespace().map(str::parse).collect();
+        numbers.ok()?.try_into().ok()
+    })
+}
+
+/// Whether all users are known, by their own numbers.
+fn is_whole(map: &str) -> bool {
+    ranges(map).eq([[0, 0, u32::MAX]])
+}
+
+fn outside(map: &str, id: u32) -> Option<u32> {
+    ranges(map).find_map(|[inside, outside, count]| {
+        let offset = id.checked_sub(inside).filter(|offset| *offset < count)?;
+        outside.checked_add(offset)
+    })
 }
 
 impl Process {
     fn this() -> Self {
         let groups = unistd::getgroups().unwrap_or_default();
+        let (uid, gid) = (unistd::geteuid().as_raw(), unistd::getegid().as_raw());
         Self {
-            uid: unistd::geteuid().as_raw(),
-            gid: unistd::getegid().as_raw(),
+            uid,
+            gid,
+            namespace: Namespace::this(uid, gid),
             groups: groups.into_iter().map(unistd::Gid::as_raw).collect(),
         }
     }
@@ -69,12 +153,12 @@ struct Obstacle {
 
 impl Obstacle {
     /// `inner` is why the next place on the way from here to the denied path cannot be seen, if there is one.
-    fn new(path: &Path, metadata: &Metadata, inner: Option<ErrorKind>) -> Self {
+    fn new(path: &Path, metadata: &Metadata, of_file: u32, inner: Option<ErrorKind>) -> Self {
         let folder = metadata.is_dir();
         let wanted = match inner {
             Some(ErrorKind::PermissionDenied) => READ | SEARCH,
             _ if folder => READ | WRITE | SEARCH,
-            _ => READ,
+            _ => of_file,
         };
         Self {
             path: shown(path),
@@ -96,10 +180,10 @@ impl Obstacle {
             "this process, {}:{}, may not {} the {kind} {path}, which belongs to {uid}:{gid} and has mode {mode:04o}: {}",
             process.uid,
             process.gid,
-            if self.wanted & WRITE == 0 {
-                "read"
-            } else {
-                "write to"
+            match self.wanted {
+                wanted if wanted & WRITE != 0 => "write to",
+                SEARCH => "pass through",
+                _ => "read",
             },
             self.remedy(process, &path),
         )
@@ -111,7 +195,22 @@ impl Obstacle {
                 "{path} is mounted read-only; mount it writable (a volume without `:ro`)"
             );
         }
-        if self.granted(process) & self.wanted == self.wanted {
+        if let Some(namespace) = &process.namespace
+            && namespace.unknown == self.uid
+        {
+            return format!(
+                "that number stands for every user that this container's user namespace does not know; run `chown {}{}:{} {path}` on the host (as \
+                 root, or with `podman unshare chown {}:{}` as the user of the container), where this process is {}:{}",
+                if self.folder { "-R " } else { "" },
+                namespace.uid,
+                namespace.gid,
+                process.uid,
+                process.gid,
+                namespace.uid,
+                namespace.gid,
+            );
+        }
+        if !self.is_denied_to(process) {
             return "the mode would allow it, so look for a security module (SELinux: `:z` at the end of the volume), \
                     an access list, or a user namespace in which the owner has another number"
                 .to_owned();
@@ -130,6 +229,10 @@ impl Obstacle {
                 self.uid, self.gid
             ),
         }
+    }
+
+    fn is_denied_to(&self, process: &Process) -> bool {
+        self.granted(process) & self.wanted != self.wanted
     }
 
     fn granted(&self, process: &Process) -> u32 {
@@ -190,8 +293,83 @@ mod tests {
             uid: us.0,
             gid: us.1,
             groups: vec![],
+            namespace: None,
         });
         assert!(message.ends_with(expected), "{message}");
+    }
+
+    #[test]
+    fn a_user_that_a_namespace_does_not_know_is_not_given_as_one() {
+        let obstacle = Obstacle {
+            path: "state".into(),
+            uid: 65_534,
+            gid: 65_534,
+            mode: 0o755,
+            folder: true,
+            read_only: false,
+            wanted: READ | WRITE | SEARCH,
+        };
+        let message = obstacle.explain(&Process {
+            uid: 0,
+            gid: 0,
+            groups: vec![],
+            namespace: Some(Namespace {
+                unknown: 65_534,
+                uid: 100_000,
+                gid: 100_000,
+            }),
+        });
+        assert!(
+            message.contains("`chown -R 100000:100000 state` on the host")
+                && !message.contains("--user"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_process_is_found_outside_of_its_namespace() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!(outside(map, 0), Some(1000));
+        assert_eq!(outside(map, 10), Some(100_009));
+        assert_eq!(outside(map, 65_537), None);
+        assert!(!is_whole(map) && is_whole("         0          0 4294967295\n"));
+    }
+
+    #[test]
+    fn a_folder_above_that_denies_is_named_and_no_security_module() {
+        let folder = tempfile::tempdir().unwrap();
+        let (above, within) = (
+            folder.path().join("above"),
+            folder.path().join("above/state"),
+        );
+        std::fs::create_dir_all(&within).unwrap();
+        let file = within.join("cursor");
+        std::fs::write(&file, "").unwrap();
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+                .unwrap();
+        };
+        set(folder.path(), 0o755);
+        set(&file, 0o666);
+        let process = Process {
+            uid: 4_242,
+            gid: 4_242,
+            groups: vec![],
+            namespace: None,
+        };
+        let check = |modes: (u32, u32), wanted, expected: &str| {
+            set(&above, modes.0);
+            set(&within, modes.1);
+            let message = super::explain(&file, wanted, &process);
+            assert!(message.contains(expected), "{message}");
+            set(&above, 0o755);
+        };
+        let named =
+            |path: &Path, doing: &str| format!("may not {doing} the folder {},", path.display());
+        check((0o755, 0o755), READ | WRITE, &named(&within, "write to"));
+        check((0o700, 0o777), READ, &named(&above, "pass through"));
+        check((0o755, 0o777), READ | WRITE, "SELinux");
+        check((0o755, 0o755), READ, "SELinux");
     }
 
     #[test]

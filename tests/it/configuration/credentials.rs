@@ -79,7 +79,7 @@ fn a_file_that_is_missing_or_not_one_value() {
     config.yaml:29: inputs.office365_reporting_message.credentials.client_secret_file: there is no file `credentials/gone.txt`: a relative name is looked up under credentials/ (in a container, that folder has to be mounted)
     ");
     assert_snapshot!(refused(&format!("{secret}/dev"), b""), @r"
-    config.yaml:29: inputs.office365_reporting_message.credentials.client_secret_file: `/dev` is no file
+    config.yaml:29: inputs.office365_reporting_message.credentials.client_secret_file: `/dev` is a folder: put the file in its place (Docker makes a folder where a file that is mounted is missing on the host)
     ");
     assert_snapshot!(refused(&format!("{secret}FILE"), b"\r\n"), @r"
     config.yaml:29: inputs.office365_reporting_message.credentials.client_secret_file: it is empty: put the value into it
