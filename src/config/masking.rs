@@ -109,7 +109,7 @@ fn warn_of_unknown_column(key: &Field<'_>, name: &str, report: &Report) {
     ));
 }
 
-/// What to say of two paths of which one covers the other.
+/// What to say where one path covers the other.
 fn conflict(one: &[Step], other: &[Step]) -> Option<String> {
     let covers = one.iter().zip(other).all(|(one, other)| one == other);
     if !covers {

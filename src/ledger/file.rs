@@ -115,7 +115,7 @@ fn make(path: &Path) -> Result<(), LedgerError> {
 /// Corrects a state folder in which others may write, or warns where that is impossible.
 pub(super) fn protect_state_folder(path: &Path) {
     let Ok(folder) = open(path, File::options().read(true)) else {
-        return; // whoever cannot read it cannot use it either, which is said elsewhere
+        return; // reading and writing it fails as well, and says so
     };
     let Ok(metadata) = folder.metadata() else {
         return;

@@ -181,7 +181,7 @@ impl Client {
     }
 
     async fn turn(&self, service: &str, meter: Option<&dyn Meter>) {
-        // The service's own budget first: a turn of the tenant's is not to wait for it.
+        // The service's own budget first: a turn of the tenant must not wait for it.
         let own = match self.0.limiters.get(service) {
             Some(limiter) => limiter.turn().await.budget,
             None => Duration::ZERO,
