@@ -287,7 +287,11 @@ async fn jumping(
     assert!(collector.log_with(TOLD).len() >= 2, "{}", log(&collector));
     for request in setting.service.requests_for(Report::MessageTrace) {
         let (_, last) = request.range.unwrap();
-        assert!(last <= request.time, "of the future: {request:?}\n{}", log(&collector));
+        assert!(
+            last <= request.time,
+            "of the future: {request:?}\n{}",
+            log(&collector)
+        );
     }
     let expected = setting.existing(Report::MessageTrace, from, to);
     // Some of what comes after `to` has been read as well.
