@@ -61,7 +61,7 @@ pub(crate) async fn answer(
             let form = String::from_utf8_lossy(&form.unwrap_or_default()).into_owned();
             match Asked::repeated(fault.as_ref(), &form) {
                 Some(reply) => reply,
-                None => asked.token(&form, &id, inner, &options),
+                None => asked.token(&form, &id, now, inner, &options),
             }
         }
         None => match Asked::repeated(fault.as_ref(), asked.header(AUTHORIZATION.as_str())) {
@@ -202,7 +202,14 @@ impl Asked {
         }
     }
 
-    fn token(&self, form: &str, request_id: &str, inner: &Inner, options: &Options) -> Reply {
+    fn token(
+        &self,
+        form: &str,
+        request_id: &str,
+        now: DateTime<Utc>,
+        inner: &Inner,
+        options: &Options,
+    ) -> Reply {
         const JSON: &str = "application/json; charset=utf-8";
         let tenant = self.tenant().unwrap_or_default();
         let url = format!("{}{}", self.origin, self.head.uri.path());
@@ -211,6 +218,7 @@ impl Asked {
             form,
             &url,
             &options.access,
+            now,
             &mut lock(&inner.tokens),
         ) {
             Ok(body) => Reply::new(200, JSON, body),

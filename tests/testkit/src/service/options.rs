@@ -121,8 +121,12 @@ pub struct Access {
     pub basic: Option<(String, String)>,
     /// How long a token is good for; what the answer says in whole seconds.
     pub token_lifetime: Duration,
-    /// The application has its directory role; without it a good token gets 401.
+    /// The application has its directory role; without it a good token gets 401 at the reporting service. Graph wants none.
     pub has_role: bool,
+    /// The application permissions in a token for the reporting service.
+    pub reporting_roles: Vec<String>,
+    /// The application permissions in a token for Graph.
+    pub graph_roles: Vec<String>,
 }
 
 /// An application registered in the directory.
@@ -148,6 +152,8 @@ impl Default for Access {
             basic: None,
             token_lifetime: Duration::from_secs(3_599),
             has_role: true,
+            reporting_roles: vec!["ReportingWebService.Read.All".to_owned()],
+            graph_roles: vec!["ExchangeMessageTrace.Read.All".to_owned()],
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Signing in: the token endpoint of the Microsoft identity platform, and what a request for a report has to carry.
+//!
+//! A token is made out for one resource, the reporting service or Graph, and is worth nothing at the other. Its payload can be read, as
+//! Microsoft's can: `aud` is the resource, `roles` the application permissions with consent, `exp` its end. Nobody can check its signature.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -18,10 +21,30 @@ use super::options::Access;
 /// The longest that an assertion may be good for.
 const ASSERTION_SECONDS_MAX: i64 = 600;
 
+/// The permission to read reports (documented by Microsoft).
+const READ_REPORTS: &str = "ReportingWebService.Read.All";
+
+/// Hosts of the reporting service's resource, cloud by cloud; any other resource is Graph's.
+const REPORTING_HOSTS: [&str; 3] = [
+    "outlook.office365.com",
+    "outlook.office365.us",
+    "partner.outlook.cn",
+];
+
+/// What a token lets its bearer do.
+#[derive(Clone, Debug)]
+pub(crate) struct Grant {
+    /// The resource that it was made out for, without a slash at its end.
+    pub(crate) audience: String,
+    /// The application permissions in it.
+    pub(crate) roles: Vec<String>,
+    end: Instant,
+}
+
 /// The tokens that were issued.
 #[derive(Default)]
 pub(crate) struct Tokens {
-    good: HashMap<String, Instant>,
+    good: HashMap<String, Grant>,
     assertions: HashSet<String>,
     issued: u64,
 }
@@ -35,27 +58,58 @@ impl Tokens {
         self.good.clear();
     }
 
-    fn issue(&mut self, lifetime: Duration) -> String {
+    /// A new token for `audience`, by the directory's time.
+    fn issue(&mut self, audience: &str, access: &Access, now: DateTime<Utc>) -> String {
         self.issued += 1;
+        let grant = Grant {
+            audience: audience.to_owned(),
+            roles: access.roles_for(audience).to_vec(),
+            end: Instant::now() + access.token_lifetime,
+        };
+        let mut payload = json!({
+            "aud": audience,
+            "iss": format!("https://sts.windows.net/{}/", access.tenant),
+            "iat": now.timestamp(),
+            "nbf": now.timestamp(),
+            "exp": now.timestamp().saturating_add_unsigned(access.token_lifetime.as_secs()),
+            "appid": access.app.client_id,
+            "tid": access.tenant,
+            "uti": self.issued.to_string(),
+        });
+        // Without any permission the claim is absent.
+        if !grant.roles.is_empty() {
+            payload["roles"] = json!(grant.roles);
+        }
         let noise = mix(self.issued);
-        let token = format!(
-            "eyJ0eXAiOiJKV1QifQ.{:x}.{noise:016x}{:016x}",
-            self.issued,
-            mix(noise)
-        );
-        self.good.insert(token.clone(), Instant::now() + lifetime);
+        let signature = [noise, mix(noise)].map(u64::to_be_bytes).concat();
+        let token = [
+            json!({"typ": "JWT", "alg": "RS256"}).to_string().as_bytes(),
+            payload.to_string().as_bytes(),
+            &signature,
+        ]
+        .map(|part| URL_SAFE_NO_PAD.encode(part))
+        .join(".");
+        self.good.insert(token.clone(), grant);
         token
     }
 
-    /// Whether an `Authorization` header lets a request in.
+    /// What the token in an `Authorization` header grants, while it is good.
+    pub(crate) fn grant(&self, authorization: &str) -> Option<&Grant> {
+        let token = authorization.strip_prefix("Bearer ")?;
+        self.good
+            .get(token)
+            .filter(|grant| Instant::now() < grant.end)
+    }
+
+    /// Whether an `Authorization` header lets a request for a report in.
     pub(crate) fn admit(&self, authorization: &str, access: &Access) -> bool {
         match authorization.split_once(' ') {
-            Some(("Bearer", token)) => {
+            Some(("Bearer", _)) => {
                 access.has_role
-                    && self
-                        .good
-                        .get(token)
-                        .is_some_and(|end| Instant::now() < *end)
+                    && self.grant(authorization).is_some_and(|grant| {
+                        is_reporting(&grant.audience)
+                            && grant.roles.iter().any(|role| role == READ_REPORTS)
+                    })
             }
             Some(("Basic", encoded)) => access.basic.as_ref().is_some_and(|(user, password)| {
                 STANDARD
@@ -65,6 +119,23 @@ impl Tokens {
             _ => false,
         }
     }
+}
+
+impl Access {
+    /// The permissions that a token for this resource has in it.
+    fn roles_for(&self, audience: &str) -> &[String] {
+        if is_reporting(audience) {
+            &self.reporting_roles
+        } else {
+            &self.graph_roles
+        }
+    }
+}
+
+/// Whether a resource is the reporting service's.
+fn is_reporting(audience: &str) -> bool {
+    let host = audience.split_once("://").map_or("", |(_, host)| host);
+    REPORTING_HOSTS.contains(&host)
 }
 
 /// A refusal: status and what stands in the body.
@@ -105,12 +176,13 @@ impl Refusal {
 
 /// Answers a request for a token.
 ///
-/// `tenant` is from the path, `form` the request's body, `url` the endpoint as the client knows it.
+/// `tenant` is from the path, `form` the request's body, `url` the endpoint as the client knows it, `now` the directory's time.
 pub(crate) fn token(
     tenant: &str,
     form: &str,
     url: &str,
     access: &Access,
+    now: DateTime<Utc>,
     tokens: &mut Tokens,
 ) -> Result<String, Refusal> {
     let form: HashMap<String, String> = url::form_urlencoded::parse(form.as_bytes())
@@ -138,14 +210,15 @@ pub(crate) fn token(
             "The app requested an unsupported grant type.",
         ));
     }
-    if !field("scope")?.ends_with("/.default") {
+    let Some(audience) = field("scope")?.strip_suffix("/.default") else {
         return Err(Refusal::new(
             400,
             1_002_012,
             "invalid_scope",
             "The provided value for scope is not valid.",
         ));
-    }
+    };
+    let audience = audience.trim_end_matches('/').to_owned();
     let client_id = field("client_id")?;
     if client_id != access.app.client_id {
         let message =
@@ -176,9 +249,8 @@ pub(crate) fn token(
         let message = format!("Invalid client secret provided for app '{client_id}'.");
         return Err(Refusal::new(401, 7_000_215, "invalid_client", message));
     }
-    let lifetime = access.token_lifetime;
-    let seconds = lifetime.as_secs();
-    let token = tokens.issue(lifetime);
+    let seconds = access.token_lifetime.as_secs();
+    let token = tokens.issue(&audience, access, now);
     Ok(json!({"token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds, "access_token": token}).to_string())
 }
 
@@ -257,11 +329,14 @@ fn check_assertion(assertion: &str, url: &str, access: &Access) -> Result<String
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use jsonwebtoken::{EncodingKey, Header, encode};
 
     use super::*;
     use crate::pki::{Authority, KeyForm, Wish};
 
+    const REPORTS: &str = "https://outlook.office365.com";
     const URL: &str = "http://127.0.0.1:1/t/oauth2/v2.0/token";
 
     fn form(access: &Access, more: &[(&str, &str)]) -> String {
@@ -287,6 +362,7 @@ mod tests {
                 &form(&access, &[("client_secret", secret)]),
                 URL,
                 &access,
+                Utc::now(),
                 &mut tokens,
             ))
         };
@@ -299,6 +375,7 @@ mod tests {
                 &form(&access, &[]),
                 URL,
                 &access,
+                Utc::now(),
                 &mut tokens
             )),
             900_144
@@ -307,9 +384,11 @@ mod tests {
 
     #[test]
     fn a_token_is_good_until_it_is_revoked_or_ends() {
-        let (access, mut tokens) = (Access::default(), Tokens::default());
-        let ended = tokens.issue(Duration::ZERO);
-        let token = tokens.issue(Duration::from_mins(1));
+        let (mut access, mut tokens) = (Access::default(), Tokens::default());
+        access.token_lifetime = Duration::ZERO;
+        let ended = tokens.issue(REPORTS, &access, Utc::now());
+        access.token_lifetime = Duration::from_mins(1);
+        let token = tokens.issue(REPORTS, &access, Utc::now());
         let admitted =
             |tokens: &Tokens, token: &str| tokens.admit(&format!("Bearer {token}"), &access);
         assert!(!admitted(&tokens, &ended));
@@ -318,6 +397,38 @@ mod tests {
         assert!(admitted(&tokens, &token));
         tokens.revoke();
         assert!(!admitted(&tokens, &token));
+    }
+
+    #[test]
+    fn a_token_tells_its_resource_its_permissions_and_its_end() {
+        let (mut access, mut tokens) = (Access::default(), Tokens::default());
+        let now = Utc::now();
+        let claims = |token: &str| -> Value {
+            let payload = token.split('.').nth(1).unwrap();
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+        };
+        let graph = claims(&tokens.issue("http://127.0.0.1:1", &access, now));
+        assert_eq!(graph["aud"], "http://127.0.0.1:1");
+        assert_eq!(graph["roles"], json!(["ExchangeMessageTrace.Read.All"]));
+        assert_eq!(graph["exp"], now.timestamp() + 3_599);
+        let reports = claims(&tokens.issue(REPORTS, &access, now));
+        assert_eq!(reports["roles"], json!(["ReportingWebService.Read.All"]));
+        access.graph_roles.clear();
+        let graph = claims(&tokens.issue("http://127.0.0.1:1", &access, now));
+        assert!(graph.get("roles").is_none());
+    }
+
+    #[test]
+    fn reports_want_a_token_of_their_own_with_their_permission() {
+        let (mut access, mut tokens) = (Access::default(), Tokens::default());
+        let mut admits = |access: &Access, audience| {
+            let token = tokens.issue(audience, access, Utc::now());
+            tokens.admit(&format!("Bearer {token}"), access)
+        };
+        assert!(admits(&access, REPORTS));
+        assert!(!admits(&access, "https://graph.microsoft.com"));
+        access.reporting_roles.clear();
+        assert!(!admits(&access, REPORTS));
     }
 
     #[test]
@@ -369,7 +480,14 @@ mod tests {
                     ("client_assertion", assertion),
                 ],
             );
-            code(token(&access.tenant, &form, URL, &access, &mut tokens))
+            code(token(
+                &access.tenant,
+                &form,
+                URL,
+                &access,
+                Utc::now(),
+                &mut tokens,
+            ))
         };
         assert_eq!(ask(&sign(&good, &identity.key, &thumbprint)), 0);
         assert_eq!(
