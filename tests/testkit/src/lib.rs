@@ -3,7 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`report`] | the eight reports, as the service knows them |
-//! | [`service`] | the reporting service: rows, paging, sign-in, faults on demand, a ledger of what was served |
+//! | [`service`] | the reporting service and Graph: rows, paging, sign-in, faults on demand, a ledger of what was served |
 //! | [`relay`] | the relay: mutual TLS, strict about the format, faults on demand, a count of what was read |
 //! | [`disk`] | a small disk under a folder, to be filled or made read-only |
 //! | [`peer`] | real relays: rsyslog, stunnel, `HAProxy`, OpenSSL |

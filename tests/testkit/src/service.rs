@@ -1,4 +1,5 @@
-//! The reporting service, simulated: rows, paging, sign-in, faults on demand, and a ledger of what was served.
+//! The reporting service and Graph's message trace over the same rows, simulated: paging, sign-in, faults on demand, and a ledger of what was
+//! served.
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {
@@ -21,6 +22,7 @@ mod faults;
 mod fields;
 mod gauge;
 mod generator;
+mod graph;
 mod head;
 mod ledger;
 mod options;
@@ -44,7 +46,8 @@ use url::Url;
 
 pub use faults::{Fault, Loop, RetryAfter};
 pub use generator::Backlog;
-pub use ledger::{Request, busiest_second, most_in_flight};
+pub use graph::{DeadLink, GraphOptions, Ties};
+pub use ledger::{Endpoint, Request, busiest_second, most_in_flight, most_within};
 pub use options::{Access, App, LinkForm, Options, Shape, TooOld};
 pub use row::Row;
 pub use script::{Target, When};
@@ -56,7 +59,8 @@ use crate::report::{Aggregate, Report};
 use crate::sync::lock;
 use gauge::Gauge;
 pub(crate) use generator::iso;
-use ledger::Ledger;
+use graph::Walks;
+use ledger::{Ledger, Source};
 use script::Script;
 use signin::Tokens;
 use store::Store;
@@ -78,6 +82,8 @@ pub(crate) struct Inner {
     ledger: Mutex<Ledger>,
     tokens: Mutex<Tokens>,
     in_flight: Gauge,
+    graph_in_flight: Gauge,
+    walks: Mutex<Walks>,
 }
 
 impl Inner {
@@ -103,6 +109,8 @@ impl Service {
             ledger: Mutex::default(),
             tokens: Mutex::default(),
             in_flight: Gauge::default(),
+            graph_in_flight: Gauge::default(),
+            walks: Mutex::default(),
         });
         let (stop, https) = (CancellationToken::new(), tls.is_some());
         let address = server::listen(bind, tls.clone(), Arc::clone(&inner), stop.clone()).await?;
@@ -137,6 +145,11 @@ impl Service {
             "{}/ecp/reportingwebservice/reporting.svc/",
             self.origin(self.address)
         )
+    }
+
+    /// Graph's root, as a collector's `graph_url` wants it. The scope of its tokens is this with `/.default`.
+    pub fn graph_url(&self) -> String {
+        self.origin(self.address)
     }
 
     /// Where tokens are had, as a collector's `authority_url` wants it.
@@ -219,21 +232,36 @@ impl Service {
             .collect()
     }
 
-    /// The records of all pages that went out whole. A row that went out several times counts once.
+    /// The requests to Graph so far.
+    pub fn requests_to_graph(&self) -> Vec<Request> {
+        self.requests()
+            .into_iter()
+            .filter(|request| request.endpoint == Endpoint::Graph)
+            .collect()
+    }
+
+    /// The records of all pages of Graph's that went out whole, as the reporting service would show them. A row that went out several times counts
+    /// once.
+    pub fn served_by_graph(&self) -> Records {
+        let served = lock(&self.inner.ledger).rows_sent(Source::Graph, DateTime::<Utc>::MAX_UTC);
+        lock(&self.inner.store).records(served)
+    }
+
+    /// The records of all pages of the reporting service's that went out whole. A row that went out several times counts once.
     pub fn served(&self) -> Records {
-        let served = lock(&self.inner.ledger).rows_sent(DateTime::<Utc>::MAX_UTC);
+        let served = lock(&self.inner.ledger).rows_sent(Source::Reports, DateTime::<Utc>::MAX_UTC);
         lock(&self.inner.store).records(served)
     }
 
     /// How many rows of a report went out whole; one that went out several times counts once.
     pub fn served_count(&self, report: Report) -> u64 {
-        let rows = lock(&self.inner.ledger).rows_sent(DateTime::<Utc>::MAX_UTC);
+        let rows = lock(&self.inner.ledger).rows_sent(Source::Reports, DateTime::<Utc>::MAX_UTC);
         rows.keys().filter(|row| row.table.report == report).count() as u64
     }
 
     /// The same as [`served`](Self::served), of the pages asked for before `end` only.
     pub fn served_before(&self, end: DateTime<Utc>) -> Records {
-        let served = lock(&self.inner.ledger).rows_sent(end);
+        let served = lock(&self.inner.ledger).rows_sent(Source::Reports, end);
         lock(&self.inner.store).records(served)
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use http_body_util::{BodyExt as _, Collected};
@@ -12,9 +13,11 @@ use hyper::{Method, Response};
 
 use super::body::Body;
 use super::faults::Fault;
-use super::generator::mix;
+use super::gauge::Gauge;
+use super::generator::{Ticks, mix};
+use super::graph;
 use super::head::Head;
-use super::ledger::Request;
+use super::ledger::{Endpoint, Request};
 use super::options::Options;
 use super::page::{Link, alter, coding, framed, is_verbose, page};
 use super::query::Query;
@@ -42,8 +45,13 @@ pub(crate) async fn answer(
     let (options, id) = (inner.options(), request_id());
     let asked = Asked::read(head, scheme, inner.now());
     let now = inner.now() + asked.clock_offset(&options);
-    let (in_flight, count) = asked.report.map(|_| inner.in_flight.enter()).unzip();
-    let mut note = asked.note(&id, options.page_rows);
+    let gauge = match asked.endpoint {
+        Endpoint::Reports => Some(&inner.in_flight),
+        Endpoint::Graph => Some(&inner.graph_in_flight),
+        Endpoint::Token | Endpoint::Elsewhere => None,
+    };
+    let (in_flight, count) = gauge.map(Gauge::enter).unzip();
+    let mut note = asked.note(&id, inner, &options);
     note.in_flight = count.unwrap_or_default();
     let fault = asked.fault(&note, inner);
     note.fault = fault.as_ref().map(Fault::name);
@@ -51,10 +59,15 @@ pub(crate) async fn answer(
     let (date_offset, fault) = fault.map_or_else(Default::default, Fault::undated);
 
     hold(fault.as_ref(), inner, &reset).await;
-    if asked.report.is_some() && !options.latency.is_zero() {
-        tokio::time::sleep(options.latency).await;
+    let latency = match asked.endpoint {
+        Endpoint::Reports => options.latency,
+        Endpoint::Graph => options.graph.latency,
+        Endpoint::Token | Endpoint::Elsewhere => Duration::ZERO,
+    };
+    if !latency.is_zero() {
+        tokio::time::sleep(latency).await;
     }
-    let mut reply = match fault.as_ref().and_then(|fault| replacement(fault, now)) {
+    let mut reply = match asked.replacement(fault.as_ref(), now) {
         Some(reply) => reply,
         None if asked.tenant().is_some() => {
             let form = body.collect().await.map(Collected::to_bytes);
@@ -66,11 +79,14 @@ pub(crate) async fn answer(
         }
         None => match Asked::repeated(fault.as_ref(), asked.header(AUTHORIZATION.as_str())) {
             Some(reply) => reply,
-            None => asked.page(fault.as_ref(), now, inner, &options),
+            None => match &asked.graph {
+                Some(query) => asked.graph_page(query, fault.as_ref(), &id, now, inner, &options),
+                None => asked.page(fault.as_ref(), now, inner, &options),
+            },
         },
     };
-    if let (Some(fault), Some(Ok(query)), Some(_)) = (&fault, &asked.query, &reply.page) {
-        shift(fault, query, number, inner);
+    if let (Some(fault), Some(rows), Some(_)) = (&fault, asked.rows(&options), &reply.page) {
+        shift(fault, rows, number, inner);
         alter(&mut reply, fault);
     }
     if let Some(Fault::HeadLines(lines)) = &fault {
@@ -102,22 +118,35 @@ async fn hold(fault: Option<&Fault>, inner: &Inner, reset: &Reset) {
 struct Asked {
     head: Parts,
     origin: String,
+    endpoint: Endpoint,
     report: Option<Report>,
     query: Option<Result<Query, String>>,
+    /// What a request to Graph asks for.
+    graph: Option<Result<graph::Query, graph::Refusal>>,
 }
 
 impl Asked {
     fn read(head: Parts, scheme: &str, now: DateTime<Utc>) -> Asked {
         let report = report_at(head.uri.path());
+        let is_graph = head.uri.path() == graph::PATH;
+        let endpoint = match report {
+            Some(_) => Endpoint::Reports,
+            None if is_graph => Endpoint::Graph,
+            None if tenant(&head).is_some() => Endpoint::Token,
+            None => Endpoint::Elsewhere,
+        };
         let text = head.uri.query().unwrap_or_default();
         let query = report.map(|report| Query::parse(report, text, now));
+        let graph = is_graph.then(|| graph::Query::parse(text, now));
         let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
         let origin = format!("{scheme}://{}", host.unwrap_or_default());
         Asked {
             head,
             origin,
+            endpoint,
             report,
             query,
+            graph,
         }
     }
 
@@ -141,15 +170,25 @@ impl Asked {
         options.gzip && self.header(ACCEPT_ENCODING.as_str()).contains("gzip")
     }
 
-    /// The directory that a token is asked for, if one is.
     fn tenant(&self) -> Option<&str> {
-        let path = self.head.uri.path().strip_prefix('/')?;
-        let tenant = path.strip_suffix("/oauth2/v2.0/token")?;
-        (self.head.method == Method::POST).then_some(tenant)
+        tenant(&self.head)
     }
 
-    fn note(&self, request_id: &str, page_rows: usize) -> Request {
+    /// The rows that the request chooses from: their table, and a range of ticks.
+    fn rows(&self, options: &Options) -> Option<(TableKey, (Ticks, Ticks))> {
+        match (&self.query, &self.graph) {
+            (Some(Ok(query)), _) => {
+                let (report, aggregate) = (query.report, query.aggregate);
+                Some((TableKey { report, aggregate }, query.range()))
+            }
+            (_, Some(Ok(query))) => Some((graph::TABLE, query.range(&options.graph))),
+            _ => None,
+        }
+    }
+
+    fn note(&self, request_id: &str, inner: &Inner, options: &Options) -> Request {
         let query = self.query.as_ref().and_then(|query| query.as_ref().ok());
+        let graph = self.graph.as_ref().and_then(|query| query.as_ref().ok());
         let some = |name| {
             Some(self.header(name))
                 .filter(|value| !value.is_empty())
@@ -158,12 +197,19 @@ impl Asked {
         let scheme = some(AUTHORIZATION.as_str());
         Request {
             time: Utc::now(),
+            endpoint: self.endpoint,
             report: self.report,
             path: self.head.uri.path().to_owned(),
             query: self.head.uri.query().unwrap_or_default().to_owned(),
-            range: query.map(|query| (query.start, query.end)),
+            range: query
+                .map(|query| (query.start, query.end))
+                .or_else(|| graph.map(graph::Query::bounds)),
             aggregate: query.and_then(|query| query.aggregate),
-            page: query.map_or(1, |query| query.page(page_rows) + 1),
+            page: match (query, graph) {
+                (Some(query), _) => query.page(options.page_rows) + 1,
+                (None, Some(query)) => lock(&inner.walks).page(query),
+                (None, None) => 1,
+            },
             status: 0,
             request_id: request_id.to_owned(),
             fault: None,
@@ -172,23 +218,35 @@ impl Asked {
             version: some("x-rws-version"),
             encoding: some(ACCEPT_ENCODING.as_str()),
             scheme: scheme.and_then(|value| value.split(' ').next().map(str::to_owned)),
+            top: graph.map(|query| query.token.size),
             in_flight: 0,
             sent: false,
         }
     }
 
     fn fault(&self, note: &Request, inner: &Inner) -> Option<Fault> {
-        if self.report.is_none() && self.tenant().is_none() {
+        if self.endpoint == Endpoint::Elsewhere {
             return None;
         }
         let span = note
             .range
             .map_or(TimeDelta::zero(), |(start, end)| end - start);
         lock(&inner.script).take(Occasion {
+            endpoint: self.endpoint,
             report: self.report,
             page: note.page,
             span,
         })
+    }
+
+    /// The answer that a fault puts in the place of the right one. Graph has words of its own for most of them.
+    fn replacement(&self, fault: Option<&Fault>, now: DateTime<Utc>) -> Option<Reply> {
+        let fault = fault?;
+        let own = self.endpoint == Endpoint::Graph && graph::Refusal::ordered(fault).is_some();
+        if own {
+            return None;
+        }
+        replacement(fault, now)
     }
 
     fn repeated(fault: Option<&Fault>, asked: &str) -> Option<Reply> {
@@ -224,6 +282,26 @@ impl Asked {
             Ok(body) => Reply::new(200, JSON, body),
             Err(refusal) => Reply::new(refusal.status, JSON, refusal.body(request_id)),
         }
+    }
+
+    fn graph_page(
+        &self,
+        query: &Result<graph::Query, graph::Refusal>,
+        fault: Option<&Fault>,
+        request_id: &str,
+        now: DateTime<Utc>,
+        inner: &Inner,
+        options: &Options,
+    ) -> Reply {
+        let asked = graph::Asked {
+            head: &self.head,
+            origin: &self.origin,
+            query,
+            authorization: self.header(AUTHORIZATION.as_str()),
+            request_id,
+            fault,
+        };
+        graph::answer(&asked, now, inner, options)
     }
 
     fn page(
@@ -263,6 +341,13 @@ impl Asked {
     }
 }
 
+/// The directory that a token is asked for, if one is.
+fn tenant(head: &Parts) -> Option<&str> {
+    let path = head.uri.path().strip_prefix('/')?;
+    let tenant = path.strip_suffix("/oauth2/v2.0/token")?;
+    (head.method == Method::POST).then_some(tenant)
+}
+
 fn report_at(path: &str) -> Option<Report> {
     let (root, name) = path.split_at_checked(ROOT.len())?;
     root.eq_ignore_ascii_case(ROOT)
@@ -282,9 +367,8 @@ fn request_id() -> String {
 }
 
 /// Lets rows come and go behind a page that was just made.
-fn shift(fault: &Fault, query: &Query, request: usize, inner: &Inner) {
-    let (report, aggregate) = (query.report, query.aggregate);
-    let key = TableKey { report, aggregate };
+fn shift(fault: &Fault, (key, range): (TableKey, (Ticks, Ticks)), request: usize, inner: &Inner) {
+    let TableKey { report, aggregate } = key;
     let mut store = lock(&inner.store);
     match fault {
         Fault::InsertRow(row) => {
@@ -293,8 +377,8 @@ fn shift(fault: &Fault, query: &Query, request: usize, inner: &Inner) {
         Fault::LateRow { position } => {
             // A position beyond the last row is the end of the result.
             let time = store
-                .at(key, query.range(), *position)
-                .map_or(query.range().0, |(_, time)| time);
+                .at(key, range, *position)
+                .map_or(range.0, |(_, time)| time);
             let time = DateTime::from_timestamp_nanos(time * 100);
             store.insert(
                 report,
@@ -302,7 +386,7 @@ fn shift(fault: &Fault, query: &Query, request: usize, inner: &Inner) {
             );
         }
         Fault::VanishingRow { position } => {
-            if let Some((row, _)) = store.at(key, query.range(), *position) {
+            if let Some((row, _)) = store.at(key, range, *position) {
                 store.remove(row);
             }
         }

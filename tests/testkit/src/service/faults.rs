@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
+use super::graph::DeadLink;
 use super::options::Shape;
 use super::row::Row;
 use super::spelling::Spelling;
@@ -42,6 +43,19 @@ pub enum Fault {
         /// Its status.
         status: u16,
     },
+    /// This status, with an error in the words of whoever answers: 502 and 504, for instance.
+    Failed {
+        /// Its status.
+        status: u16,
+    },
+    /// Of Graph: status 401, the tenant lacks the service principal that message trace needs, or it is still spreading.
+    NoServicePrincipal,
+    /// Of Graph: the next link is answered by 400 for ever, with the text of this defect. A new walk of the range works.
+    DeadLink(DeadLink),
+    /// Of Graph: the page's rows come in the opposite order; its link is the right one.
+    OldestFirst,
+    /// Of Graph: behind the page's rows come so many that are older than what was asked for.
+    RowsOutOfRange(u32),
     /// "We cannot currently process your request".
     CannotProcess {
         /// Its status.
@@ -136,7 +150,7 @@ pub enum Fault {
         /// What else goes wrong.
         fault: Option<Box<Fault>>,
     },
-    /// The next link leads to a page that was served before, each time under a new token.
+    /// The next link leads to a page that was served before, each time under a new token; at Graph always to this page.
     Loop {
         /// Which page that is.
         to: Loop,

@@ -10,18 +10,33 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::store::{RowId, TableKey};
 use crate::report::{Aggregate, Report};
 
+/// Who was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// The reporting service, for a report.
+    Reports,
+    /// Graph, for its message trace.
+    Graph,
+    /// The directory, for a token.
+    Token,
+    /// Nobody: the path does not exist.
+    Elsewhere,
+}
+
 /// One request, and its answer.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// When it came, by the machine's clock.
     pub time: DateTime<Utc>,
-    /// The report; none for a request for a token, or a path that does not exist.
+    /// Who was asked.
+    pub endpoint: Endpoint,
+    /// The report of the reporting service; none for a request to Graph, for a token or for a path that does not exist.
     pub report: Option<Report>,
     /// The path as it was asked for.
     pub path: String,
     /// The query as it was asked for, encoded.
     pub query: String,
-    /// `StartDate` and `EndDate`, where they could be read.
+    /// `StartDate` and `EndDate`, or the bounds of Graph's filter or token, where they could be read.
     pub range: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// `AggregateBy`.
     pub aggregate: Option<Aggregate>,
@@ -43,7 +58,9 @@ pub struct Request {
     pub encoding: Option<String>,
     /// The first word of its `Authorization`, if it had one.
     pub scheme: Option<String>,
-    /// How many requests for reports were being answered when it came, itself included; 0 for a token.
+    /// Graph's `$top`, or that of its token.
+    pub top: Option<usize>,
+    /// How many requests to the same endpoint were being answered when it came, itself included; 0 for a token.
     pub in_flight: usize,
     /// All of the answer has been handed to the network.
     pub sent: bool,
@@ -54,6 +71,14 @@ pub(crate) struct Page {
     pub(crate) table: TableKey,
     pub(crate) numbers: Vec<u32>,
     pub(crate) verbose: bool,
+    pub(crate) source: Source,
+}
+
+/// Which service showed a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Reports,
+    Graph,
 }
 
 struct Entry {
@@ -106,14 +131,16 @@ impl Ledger {
             .collect()
     }
 
-    /// The rows of all pages asked for before `end` that went out whole, and whether the verbose shape is all that was served of them.
-    pub(crate) fn rows_sent(&self, end: DateTime<Utc>) -> HashMap<RowId, bool> {
+    /// The rows of all pages of a service asked for before `end` that went out whole, and whether the verbose shape is all that was served of
+    /// them.
+    pub(crate) fn rows_sent(&self, source: Source, end: DateTime<Utc>) -> HashMap<RowId, bool> {
         let mut rows = HashMap::new();
         for page in self
             .entries
             .iter()
             .filter(|entry| entry.request.time < end && entry.sent.load(Ordering::Acquire))
-            .filter_map(|e| e.page.as_ref())
+            .filter_map(|entry| entry.page.as_ref())
+            .filter(|page| page.source == source)
         {
             for number in &page.numbers {
                 let verbose = rows
@@ -129,7 +156,7 @@ impl Ledger {
     }
 }
 
-/// The most requests for reports that were being answered at once.
+/// The most of these requests that were being answered at once by one endpoint.
 pub fn most_in_flight(requests: &[Request]) -> usize {
     let in_flight = requests.iter().map(|request| request.in_flight);
     in_flight.max().unwrap_or_default()
@@ -137,10 +164,12 @@ pub fn most_in_flight(requests: &[Request]) -> usize {
 
 /// The most requests in any one second.
 pub fn busiest_second(requests: &[Request]) -> usize {
-    busiest(
-        requests.iter().map(|request| request.time),
-        Duration::from_secs(1),
-    )
+    most_within(requests, Duration::from_secs(1))
+}
+
+/// The most requests in any span of time so long: in any 5 minutes, for Graph's budget.
+pub fn most_within(requests: &[Request], span: Duration) -> usize {
+    busiest(requests.iter().map(|request| request.time), span)
 }
 
 fn busiest(times: impl Iterator<Item = DateTime<Utc>>, span: Duration) -> usize {

@@ -8,6 +8,7 @@ use anyhow::Result;
 use chrono::TimeDelta;
 use rustls::ServerConfig;
 
+use super::graph::GraphOptions;
 use crate::pki::Identity;
 
 /// How the service behaves.
@@ -41,6 +42,8 @@ pub struct Options {
     pub latency: Duration,
     /// Who may ask.
     pub access: Access,
+    /// How Graph behaves.
+    pub graph: GraphOptions,
 }
 
 impl Default for Options {
@@ -60,6 +63,7 @@ impl Default for Options {
             directory_clock_offset: TimeDelta::zero(),
             latency: Duration::ZERO,
             access: Access::default(),
+            graph: GraphOptions::default(),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::answer::ROOT;
 use super::body::{Body, End};
 use super::faults::Fault;
 use super::generator::SECOND;
-use super::ledger::Page;
+use super::ledger::{Page, Source};
 use super::options::{LinkForm, Options, Shape, TooOld};
 use super::query::Query;
 use super::reply::{LIGHT, Reply};
@@ -175,6 +175,7 @@ pub(crate) fn page(
         table: key,
         numbers: slice.rows.iter().map(|(number, _)| *number).collect(),
         verbose,
+        source: Source::Reports,
     });
     reply
 }

@@ -78,7 +78,7 @@ impl Reply {
 pub(crate) fn replacement(fault: &Fault, now: DateTime<Utc>) -> Option<Reply> {
     let mut reply = match fault {
         Fault::BadRequest => Reply::odata(400, "The query specified in the URI is not valid."),
-        Fault::Unauthorized => Reply::unauthorized(),
+        Fault::Unauthorized | Fault::NoServicePrincipal => Reply::unauthorized(),
         Fault::Forbidden => Reply::new(
             403,
             LIGHT,
@@ -88,6 +88,7 @@ pub(crate) fn replacement(fault: &Fault, now: DateTime<Utc>) -> Option<Reply> {
         Fault::ServerError => Reply::odata(500, "An unknown error occurred."),
         Fault::Throttled(_) => Reply::odata(429, "Too many requests."),
         Fault::Busy(_) => Reply::odata(503, "The data mart timed out. Please try again later."),
+        Fault::Failed { status } => Reply::iis(*status, "The request failed."),
         Fault::SignInPage => Reply::new(
             200,
             HTML,
@@ -111,15 +112,28 @@ pub(crate) fn replacement(fault: &Fault, now: DateTime<Utc>) -> Option<Reply> {
         }
         _ => return None,
     };
-    if let Fault::Throttled(Some(after)) | Fault::Busy(Some(after)) = fault {
-        reply.retry_after = Some(match after {
+    reply.retry_after = retry_after(fault, now);
+    Some(reply)
+}
+
+/// The value of `Retry-After` that a fault's answer has.
+pub(crate) fn retry_after(fault: &Fault, now: DateTime<Utc>) -> Option<String> {
+    match fault {
+        Fault::Throttled(after) | Fault::Busy(after) => after.map(|after| after.value(now)),
+        _ => None,
+    }
+}
+
+impl RetryAfter {
+    /// The header's value.
+    pub(crate) fn value(self, now: DateTime<Utc>) -> String {
+        match self {
             RetryAfter::Seconds(seconds) => seconds.to_string(),
             RetryAfter::Date(time) => {
-                http_date(now + TimeDelta::from_std(*time).unwrap_or_default())
+                http_date(now + TimeDelta::from_std(time).unwrap_or_default())
             }
-        });
+        }
     }
-    Some(reply)
 }
 
 /// The answer that repeats what it was asked with.

@@ -115,6 +115,20 @@ impl Content {
         fields.close();
     }
 
+    /// The row as light JSON, without what a query adds to it.
+    pub(crate) fn bare(&self) -> String {
+        match self {
+            Content::Own(row) => String::from_utf8_lossy(&row.text).into_owned(),
+            Content::Generated(generator, number) => {
+                let mut out = Vec::with_capacity(1_024);
+                let mut fields = Fields::open(&mut out, false);
+                generator.write(*number, &mut fields);
+                fields.close();
+                String::from_utf8_lossy(&out).into_owned()
+            }
+        }
+    }
+
     /// The row as light JSON, for its identity.
     pub(crate) fn text(&self, report: Report, verbose: bool) -> String {
         let mut out = Vec::with_capacity(1_024);

@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 
 use super::faults::Fault;
 use super::generator::mix;
+use super::ledger::Endpoint;
 use crate::report::Report;
 
 /// Which requests a fault is for.
@@ -13,6 +14,8 @@ pub enum Target {
     Reports,
     /// Requests for one report.
     Report(Report),
+    /// Requests for Graph's message trace.
+    Graph,
     /// Requests for a token.
     Token,
 }
@@ -69,7 +72,8 @@ struct Rule {
 /// What a request is, as far as rules look at it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Occasion {
-    /// None for the token endpoint.
+    pub(crate) endpoint: Endpoint,
+    /// Of the reporting service.
     pub(crate) report: Option<Report>,
     /// The page, from 1.
     pub(crate) page: u64,
@@ -108,7 +112,8 @@ impl Rule {
         let fits = match self.target {
             Target::Reports => occasion.report.is_some(),
             Target::Report(report) => occasion.report == Some(report),
-            Target::Token => occasion.report.is_none(),
+            Target::Graph => occasion.endpoint == Endpoint::Graph,
+            Target::Token => occasion.endpoint == Endpoint::Token,
         };
         if !fits {
             return None;
@@ -148,6 +153,7 @@ mod tests {
         let mut script = Script::default();
         script.add(Target::Report(Report::MessageTrace), when, Fault::Stall);
         let occasion = |page| Occasion {
+            endpoint: Endpoint::Reports,
             report: Some(Report::MessageTrace),
             page,
             span: TimeDelta::hours(1),
@@ -223,6 +229,7 @@ mod tests {
         let cycle = Fault::Cycle(vec![Fault::NotFound, Fault::Stall]);
         script.add(Target::Reports, When::Every(2), cycle);
         let occasion = Occasion {
+            endpoint: Endpoint::Reports,
             report: Some(Report::MessageTrace),
             page: 1,
             span: TimeDelta::zero(),
@@ -241,7 +248,8 @@ mod tests {
             When::Always,
             Fault::Stall,
         );
-        let occasion = |report| Occasion {
+        let occasion = |report: Option<_>| Occasion {
+            endpoint: report.map_or(Endpoint::Token, |_| Endpoint::Reports),
             report,
             page: 1,
             span: TimeDelta::zero(),

@@ -119,6 +119,33 @@ impl Store {
         Slice { rows, first }
     }
 
+    /// The newest rows with a time in `[from, to)`, newest first: at least so many, if there are, and none or all of those whose times lie in one
+    /// `unit` of ticks.
+    pub(crate) fn newest(
+        &self,
+        key: TableKey,
+        range: (Ticks, Ticks),
+        unit: Ticks,
+        least: usize,
+    ) -> Vec<(Ticks, u32, Content)> {
+        let mut newest: Vec<(Ticks, u32, Content)> = Vec::new();
+        let Some(table) = self.tables.get(&key) else {
+            return newest;
+        };
+        for (time, number) in table.within(range).iter().rev() {
+            let ended = newest.len() >= least
+                && newest
+                    .last()
+                    .is_some_and(|(last, ..)| last.div_euclid(unit) != time.div_euclid(unit));
+            if ended {
+                break;
+            }
+            let content = table.contents[*number as usize].clone();
+            newest.push((*time, *number, content));
+        }
+        newest
+    }
+
     /// The row at a position of a result, and its time.
     pub(crate) fn at(
         &self,

@@ -38,15 +38,22 @@ impl Answer {
 
 /// One request on a connection of its own; the body as it came, however the connection ended.
 pub(crate) async fn get(url: &Url, headers: &str) -> std::io::Result<Answer> {
-    request("GET", url, headers).await
+    request("GET", url, headers, "").await
 }
 
-async fn request(method: &str, url: &Url, headers: &str) -> std::io::Result<Answer> {
+/// A form posted on a connection of its own.
+pub(crate) async fn post(url: &Url, form: &str) -> Answer {
+    let length = format!("Content-Length: {}\r\n", form.len());
+    request("POST", url, &length, form).await.unwrap()
+}
+
+async fn request(method: &str, url: &Url, headers: &str, body: &str) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", url.port().unwrap())).await?;
     let target = &url[url::Position::BeforePath..];
     let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
-    let request =
-        format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n");
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n{body}"
+    );
     stream.write_all(request.as_bytes()).await?;
     let mut bytes = Vec::new();
     let read = stream.read_to_end(&mut bytes).await;
@@ -104,7 +111,7 @@ impl Client {
 
     /// An empty request for a token.
     pub(crate) async fn post(&self, url: &Url) -> Answer {
-        request("POST", url, "Content-Length: 0\r\n").await.unwrap()
+        post(url, "").await
     }
 
     pub(crate) fn url(&self, report: Report, start: DateTime<Utc>, end: DateTime<Utc>) -> Url {

@@ -5,6 +5,7 @@
 )]
 
 mod client;
+mod graph;
 mod odd;
 
 use std::io::Read as _;

@@ -1,0 +1,6 @@
+//! Simulated Graph's message trace, asked as a plain HTTP client would ask it: each documented or seen fact.
+
+mod asking;
+mod client;
+mod paging;
+mod rows;

@@ -1,0 +1,134 @@
+//! The rows of simulated Graph, beside those of the reporting service: one store, two spellings.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+use testkit::report::Report;
+use testkit::service::{Access, Backlog, GraphOptions, Options, Row};
+use url::Url;
+
+use super::client::{Graph, texts, token};
+use crate::client::{get, hour};
+
+const REPORT: Report = Report::MessageTrace;
+
+/// A whole small word as Graph spells it.
+fn small(word: &str) -> String {
+    word[..1].to_lowercase() + &word[1..]
+}
+
+/// The rows of the reporting service.
+async fn reported(graph: &Graph, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<Value> {
+    let date = |date: DateTime<Utc>| date.format("datetime'%Y-%m-%dT%H:%M:%SZ'").to_string();
+    let filter = format!("StartDate eq {} and EndDate eq {}", date(from), date(to));
+    let url = Url::parse(&graph.service.base_url()).unwrap();
+    let mut url = url.join("MessageTrace").unwrap();
+    url.set_query(Some(&format!("$filter={}", filter.replace(' ', "%20"))));
+    let token = token(&graph.service, "https://outlook.office365.com").await;
+    let answer = get(&url, &format!("Authorization: Bearer {token}\r\n"))
+        .await
+        .unwrap();
+    answer.json()["value"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn both_services_show_the_same_rows_each_in_its_words() {
+    let graph = Graph::with(Options {
+        access: Access::default(),
+        ..Options::default()
+    })
+    .await;
+    let (from, to) = (hour() - TimeDelta::hours(2), hour());
+    graph.service.generate(&Backlog::new(REPORT, from, to, 500));
+    let reports = reported(&graph, from, to).await;
+    let rows = graph.rows(from, to, "").await;
+    assert_eq!((reports.len(), rows.len()), (500, 500));
+    for report in &reports {
+        let row = rows
+            .iter()
+            .find(|row| {
+                row["id"] == report["MessageTraceId"]
+                    && row["recipientAddress"] == report["RecipientAddress"]
+            })
+            .unwrap();
+        for (own, theirs) in [
+            ("senderAddress", "SenderAddress"),
+            ("messageId", "MessageId"),
+            ("subject", "Subject"),
+            ("size", "Size"),
+        ] {
+            assert_eq!(row[own], report[theirs]);
+        }
+        assert_eq!(row["status"], small(report["Status"].as_str().unwrap()));
+        for (own, theirs) in [("toIP", "ToIP"), ("fromIP", "FromIP")] {
+            assert_eq!(row[own], report[theirs].as_str().unwrap_or_default());
+        }
+        let received = format!("{}Z", report["Received"].as_str().unwrap());
+        let received: DateTime<Utc> = received.parse().unwrap();
+        let milliseconds = received.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+        assert_eq!(row["receivedDateTime"], milliseconds);
+        let members: Vec<_> = row
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let mut documented = [
+            "id",
+            "senderAddress",
+            "recipientAddress",
+            "messageId",
+            "receivedDateTime",
+            "subject",
+            "size",
+            "fromIP",
+            "toIP",
+            "status",
+        ];
+        documented.sort_unstable();
+        assert_eq!(members, documented);
+    }
+}
+
+#[tokio::test]
+async fn members_come_in_the_order_of_the_documentation_under_a_context() {
+    let graph = Graph::new(GraphOptions::default()).await;
+    let time = hour() - TimeDelta::hours(1);
+    graph.service.insert(REPORT, Row::sample(REPORT, time, 1));
+    let text = graph.ask(&[]).await.text();
+    let context = format!(
+        "{{\"@odata.context\":\"{}/v1.0/$metadata#admin/exchange/tracing/messageTraces\",\"value\":[{{\"id\":",
+        graph.service.graph_url()
+    );
+    assert!(text.starts_with(&context), "{text}");
+    let names = "id senderAddress recipientAddress messageId receivedDateTime subject size fromIP toIP status";
+    let position = |name: &str| text.find(&format!("\"{name}\":")).unwrap();
+    assert!(names.split(' ').map(position).is_sorted());
+}
+
+#[tokio::test]
+async fn a_status_beyond_the_documented_ones_comes_only_if_it_is_preferred() {
+    let mut graph = Graph::new(GraphOptions::default()).await;
+    let time = hour() - TimeDelta::hours(1);
+    for status in ["Recalled", "Delivered"] {
+        let text = json!({"RecipientAddress": format!("{status}@x"), "Status": status});
+        graph
+            .service
+            .insert(REPORT, Row::new(time, text.to_string()));
+    }
+    let rows = graph.rows(time, hour(), "").await;
+    assert_eq!(texts(&rows, "status"), ["delivered", "unknownFutureValue"]);
+    graph.more = "Prefer: include-unknown-enum-members\r\n".to_owned();
+    let rows = graph.rows(time, hour(), "").await;
+    assert_eq!(texts(&rows, "status"), ["delivered", "recalled"]);
+    graph
+        .service
+        .adjust(|options| options.graph.capital_statuses = true);
+    let rows = graph.rows(time, hour(), "").await;
+    assert_eq!(texts(&rows, "status"), ["Delivered", "Recalled"]);
+    assert_eq!(texts(&rows, "toIP"), ["", ""]);
+    graph
+        .service
+        .adjust(|options| options.graph.null_addresses = true);
+    let rows = graph.rows(time, hour(), "").await;
+    assert!(rows[0]["toIP"].is_null() && rows[0]["fromIP"].is_null());
+}
