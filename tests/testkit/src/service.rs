@@ -25,6 +25,7 @@ mod generator;
 mod graph;
 mod head;
 mod ledger;
+mod mail;
 mod options;
 mod page;
 mod query;
@@ -48,6 +49,7 @@ pub use faults::{Fault, Loop, RetryAfter};
 pub use generator::Backlog;
 pub use graph::{DeadLink, GraphOptions, Ties};
 pub use ledger::{Endpoint, Request, busiest_second, most_in_flight, most_within};
+pub use mail::Mail;
 pub use options::{Access, App, LinkForm, Options, Shape, TooOld};
 pub use row::Row;
 pub use script::{Target, When};
@@ -59,6 +61,7 @@ use crate::report::{Aggregate, Report};
 use crate::sync::lock;
 use gauge::Gauge;
 pub(crate) use generator::iso;
+use generator::ticks;
 use graph::Walks;
 use ledger::{Ledger, Source};
 use script::Script;
@@ -191,7 +194,42 @@ impl Service {
 
     /// Adds a row as of now, wherever in time it lies.
     pub fn insert(&self, report: Report, row: Row) -> RowId {
-        lock(&self.inner.store).insert(report, row)
+        lock(&self.inner.store).insert(report, row, None)
+    }
+
+    /// Adds a row that appears at an instant of the service's clock, wherever in time it lies: a late one.
+    pub fn insert_late(&self, report: Report, row: Row, appears: DateTime<Utc>) -> RowId {
+        lock(&self.inner.store).insert(report, row, Some(ticks(appears)))
+    }
+
+    /// Adds a message to message trace: a row for each recipient.
+    pub fn deliver(&self, mail: &Mail) -> Vec<RowId> {
+        let mut store = lock(&self.inner.store);
+        let insert = |row| store.insert(Report::MessageTrace, row, None);
+        mail.rows().map(insert).collect()
+    }
+
+    /// Gives a row of message trace another status from an instant of the service's clock on, in both services; the status is spelt as the reporting
+    /// service does. What comes back is the row as it is then, which may change again.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no such row.
+    pub fn change_status(&self, row: RowId, at: DateTime<Utc>, status: &str) -> RowId {
+        let status = serde_json::Value::from(status).to_string();
+        let changed = lock(&self.inner.store).change(row, ticks(at), "Status", &status);
+        changed.unwrap_or_else(|| panic!("{row:?} is not there"))
+    }
+
+    /// The rows of a report other than traffic with a time in `[from, to)`, as they are now, oldest first.
+    pub fn rows_between(
+        &self,
+        report: Report,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> Vec<RowId> {
+        let now = ticks(self.inner.now());
+        lock(&self.inner.store).between(report, None, from, to, now)
     }
 
     /// Takes a row out; whether it was there.
@@ -275,9 +313,10 @@ impl Service {
         to: DateTime<Utc>,
     ) -> Records {
         let aggregate = report.is_traffic().then_some(aggregate);
+        let now = ticks(self.inner.now());
         let store = lock(&self.inner.store);
-        let rows = store.between(report, aggregate, from, to);
-        store.records(rows)
+        let rows = store.between(report, aggregate, from, to, now);
+        store.records(rows.into_iter().map(|row| (row, false)).collect())
     }
 }
 

@@ -14,7 +14,7 @@ use hyper::{Method, Response};
 use super::body::Body;
 use super::faults::Fault;
 use super::gauge::Gauge;
-use super::generator::{Ticks, mix};
+use super::generator::{Ticks, mix, ticks};
 use super::graph;
 use super::head::Head;
 use super::ledger::{Endpoint, Request};
@@ -369,24 +369,26 @@ fn request_id() -> String {
 /// Lets rows come and go behind a page that was just made.
 fn shift(fault: &Fault, (key, range): (TableKey, (Ticks, Ticks)), request: usize, inner: &Inner) {
     let TableKey { report, aggregate } = key;
+    let now = ticks(inner.now());
     let mut store = lock(&inner.store);
     match fault {
         Fault::InsertRow(row) => {
-            store.insert(report, row.clone());
+            store.insert(report, row.clone(), None);
         }
         Fault::LateRow { position } => {
             // A position beyond the last row is the end of the result.
             let time = store
-                .at(key, range, *position)
+                .at(key, range, *position, now)
                 .map_or(range.0, |(_, time)| time);
             let time = DateTime::from_timestamp_nanos(time * 100);
             store.insert(
                 report,
                 Row::sample_by(report, aggregate, time, mix(request as u64)),
+                None,
             );
         }
         Fault::VanishingRow { position } => {
-            if let Some((row, _)) = store.at(key, range, *position) {
+            if let Some((row, _)) = store.at(key, range, *position, now) {
                 store.remove(row);
             }
         }

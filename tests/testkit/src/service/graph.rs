@@ -99,7 +99,7 @@ pub(crate) fn answer(
                 options: &options.graph,
                 all_statuses: prefer.contains("include-unknown-enum-members"),
             };
-            let listing = Listing::new(query, form, asked.fault, &inner.store);
+            let listing = Listing::new(query, form, asked.fault, now, &inner.store);
             listing.reply(asked, inner)
         }
     }

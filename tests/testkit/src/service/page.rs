@@ -13,7 +13,7 @@ use super::Inner;
 use super::answer::ROOT;
 use super::body::{Body, End};
 use super::faults::Fault;
-use super::generator::SECOND;
+use super::generator::{SECOND, ticks};
 use super::ledger::{Page, Source};
 use super::options::{LinkForm, Options, Shape, TooOld};
 use super::query::Query;
@@ -135,7 +135,7 @@ pub(crate) fn page(
     } else {
         rows_of_page(report, page, options)
     };
-    let mut slice = lock(&inner.store).slice(key, visible(asked, now), first, length);
+    let mut slice = lock(&inner.store).slice(key, visible(asked, now), first, length, ticks(now));
     // A full page links on, also where nothing follows; only the cap on pages ends the walk without a word.
     let last = slice.rows.len() < options.page_rows || page + 1 >= options.pages_max;
     let rows_so_far = first + slice.rows.len() as u64;

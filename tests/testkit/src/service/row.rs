@@ -65,11 +65,34 @@ impl Row {
         }
     }
 
+    /// The same row with another value of a member; `value` is JSON.
+    pub(crate) fn member(self, name: &str, value: &str) -> Row {
+        let text = with_member(&String::from_utf8_lossy(&self.text), name, value);
+        Row {
+            text: text.into_bytes(),
+            ..self
+        }
+    }
+
     /// For a traffic report: answers queries by this bucket; by hour, if nothing is said.
     #[must_use]
     pub fn aggregate(self, aggregate: Aggregate) -> Row {
         Row { aggregate, ..self }
     }
+}
+
+/// A JSON object with this value of a member, which is added where it is not there; what is no JSON object stays as it is.
+pub(crate) fn with_member(text: &str, name: &str, value: &str) -> String {
+    let Ok(mut fields) = json::fields(text) else {
+        return text.to_owned();
+    };
+    let name = format!("\"{name}\"");
+    match fields.iter_mut().find(|(own, _)| *own == name) {
+        Some((_, own)) => *own = value,
+        None => fields.push((&name, value)),
+    }
+    let members = fields.iter().map(|(name, value)| format!("{name}:{value}"));
+    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
 }
 
 /// What a row says.

@@ -1,6 +1,7 @@
 //! The rows that the service has, by report, in the order of their time; rendered only when they are asked for.
 //!
-//! A row keeps its number for ever, also when it is taken out, so that what was served can be told afterwards.
+//! A row keeps its number for ever, also when it is taken out, so that what was served can be told afterwards. A row that changes is a row that
+//! goes and another one that comes, at the same place.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -36,7 +37,16 @@ struct Table {
     contents: Vec<Content>,
     /// Time and number of the rows that are there, oldest first.
     order: Vec<(Ticks, u32)>,
+    /// When rows are there, by number, where that is not always.
+    spans: HashMap<u32, Span>,
     generators: u64,
+}
+
+/// When a row is there, by the service's clock: from an instant on, until another.
+#[derive(Clone, Copy)]
+struct Span {
+    from: Ticks,
+    until: Ticks,
 }
 
 /// All rows.
@@ -70,7 +80,8 @@ impl Store {
         table.order.sort_unstable();
     }
 
-    pub(crate) fn insert(&mut self, report: Report, row: Row) -> RowId {
+    /// Adds a row that is there at once, or that appears at an instant.
+    pub(crate) fn insert(&mut self, report: Report, row: Row, appears: Option<Ticks>) -> RowId {
         let key = TableKey {
             report,
             aggregate: report.is_traffic().then_some(row.aggregate),
@@ -80,18 +91,45 @@ impl Store {
         let position = table.order.partition_point(|entry| *entry < (time, number));
         table.order.insert(position, (time, number));
         table.contents.push(Content::Own(Arc::new(row)));
+        if let Some(from) = appears {
+            let until = Ticks::MAX;
+            table.spans.insert(number, Span { from, until });
+        }
         RowId { table: key, number }
+    }
+
+    /// Gives a row another value of a member (as JSON) from an instant on. What comes back is the row as it is then; none where there is no such
+    /// row.
+    pub(crate) fn change(
+        &mut self,
+        row: RowId,
+        at: Ticks,
+        member: &str,
+        value: &str,
+    ) -> Option<RowId> {
+        let table = self.tables.get_mut(&row.table)?;
+        let content = table.contents.get(row.number as usize)?;
+        let position = table.position(row)?;
+        let before = match content {
+            Content::Own(row) => Row::clone(row),
+            Content::Generated(..) => {
+                let time = DateTime::from_timestamp_nanos(table.order[position].0 * 100);
+                Row::new(time, content.bare())
+            }
+        };
+        let span = table.spans.entry(row.number).or_insert(Span {
+            from: Ticks::MIN,
+            until: Ticks::MAX,
+        });
+        span.until = span.until.min(at);
+        Some(self.insert(row.table.report, before.member(member, value), Some(at)))
     }
 
     pub(crate) fn remove(&mut self, row: RowId) -> bool {
         let Some(table) = self.tables.get_mut(&row.table) else {
             return false;
         };
-        let Some(position) = table
-            .order
-            .iter()
-            .position(|(_, number)| *number == row.number)
-        else {
+        let Some(position) = table.position(row) else {
             return false;
         };
         table.order.remove(position);
@@ -105,11 +143,11 @@ impl Store {
         range: (Ticks, Ticks),
         first: u64,
         length: usize,
+        now: Ticks,
     ) -> Slice {
         let rows = self.tables.get(&key).map_or_else(Vec::new, |table| {
             table
-                .within(range)
-                .iter()
+                .there(range, now)
                 .rev()
                 .skip(usize::try_from(first).unwrap_or(usize::MAX))
                 .take(length)
@@ -127,12 +165,13 @@ impl Store {
         range: (Ticks, Ticks),
         unit: Ticks,
         least: usize,
+        now: Ticks,
     ) -> Vec<(Ticks, u32, Content)> {
         let mut newest: Vec<(Ticks, u32, Content)> = Vec::new();
         let Some(table) = self.tables.get(&key) else {
             return newest;
         };
-        for (time, number) in table.within(range).iter().rev() {
+        for (time, number) in table.there(range, now).rev() {
             let ended = newest.len() >= least
                 && newest
                     .last()
@@ -152,9 +191,10 @@ impl Store {
         key: TableKey,
         range: (Ticks, Ticks),
         position: u64,
+        now: Ticks,
     ) -> Option<(RowId, Ticks)> {
-        let entries = self.tables.get(&key)?.within(range);
-        let (time, number) = entries.iter().rev().nth(usize::try_from(position).ok()?)?;
+        let mut entries = self.tables.get(&key)?.there(range, now).rev();
+        let (time, number) = entries.nth(usize::try_from(position).ok()?)?;
         Some((
             RowId {
                 table: key,
@@ -164,28 +204,24 @@ impl Store {
         ))
     }
 
+    /// The rows with a time in `[from, to)` that are there now, oldest first.
     pub(crate) fn between(
         &self,
         report: Report,
         aggregate: Option<Aggregate>,
         from: DateTime<Utc>,
         to: DateTime<Utc>,
-    ) -> HashMap<RowId, bool> {
+        now: Ticks,
+    ) -> Vec<RowId> {
         let key = TableKey { report, aggregate };
         let Some(table) = self.tables.get(&key) else {
-            return HashMap::new();
+            return Vec::new();
         };
-        let within = table.within((ticks(from), ticks(to)));
-        within
-            .iter()
-            .map(|(_, number)| {
-                (
-                    RowId {
-                        table: key,
-                        number: *number,
-                    },
-                    false,
-                )
+        table
+            .there((ticks(from), ticks(to)), now)
+            .map(|(_, number)| RowId {
+                table: key,
+                number: *number,
             })
             .collect()
     }
@@ -217,6 +253,30 @@ impl Table {
         u32::try_from(self.contents.len()).unwrap_or(u32::MAX)
     }
 
+    /// Where a row is in the order.
+    fn position(&self, row: RowId) -> Option<usize> {
+        self.order
+            .iter()
+            .position(|(_, number)| *number == row.number)
+    }
+
+    /// The rows of a range that are there now, oldest first.
+    fn there(
+        &self,
+        range: (Ticks, Ticks),
+        now: Ticks,
+    ) -> Box<dyn DoubleEndedIterator<Item = &(Ticks, u32)> + '_> {
+        let within = self.within(range).iter();
+        if self.spans.is_empty() {
+            // Skipping rows costs nothing here.
+            return Box::new(within);
+        }
+        Box::new(within.filter(move |(_, number)| {
+            let span = self.spans.get(number);
+            span.is_none_or(|span| (span.from..span.until).contains(&now))
+        }))
+    }
+
     fn within(&self, (from, to): (Ticks, Ticks)) -> &[(Ticks, u32)] {
         let first = self.order.partition_point(|(time, _)| *time < from);
         let last = self.order.partition_point(|(time, _)| *time < to);
@@ -246,9 +306,10 @@ mod tests {
                 backlog.table().aggregate,
                 start(),
                 start() + TimeDelta::days(2),
+                0,
             );
             assert_eq!(rows.len(), 2_000, "{report}");
-            let records = store.records(rows);
+            let records = store.records(rows.into_iter().map(|row| (row, false)).collect());
             assert!(
                 records.iter().all(|(_, _, count)| count.times == 1),
                 "{report}"
@@ -272,6 +333,7 @@ mod tests {
             store.insert(
                 Report::MessageTrace,
                 Row::new(time, format!(r#"{{"n":{second}}}"#)),
+                None,
             );
         }
         let key = TableKey {
@@ -281,7 +343,7 @@ mod tests {
         let range = (ticks(start()), ticks(start() + TimeDelta::seconds(9)));
         let numbers = |first| {
             store
-                .slice(key, range, first, 2)
+                .slice(key, range, first, 2, 0)
                 .rows
                 .iter()
                 .map(|row| row.0)

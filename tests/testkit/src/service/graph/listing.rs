@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
+use chrono::{DateTime, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::error::JSON;
@@ -15,7 +16,7 @@ use crate::report::{Aggregate, Report};
 use crate::service::Inner;
 use crate::service::content::sample;
 use crate::service::faults::Fault;
-use crate::service::generator::SECOND;
+use crate::service::generator::{SECOND, ticks};
 use crate::service::ledger::{Page, Source};
 use crate::service::reply::Reply;
 use crate::service::store::Store;
@@ -44,6 +45,7 @@ impl<'a> Listing<'a> {
         query: &'a Query,
         form: Form<'a>,
         fault: Option<&'a Fault>,
+        now: DateTime<Utc>,
         store: &Mutex<Store>,
     ) -> Listing<'a> {
         let mut listing = Listing {
@@ -57,7 +59,13 @@ impl<'a> Listing<'a> {
         while listing.rows.len() <= size {
             // Rendered after the store is free again.
             let wanted = size + 1 - listing.rows.len();
-            let chunk = lock(store).newest(TABLE, range, unit(form.options.known_decimals), wanted);
+            let chunk = lock(store).newest(
+                TABLE,
+                range,
+                unit(form.options.known_decimals),
+                wanted,
+                ticks(now),
+            );
             let Some((oldest, ..)) = chunk.last() else {
                 break;
             };

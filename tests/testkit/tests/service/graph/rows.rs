@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
-use testkit::report::Report;
-use testkit::service::{Access, Backlog, GraphOptions, Options, Row};
+use testkit::report::{Aggregate, Report};
+use testkit::service::{Access, Backlog, GraphOptions, Mail, Options, Row};
 use url::Url;
 
 use super::client::{Graph, texts, token};
@@ -131,4 +131,90 @@ async fn a_status_beyond_the_documented_ones_comes_only_if_it_is_preferred() {
         .adjust(|options| options.graph.null_addresses = true);
     let rows = graph.rows(time, hour(), "").await;
     assert!(rows[0]["toIP"].is_null() && rows[0]["fromIP"].is_null());
+}
+
+#[tokio::test]
+async fn a_status_changes_at_an_instant_in_both_services() {
+    let graph = Graph::new(GraphOptions::default()).await;
+    let (from, to) = (hour() - TimeDelta::hours(2), hour());
+    let time = hour() - TimeDelta::hours(1);
+    let mail = Mail::new(time, 7).status("Pending");
+    let row = graph.service.deliver(&mail)[0];
+    let change = Utc::now() + TimeDelta::hours(1);
+    let changed = graph.service.change_status(row, change, "Delivered");
+    let late = Row::sample(REPORT, time - TimeDelta::minutes(1), 9);
+    graph.service.insert_late(REPORT, late, change);
+    let seen = async || {
+        let (rows, reports) = (
+            graph.rows(from, to, "").await,
+            reported(&graph, from, to).await,
+        );
+        assert_eq!(rows.len(), reports.len());
+        let there = graph.service.existing(REPORT, Aggregate::Hour, from, to);
+        assert_eq!(there.total(), rows.len() as u64);
+        (
+            rows.len(),
+            texts(&rows, "status")[0].to_owned(),
+            reports[0]["Status"].clone(),
+        )
+    };
+    assert_eq!(seen().await, (1, "pending".to_owned(), "Pending".into()));
+    graph.service.clock_offset(TimeDelta::hours(1));
+    assert_eq!(
+        seen().await,
+        (2, "delivered".to_owned(), "Delivered".into())
+    );
+    let again = change + TimeDelta::hours(1);
+    graph
+        .service
+        .change_status(changed, again, "FilteredAsSpam");
+    graph.service.clock_offset(TimeDelta::hours(2));
+    assert_eq!(seen().await.1, "filteredAsSpam");
+    // Each state that was shown is a record of its own.
+    assert_eq!(graph.service.served().total(), 4);
+    assert_eq!(graph.service.served_by_graph().total(), 4);
+}
+
+#[tokio::test]
+async fn rows_made_by_rule_can_change_too() {
+    let graph = Graph::new(GraphOptions::default()).await;
+    let (from, to) = (hour() - TimeDelta::hours(2), hour());
+    graph.service.generate(&Backlog::new(REPORT, from, to, 50));
+    let rows = graph.service.rows_between(REPORT, from, to);
+    assert_eq!(rows.len(), 50);
+    for row in &rows[..10] {
+        graph.service.change_status(*row, Utc::now(), "Failed");
+    }
+    let rows = graph.rows(from, to, "").await;
+    assert_eq!(rows.len(), 50);
+    assert!(rows[40..].iter().all(|row| row["status"] == "failed"));
+}
+
+#[tokio::test]
+async fn a_message_has_a_row_for_each_recipient_and_is_listed_whole_only_by_its_id() {
+    let graph = Graph::new(GraphOptions::default()).await;
+    let time = hour() - TimeDelta::hours(1);
+    let (many, few) = (
+        Mail::new(time, 1).to_many(1_200),
+        Mail::new(time, 2).to_many(900),
+    );
+    graph.service.deliver(&many);
+    graph.service.deliver(&few);
+    let count = async |condition: &str| graph.rows(time, hour(), condition).await.len();
+    let by_id = format!(" and id eq '{}'", many.trace_id());
+    assert_eq!(count("").await, 1_900);
+    assert_eq!(count(&by_id).await, 1_200);
+    let walk = graph.walk(time, hour(), 700).await;
+    assert_eq!(
+        walk.iter().map(Vec::len).collect::<Vec<_>>(),
+        [700, 700, 500]
+    );
+    graph
+        .service
+        .adjust(|options| options.graph.recipients_listed_max = usize::MAX);
+    assert_eq!(count("").await, 2_100);
+    let rows = graph.rows(time, hour(), &by_id).await;
+    let recipients: std::collections::HashSet<_> =
+        texts(&rows, "recipientAddress").into_iter().collect();
+    assert_eq!(recipients.len(), 1_200);
 }
