@@ -4,6 +4,7 @@
 //! the collector adds (`@devo_…`). Dates (`Received`, `Date`, `ClickTime`) count without a trailing `Z` or trailing zeros,
 //! since the verbose shape has to be printed anew. Everything else counts byte for byte, white space between tokens aside.
 
+mod message;
 mod value;
 
 use std::collections::{BTreeMap, HashMap};

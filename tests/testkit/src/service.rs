@@ -56,7 +56,7 @@ pub use script::{Target, When};
 pub use spelling::Spelling;
 pub use store::RowId;
 
-use crate::records::Records;
+use crate::records::{Identity, Records};
 use crate::report::{Aggregate, Report};
 use crate::sync::lock;
 use gauge::Gauge;
@@ -291,7 +291,24 @@ impl Service {
         lock(&self.inner.store).records(served)
     }
 
-    /// How many rows of a report went out whole; one that went out several times counts once.
+    /// The messages of message trace that went out whole from either service, by [`Identity::by_message`]. A row that both have shown counts once.
+    pub fn served_messages(&self) -> Records {
+        let ledger = lock(&self.inner.ledger);
+        let mut rows = ledger.rows_sent(Source::Reports, DateTime::<Utc>::MAX_UTC);
+        rows.extend(ledger.rows_sent(Source::Graph, DateTime::<Utc>::MAX_UTC));
+        drop(ledger);
+        rows.retain(|row, _| row.table == graph::TABLE);
+        lock(&self.inner.store).records_by(rows, Identity::by_message)
+    }
+
+    /// The messages of message trace that there are now with a time in `[from, to)`, by [`Identity::by_message`].
+    pub fn existing_messages(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Records {
+        let rows = self.rows_between(Report::MessageTrace, from, to);
+        let rows = rows.into_iter().map(|row| (row, false)).collect();
+        lock(&self.inner.store).records_by(rows, Identity::by_message)
+    }
+
+    /// How many rows of a report the reporting service sent whole; one that went out several times counts once.
     pub fn served_count(&self, report: Report) -> u64 {
         let rows = lock(&self.inner.ledger).rows_sent(Source::Reports, DateTime::<Utc>::MAX_UTC);
         rows.keys().filter(|row| row.table.report == report).count() as u64

@@ -228,6 +228,15 @@ impl Store {
 
     /// The records that rows are; a row's flag says that only the verbose shape of it was served.
     pub(crate) fn records(&self, rows: HashMap<RowId, bool>) -> Records {
+        self.records_by(rows, Identity::of)
+    }
+
+    /// The same, told apart by an identity of another kind.
+    pub(crate) fn records_by(
+        &self,
+        rows: HashMap<RowId, bool>,
+        identity: fn(&str) -> Result<Identity, String>,
+    ) -> Records {
         let mut records = Records::default();
         let keep_texts = rows.len() <= TEXTS_MAX;
         for (row, verbose) in rows {
@@ -240,7 +249,7 @@ impl Store {
             };
             let text = content.text(row.table.report, verbose);
             // A test's own row may be no JSON at all; no collector can deliver that.
-            if let Ok(identity) = Identity::of(&text) {
+            if let Ok(identity) = identity(&text) {
                 records.add(row.table.report, identity, keep_texts.then_some(&text));
             }
         }

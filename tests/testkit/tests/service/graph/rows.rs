@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
+use testkit::records::{Identity, Records, compare};
 use testkit::report::{Aggregate, Report};
 use testkit::service::{Access, Backlog, GraphOptions, Mail, Options, Row};
 use url::Url;
@@ -217,4 +218,29 @@ async fn a_message_has_a_row_for_each_recipient_and_is_listed_whole_only_by_its_
     let recipients: std::collections::HashSet<_> =
         texts(&rows, "recipientAddress").into_iter().collect();
     assert_eq!(recipients.len(), 1_200);
+}
+
+#[tokio::test]
+async fn messages_are_compared_whichever_service_showed_them() {
+    let graph = Graph::new(GraphOptions::default()).await;
+    let (from, half, to) = (
+        hour() - TimeDelta::hours(2),
+        hour() - TimeDelta::hours(1),
+        hour(),
+    );
+    graph.service.generate(&Backlog::new(REPORT, from, to, 100));
+    let mut shown = Records::default();
+    let (reports, rows) = (
+        reported(&graph, from, half).await,
+        graph.rows(half, to, "").await,
+    );
+    for row in reports.iter().chain(&rows) {
+        let identity = Identity::by_message(&row.to_string()).unwrap();
+        shown.add(REPORT, identity, None);
+    }
+    let verdict = compare(&graph.service.existing_messages(from, to), &shown);
+    assert!(verdict.is_exact() && verdict.served == 100, "{verdict}");
+    let verdict = compare(&graph.service.served_messages(), &shown);
+    assert!(verdict.is_exact() && verdict.served == 100, "{verdict}");
+    assert!(graph.service.served_by_graph().total() < 100);
 }
