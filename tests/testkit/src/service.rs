@@ -39,6 +39,7 @@ mod store;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -47,7 +48,7 @@ use url::Url;
 
 pub use faults::{Fault, Loop, RetryAfter};
 pub use generator::Backlog;
-pub use graph::{DeadLink, GraphOptions, Ties};
+pub use graph::{DeadLink, GraphBudget, GraphOptions, Principal, RetryForm, Ties};
 pub use ledger::{Endpoint, Request, busiest_second, most_in_flight, most_within};
 pub use mail::Mail;
 pub use options::{Access, App, LinkForm, Options, Shape, TooOld};
@@ -62,7 +63,7 @@ use crate::sync::lock;
 use gauge::Gauge;
 pub(crate) use generator::iso;
 use generator::ticks;
-use graph::Walks;
+use graph::{Spent, Walks};
 use ledger::{Ledger, Source};
 use script::Script;
 use signin::Tokens;
@@ -87,6 +88,7 @@ pub(crate) struct Inner {
     in_flight: Gauge,
     graph_in_flight: Gauge,
     walks: Mutex<Walks>,
+    spent: Mutex<Spent>,
 }
 
 impl Inner {
@@ -114,6 +116,7 @@ impl Service {
             in_flight: Gauge::default(),
             graph_in_flight: Gauge::default(),
             walks: Mutex::default(),
+            spent: Mutex::default(),
         });
         let (stop, https) = (CancellationToken::new(), tls.is_some());
         let address = server::listen(bind, tls.clone(), Arc::clone(&inner), stop.clone()).await?;
@@ -240,6 +243,11 @@ impl Service {
     /// Orders a fault. The first rule that fits a request is used for it.
     pub fn fault(&self, target: impl Into<Target>, when: When, fault: Fault) {
         lock(&self.inner.script).add(target.into(), when, fault);
+    }
+
+    /// Counts so many requests of the tenant's other tools, now, on Graph's budget.
+    pub fn spend_graph_budget(&self, requests: usize) {
+        lock(&self.inner.spent).spend(requests, Instant::now());
     }
 
     /// Ends all orders of faults.

@@ -43,7 +43,7 @@ pub(crate) async fn answer(
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
     let (options, id) = (inner.options(), request_id());
-    let asked = Asked::read(head, scheme, inner.now());
+    let asked = Asked::read(head, scheme, inner.now(), &options);
     let now = inner.now() + asked.clock_offset(&options);
     let gauge = match asked.endpoint {
         Endpoint::Reports => Some(&inner.in_flight),
@@ -126,7 +126,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn read(head: Parts, scheme: &str, now: DateTime<Utc>) -> Asked {
+    fn read(head: Parts, scheme: &str, now: DateTime<Utc>, options: &Options) -> Asked {
         let report = report_at(head.uri.path());
         let is_graph = head.uri.path() == graph::PATH;
         let endpoint = match report {
@@ -137,7 +137,7 @@ impl Asked {
         };
         let text = head.uri.query().unwrap_or_default();
         let query = report.map(|report| Query::parse(report, text, now));
-        let graph = is_graph.then(|| graph::Query::parse(text, now));
+        let graph = is_graph.then(|| graph::Query::parse(text, now, &options.graph));
         let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
         let origin = format!("{scheme}://{}", host.unwrap_or_default());
         Asked {
@@ -239,13 +239,9 @@ impl Asked {
         })
     }
 
-    /// The answer that a fault puts in the place of the right one. Graph has words of its own for most of them.
+    /// The answer that a fault puts in the place of the right one. Graph has words of its own for most of them, and a budget before all.
     fn replacement(&self, fault: Option<&Fault>, now: DateTime<Utc>) -> Option<Reply> {
-        let fault = fault?;
-        let own = self.endpoint == Endpoint::Graph && graph::Refusal::ordered(fault).is_some();
-        if own {
-            return None;
-        }
+        let fault = fault.filter(|_| self.endpoint != Endpoint::Graph)?;
         replacement(fault, now)
     }
 

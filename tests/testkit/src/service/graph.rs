@@ -3,6 +3,7 @@
 //! It knows `GET /v1.0/admin/exchange/tracing/messageTraces` and nothing else. Where Microsoft has documented nothing, it does what was seen, and
 //! where nothing was seen there is an option.
 
+mod budget;
 mod error;
 mod filter;
 mod listing;
@@ -13,17 +14,21 @@ mod time;
 mod token;
 mod walks;
 
+use std::time::Instant;
+
 use chrono::{DateTime, Utc};
 use hyper::Method;
 use hyper::http::request::Parts;
 
-pub use options::{GraphOptions, Ties};
+pub(crate) use budget::Spent;
+pub use budget::{GraphBudget, RetryForm};
+pub use options::{GraphOptions, Principal, Ties};
 pub use token::DeadLink;
 
 use super::Inner;
 use super::faults::Fault;
 use super::options::Options;
-use super::reply::{Reply, retry_after};
+use super::reply::{Reply, replacement, retry_after};
 use super::signin::Grant;
 use super::store::TableKey;
 use crate::report::Report;
@@ -68,48 +73,63 @@ pub(crate) fn answer(
     options: &Options,
 ) -> Reply {
     let refuse = |refusal: &Refusal| refusal.reply(asked.request_id, now, &options.graph);
-    if let Some(refusal) = asked.fault.and_then(Refusal::ordered) {
-        let mut reply = refuse(&refusal);
-        reply.retry_after = asked.fault.and_then(|fault| retry_after(fault, now));
-        return reply;
-    }
-    let length = asked
-        .head
-        .uri
-        .path_and_query()
-        .map_or(0, |url| url.as_str().len());
+    let url = asked.head.uri.path_and_query();
+    let length = url.map_or(0, |url| url.as_str().len());
     if length > options.graph.url_bytes_max {
         return refuse(&Refusal::new(404, ""));
     }
     let grant = lock(&inner.tokens).grant(asked.authorization).cloned();
-    if let Err(refusal) = admit(grant.as_ref(), asked.origin) {
-        return refuse(&refusal);
+    let admitted = admit(grant.as_ref(), asked.origin, &options.graph);
+    if let (Ok(()), Some(budget)) = (&admitted, &options.graph.budget) {
+        let charged = lock(&inner.spent).charge(budget, Instant::now());
+        if let Err(wait) = charged {
+            let mut reply = refuse(&Refusal::budget());
+            reply.retry_after = budget.retry_after.value(wait, now);
+            return reply;
+        }
     }
-    if asked.head.method != Method::GET {
-        return refuse(&Refusal::new(405, "The method is not allowed."));
+    if let Some(fault) = asked.fault {
+        if let Some(refusal) = Refusal::ordered(fault) {
+            let mut reply = refuse(&refusal);
+            reply.retry_after = retry_after(fault, now);
+            return reply;
+        }
+        if let Some(reply) = replacement(fault, now) {
+            return reply;
+        }
     }
-    match asked.query {
-        Err(refusal) => refuse(refusal),
+    let query = admitted.and_then(|()| {
+        if asked.head.method == Method::GET {
+            asked.query.as_ref().map_err(Refusal::clone)
+        } else {
+            Err(Refusal::new(405, "The method is not allowed."))
+        }
+    });
+    match query {
+        Err(refusal) => refuse(&refusal),
         Ok(query) => {
             let prefer = asked.head.headers.get("prefer");
-            let prefer = prefer
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default();
+            let prefer = prefer.and_then(|value| value.to_str().ok());
+            let all_statuses =
+                prefer.is_some_and(|value| value.contains("include-unknown-enum-members"));
             let form = Form {
                 options: &options.graph,
-                all_statuses: prefer.contains("include-unknown-enum-members"),
+                all_statuses,
             };
-            let listing = Listing::new(query, form, asked.fault, now, &inner.store);
-            listing.reply(asked, inner)
+            Listing::new(query, form, asked.fault, now, &inner.store).reply(asked, inner)
         }
     }
 }
 
 /// Whether a token lets a request in.
-fn admit(grant: Option<&Grant>, origin: &str) -> Result<(), Refusal> {
+fn admit(grant: Option<&Grant>, origin: &str, options: &GraphOptions) -> Result<(), Refusal> {
     let grant = grant
         .filter(|grant| [origin, MICROSOFT].contains(&grant.audience.as_str()))
         .ok_or_else(Refusal::token)?;
     let permitted = grant.roles.iter().any(|role| role == PERMISSION);
-    permitted.then_some(()).ok_or_else(Refusal::permission)
+    match options.principal {
+        Principal::Missing => Err(Refusal::principal()),
+        Principal::Present if permitted => Ok(()),
+        Principal::Present | Principal::Forbidden => Err(Refusal::permission()),
+    }
 }

@@ -1,6 +1,7 @@
 //! Answers other than a page: errors as the service and the web server before it write them, and how any answer goes out.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,6 +11,7 @@ use hyper::header::{HeaderName, HeaderValue};
 
 use super::body::Body;
 use super::faults::{Fault, RetryAfter};
+use super::graph::RetryForm;
 use super::ledger::Page;
 
 /// The type of the light shape.
@@ -133,6 +135,21 @@ impl RetryAfter {
                 http_date(now + TimeDelta::from_std(time).unwrap_or_default())
             }
         }
+    }
+}
+
+impl RetryForm {
+    /// The header's value for a time to wait, rounded up to seconds.
+    pub(crate) fn value(self, wait: Duration, now: DateTime<Utc>) -> Option<String> {
+        let seconds = wait.as_millis().div_ceil(1_000);
+        let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+        let after = match self {
+            RetryForm::Seconds => RetryAfter::Seconds(seconds),
+            // The date's own fraction of a second is cut.
+            RetryForm::Date => RetryAfter::Date(Duration::from_secs(seconds.saturating_add(1))),
+            RetryForm::Absent => return None,
+        };
+        Some(after.value(now))
     }
 }
 

@@ -2,5 +2,6 @@
 
 mod asking;
 mod client;
+mod faults;
 mod paging;
 mod rows;

@@ -77,20 +77,25 @@ impl Refusal {
             Fault::Throttled(_) => Refusal::budget(),
             Fault::Busy(_) => Refusal::new(503, ""),
             Fault::Failed { status } => Refusal::new(*status, ""),
-            Fault::NoServicePrincipal => Refusal::principal(401),
+            Fault::NoServicePrincipal => Refusal::principal(),
             _ => return None,
         })
     }
 
-    /// The tenant lacks the service principal of Microsoft's app, or it is still spreading (documented by Microsoft with 401; 403 was seen).
-    pub(crate) fn principal(status: u16) -> Refusal {
+    /// The tenant lacks the service principal of Microsoft's app, or it is still spreading (documented by Microsoft).
+    pub(crate) fn principal() -> Refusal {
         let message = "Service principal-less Authentication failed: the service principal for App ID \
                        8bd644d1-64a1-4d4b-ae52-2e0cbf64e373 was not found. Please create the service principal in your tenant.";
-        Refusal::new(status, message)
+        Refusal::new(401, message)
     }
 
     /// The answer, with the error's body as seen.
-    pub(crate) fn reply(&self, request_id: &str, now: DateTime<Utc>, _: &GraphOptions) -> Reply {
+    pub(crate) fn reply(
+        &self,
+        request_id: &str,
+        now: DateTime<Utc>,
+        options: &GraphOptions,
+    ) -> Reply {
         if self.status == 404 {
             // What stands in the body is not known.
             return Reply::new(404, JSON, "");
@@ -100,7 +105,17 @@ impl Refusal {
             "request-id": request_id,
             "client-request-id": request_id,
         });
-        let error = json!({"code": self.code, "message": self.message, "innerError": inner});
+        let message = if options.exception_names && self.status == 400 {
+            format!("|System.ArgumentException|{}", self.message)
+        } else {
+            self.message.clone()
+        };
+        let inner_name = if options.small_inner_error {
+            "innererror"
+        } else {
+            "innerError"
+        };
+        let error = json!({"code": self.code, "message": message, inner_name: inner});
         let body = json!({ "error": error });
         let mut reply = Reply::new(self.status, JSON, body.to_string());
         if self.status == 401 {

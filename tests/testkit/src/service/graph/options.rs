@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::budget::GraphBudget;
+
 /// How Graph's message trace behaves.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
@@ -28,6 +30,18 @@ pub struct GraphOptions {
     pub capital_statuses: bool,
     /// `toIP` and `fromIP` are null where nothing is known, which is allowed, instead of `""`, which was seen.
     pub null_addresses: bool,
+    /// Each row says its type, as seen.
+    pub odata_types: bool,
+    /// An error's `innerError` is `innererror`; seen both ways.
+    pub small_inner_error: bool,
+    /// The texts of refusals begin with `|System.ArgumentException|`, as seen.
+    pub exception_names: bool,
+    /// The status of a start that is too old: 400; 500 is inferred.
+    pub too_old_status: u16,
+    /// Whether the tenant has the service principal of Microsoft's app that message trace needs.
+    pub principal: Principal,
+    /// How many requests are answered; none means all.
+    pub budget: Option<GraphBudget>,
     /// Bytes of a path with its query; a longer one gets 404, as seen. Microsoft's limit is not known.
     pub url_bytes_max: usize,
     /// Time before each answer.
@@ -48,10 +62,27 @@ impl Default for GraphOptions {
             recipients_listed_max: 1_000,
             capital_statuses: false,
             null_addresses: false,
+            odata_types: false,
+            small_inner_error: false,
+            exception_names: false,
+            too_old_status: 400,
+            principal: Principal::Present,
+            budget: Some(GraphBudget::default()),
             url_bytes_max: 4_096,
             latency: Duration::ZERO,
         }
     }
+}
+
+/// Whether the tenant has the service principal of Microsoft's app that message trace needs. Documented by Microsoft; a new one takes hours to spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Principal {
+    /// It is there, everywhere.
+    Present,
+    /// It is missing, or still spreading: 401 with its own text.
+    Missing,
+    /// The same, with 403 and the text of a missing permission, as seen sometimes.
+    Forbidden,
 }
 
 /// What becomes of rows of equal time and recipient on both sides of a page's end. Inferred from the token: it names no row but a time and a recipient.

@@ -35,7 +35,11 @@ pub(crate) struct Query {
 
 impl Query {
     /// Reads a query as it stands in the URL. Options that are not known, `$select`, `$orderby` and `$count` are ignored, as seen.
-    pub(crate) fn parse(query: &str, now: DateTime<Utc>) -> Result<Query, Refusal> {
+    pub(crate) fn parse(
+        query: &str,
+        now: DateTime<Utc>,
+        options: &GraphOptions,
+    ) -> Result<Query, Refusal> {
         let (mut filter, mut size) = (Filter::default(), ROWS);
         let (mut filter_text, mut token_text) = (None, None);
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -53,7 +57,7 @@ impl Query {
             // The token's range counts; whether it ever expires is not known.
             Token::read(text)?
         } else {
-            let (start, end) = range(&filter, ticks(now))?;
+            let (start, end) = range(&filter, ticks(now), options)?;
             Token {
                 start,
                 end,
@@ -92,7 +96,7 @@ fn rows(text: &str) -> Result<usize, Refusal> {
 }
 
 /// The bounds of a walk, both inclusive.
-fn range(filter: &Filter, now: Ticks) -> Result<(Ticks, Ticks), Refusal> {
+fn range(filter: &Filter, now: Ticks, options: &GraphOptions) -> Result<(Ticks, Ticks), Refusal> {
     let refuse = |message| Err(Refusal::new(400, message));
     let (start, end) = match (filter.start, filter.end) {
         (None, None) => return Ok((now - HOURS * 3_600 * SECOND, now)),
@@ -112,9 +116,9 @@ fn range(filter: &Filter, now: Ticks) -> Result<(Ticks, Ticks), Refusal> {
         );
     }
     if day(now) - day(start) > AGE_DAYS_MAX {
-        return refuse(
-            "Invalid StartDate value. The StartDate can't be older than 90 days from today.",
-        );
+        let message =
+            "Invalid StartDate value. The StartDate can't be older than 90 days from today.";
+        return Err(Refusal::new(options.too_old_status, message));
     }
     Ok((start, end))
 }

@@ -50,6 +50,8 @@ pub(crate) struct Row {
     pub(crate) recipient: String,
     /// Names and values, the values as JSON.
     members: Vec<(&'static str, String)>,
+    /// What stands before them.
+    kind: &'static str,
 }
 
 impl Row {
@@ -76,6 +78,11 @@ impl Row {
             time,
             recipient,
             members,
+            kind: if form.options.odata_types {
+                "\"@odata.type\":\"#microsoft.graph.exchangeMessageTrace\","
+            } else {
+                ""
+            },
         })
     }
 
@@ -92,10 +99,11 @@ impl Row {
 
     /// Appends the row as one JSON object.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let mut before = '{';
-        for (name, value) in &self.members {
-            out.extend_from_slice(format!("{before}\"{name}\":{value}").as_bytes());
-            before = ',';
+        out.push(b'{');
+        out.extend_from_slice(self.kind.as_bytes());
+        for (index, (name, value)) in self.members.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            out.extend_from_slice(format!("{comma}\"{name}\":{value}").as_bytes());
         }
         out.push(b'}');
     }
