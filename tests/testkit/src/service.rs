@@ -30,6 +30,7 @@ mod options;
 mod page;
 mod query;
 mod reply;
+mod retirement;
 mod row;
 mod script;
 mod server;
@@ -52,6 +53,7 @@ pub use graph::{DeadLink, GraphBudget, GraphOptions, Principal, RetryForm, Ties}
 pub use ledger::{Endpoint, Request, busiest_second, most_in_flight, most_within};
 pub use mail::Mail;
 pub use options::{Access, App, LinkForm, Options, Shape, TooOld};
+pub use retirement::{DEPRECATION, Retirement};
 pub use row::Row;
 pub use script::{Target, When};
 pub use spelling::Spelling;
@@ -188,6 +190,11 @@ impl Service {
     /// Puts the service's clock, and the directory's with it, forwards or back, against the machine's.
     pub fn clock_offset(&self, offset: TimeDelta) {
         self.adjust(|options| options.clock_offset = offset);
+    }
+
+    /// From now on the reporting service has no message trace, or has it again.
+    pub fn retire(&self, retirement: impl Into<Option<Retirement>>) {
+        self.adjust(|options| options.retirement = retirement.into());
     }
 
     /// Adds rows made by rule; how many there were is what the backlog says.

@@ -22,6 +22,7 @@ use super::options::Options;
 use super::page::{Link, alter, coding, framed, is_verbose, page};
 use super::query::Query;
 use super::reply::{Reply, repeating, replacement, respond};
+use super::retirement::Retirement;
 use super::row::Row;
 use super::script::Occasion;
 use super::server::Reset;
@@ -318,6 +319,16 @@ impl Asked {
         if !lock(&inner.tokens).admit(authorization, &options.access) {
             return Reply::unauthorized();
         }
+        let retirement = options
+            .retirement
+            .filter(|_| self.report == Some(Report::MessageTrace));
+        if let Some(reply) = retirement.and_then(Retirement::reply) {
+            return reply;
+        }
+        let fault = match retirement {
+            Some(_) => Some(&Fault::NoRows),
+            None => fault,
+        };
         match query {
             Err(message) => Reply::odata(400, message),
             Ok(query) => {

@@ -9,6 +9,7 @@ use chrono::TimeDelta;
 use rustls::ServerConfig;
 
 use super::graph::GraphOptions;
+use super::retirement::Retirement;
 use crate::pki::Identity;
 
 /// How the service behaves.
@@ -42,6 +43,8 @@ pub struct Options {
     pub latency: Duration,
     /// Who may ask.
     pub access: Access,
+    /// Message trace is no longer in the reporting service, or never was; none means that it is.
+    pub retirement: Option<Retirement>,
     /// How Graph behaves.
     pub graph: GraphOptions,
 }
@@ -63,6 +66,7 @@ impl Default for Options {
             directory_clock_offset: TimeDelta::zero(),
             latency: Duration::ZERO,
             access: Access::default(),
+            retirement: None,
             graph: GraphOptions::default(),
         }
     }

@@ -5,3 +5,5 @@ mod client;
 mod faults;
 mod paging;
 mod rows;
+
+pub(crate) use client::token;

@@ -7,6 +7,7 @@
 mod client;
 mod graph;
 mod odd;
+mod retirement;
 
 use std::io::Read as _;
 use std::time::{Duration, Instant};
