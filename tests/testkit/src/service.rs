@@ -177,6 +177,12 @@ impl Service {
         Ok(url.into())
     }
 
+    /// The same as [`graph_url`](Self::graph_url) but through another port on loopback, a proxy's.
+    pub fn graph_url_through(&self, port: u16) -> String {
+        let address = SocketAddr::new(self.address.ip(), port);
+        self.origin(address)
+    }
+
     /// How the service behaves now.
     pub fn options(&self) -> Options {
         self.inner.options()

@@ -1,4 +1,4 @@
-//! The reporting service as a program: a backlog of all eight reports, then live rows, for a collector to be pointed at.
+//! The reporting service and Graph as a program: a backlog of all eight reports, then live rows, for a collector to be pointed at.
 #![expect(
     clippy::print_stdout,
     reason = "what was asked for is this program's output"
@@ -11,7 +11,9 @@ use anyhow::Result;
 use chrono::{TimeDelta, Utc};
 use clap::Parser;
 use testkit::report::Report;
-use testkit::service::{Access, App, Fault, Options, RetryAfter, Service, Spelling, Target, When};
+use testkit::service::{
+    Access, App, Endpoint, Fault, Options, Request, RetryAfter, Service, Spelling, Target, When,
+};
 use testkit::traffic::Traffic;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -107,9 +109,10 @@ async fn main() -> Result<()> {
     let now = Utc::now();
     traffic.add_backlog(&service, now);
     println!(
-        "listening on {}, reports at {}",
+        "listening on {}, reports at {}, Graph at {}",
         service.address(),
-        service.base_url()
+        service.base_url(),
+        service.graph_url()
     );
     let mut stop = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -139,13 +142,18 @@ async fn report(service: &Service) {
         tokio::time::sleep(Duration::from_secs(10)).await;
         let requests = service.requests();
         for report in Report::ALL {
-            let own = requests
-                .iter()
-                .filter(|request| request.report == Some(report));
-            let (count, rows) = own.fold((0, 0), |(count, rows), request| {
-                (count + 1, rows + request.rows)
-            });
-            println!("{report:<20} {count:>7} requests {rows:>9} rows");
+            let own = |request: &&Request| request.report == Some(report);
+            say(report.path(), requests.iter().filter(own));
         }
+        let own = |request: &&Request| request.endpoint == Endpoint::Graph;
+        say("Graph", requests.iter().filter(own));
     }
+}
+
+/// Says how many requests there were, and how many rows they brought.
+fn say<'a>(name: &str, requests: impl Iterator<Item = &'a Request>) {
+    let (count, rows) = requests.fold((0, 0), |(count, rows), request| {
+        (count + 1, rows + request.rows)
+    });
+    println!("{name:<20} {count:>7} requests {rows:>9} rows");
 }

@@ -70,12 +70,18 @@ impl<'a> Listing<'a> {
                 break;
             };
             range.1 = cut(*oldest, form.options.known_decimals);
-            let rows = chunk.iter().filter_map(|(time, number, content)| {
-                Row::read(Some(*number), *time, &content.bare(), form)
-            });
-            let rows: Vec<Row> = rows.collect();
-            for instant in rows.chunk_by(|one, other| one.time == other.time) {
-                listing.add(instant.to_vec());
+            let mut rows = chunk
+                .iter()
+                .filter_map(|(time, number, content)| {
+                    Row::read(Some(*number), *time, &content.bare(), form)
+                })
+                .peekable();
+            while let Some(row) = rows.next() {
+                let mut instant = vec![row];
+                while let Some(row) = rows.next_if(|row| row.time == instant[0].time) {
+                    instant.push(row);
+                }
+                listing.add(instant);
             }
         }
         listing.more = listing.rows.len() > size;
@@ -84,8 +90,8 @@ impl<'a> Listing<'a> {
     }
 
     /// The rows as they go out.
-    fn rows_out(&self) -> Vec<Row> {
-        let mut rows = self.rows.clone();
+    fn rows_out(&mut self) -> Vec<Row> {
+        let mut rows = std::mem::take(&mut self.rows);
         match self.fault {
             Some(Fault::OldestFirst) => rows.reverse(),
             Some(Fault::NoRows | Fault::EmptyPage | Fault::EmptyObjects(_)) => rows.clear(),
@@ -173,7 +179,7 @@ impl<'a> Listing<'a> {
     }
 
     /// The answer.
-    pub(crate) fn reply(self, asked: &Asked<'_>, inner: &Inner) -> Reply {
+    pub(crate) fn reply(mut self, asked: &Asked<'_>, inner: &Inner) -> Reply {
         let link = self.link(asked, inner);
         let mut out = Vec::with_capacity(1_000 + self.rows.len() * 500);
         let context = format!(

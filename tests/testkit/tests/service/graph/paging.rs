@@ -6,12 +6,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
+use testkit::proxy::Proxy;
 use testkit::report::Report;
 use testkit::service::{Backlog, GraphOptions, Row, Ties};
 use url::Url;
 
-use super::client::{Graph, message, range, texts};
-use crate::client::hour;
+use super::client::{Graph, message, range, texts, token};
+use crate::client::{get, hour};
 
 const REPORT: Report = Report::MessageTrace;
 
@@ -269,4 +270,24 @@ async fn what_is_no_token_is_refused() {
             .await
             .starts_with("Cannot process argument transformation on parameter 'StartDate'")
     );
+}
+
+#[tokio::test]
+async fn a_walk_through_another_port_stays_on_it() {
+    let graph = generated(15, GraphOptions::default()).await;
+    let proxy = Proxy::start(graph.service.address()).await.unwrap();
+    let root = graph.service.graph_url_through(proxy.port());
+    let token = token(&graph.service, &root).await;
+    let header = format!("Authorization: Bearer {token}\r\n");
+    let filter = range(start(), hour());
+    let mut url = graph.url(&[("$filter", &filter), ("$top", "10")]);
+    url.set_port(Some(proxy.port())).unwrap();
+    let page = get(&url, &header).await.unwrap().json();
+    let link = page["@odata.nextLink"].as_str().unwrap();
+    assert!(link.starts_with(&root), "{link}");
+    let page = get(&Url::parse(link).unwrap(), &header)
+        .await
+        .unwrap()
+        .json();
+    assert_eq!(page["value"].as_array().unwrap().len(), 5);
 }
