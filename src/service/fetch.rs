@@ -24,6 +24,9 @@ use crate::window::{Schedule, Window};
 /// Waits after an error that may pass, at first and at most.
 const TRANSIENT: (Duration, Duration) = (Duration::from_millis(400), Duration::from_mins(5));
 
+/// So many failures in a row are waited for alike: where a share of all requests fails, two in a row are nothing unusual.
+const FAILURES_BEFORE_GROWTH: u32 = 2;
+
 /// Waits between tries of what only a person can mend, at first and at most.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(15));
 
@@ -241,6 +244,9 @@ impl PageFetcher {
                 if may_shorten && self.should_shorten(failure, failures) {
                     warn!(error, request_id, %window, "the window is shortened, since this page keeps failing; nothing is lost");
                     return Ok(Some(Fetched::TooMuch));
+                }
+                if failures.in_a_row <= FAILURES_BEFORE_GROWTH {
+                    failures.transient.reset();
                 }
                 let wait = failures.transient.next(self.chance.share());
                 let failures = failures.in_a_row;
