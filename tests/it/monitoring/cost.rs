@@ -15,7 +15,7 @@ async fn resident(watch: bool) -> u64 {
     let input = Report::ALL
         .into_iter()
         .fold(setting.input(), |input, report| {
-            setting.rows(report, from, setting.ago(25), 500);
+            setting.rows(report, from, setting.ago(26), 500);
             let start = from.format("%Y-%m-%dT%H:%M:%SZ").to_string();
             input.service(report, &[("start_time", &start)])
         });
@@ -28,7 +28,7 @@ async fn resident(watch: bool) -> u64 {
     let collector = setting.start();
     let hourly = [Report::MessageTrace, Report::DlpDetail, Report::MailTraffic];
     setting
-        .until_committed(&collector, &hourly, setting.ago(25))
+        .until_committed(&collector, &hourly, setting.ago(26))
         .await;
     if !watch {
         return collector.resident_kib().unwrap();
