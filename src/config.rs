@@ -45,7 +45,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::record::Mask;
-use crate::report::{AggregateBy, Report};
+use crate::report::{AggregateBy, Origin, Report};
 
 pub(crate) use endpoints::is_loopback;
 pub use file::{Named, Source};
@@ -393,10 +393,33 @@ pub struct Input {
     pub authority_url: Url,
     /// The scope that a token is asked for.
     pub scope: String,
+    /// Where message traces can be had from Microsoft Graph; `None` where they cannot.
+    pub graph: Option<Graph>,
+    /// The most requests to Graph in any five minutes.
+    pub graph_requests: NonZeroU32,
     /// PEM file: further trust anchors for HTTPS.
     pub ca_bundle: Option<PathBuf>,
     /// The services to run.
     pub services: Vec<ServiceConfig>,
+}
+
+/// Microsoft Graph, as an input reaches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Graph {
+    /// Its root, ending in a slash: https, or http on loopback.
+    pub url: Url,
+    /// The scope that a token for it is asked for.
+    pub scope: String,
+}
+
+/// Which of Microsoft's services is asked for message traces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceChoice {
+    /// The reporting service while it answers, and Graph afterwards.
+    #[default]
+    Auto,
+    /// This one alone.
+    Only(Origin),
 }
 
 /// A budget over a longer period than a second.
@@ -459,4 +482,6 @@ pub struct ServiceConfig {
     pub mask: Mask,
     /// Budgets of this service alone, all of which hold beside its input's.
     pub requests_limits: Vec<RequestsLimit>,
+    /// Which service is asked; there is a choice for message traces only.
+    pub source: SourceChoice,
 }

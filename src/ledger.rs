@@ -8,6 +8,7 @@
 //! state/lock                          held by the running collector
 //! state/fingerprint.key               the secret that fingerprints are made with
 //! state/addresses                     what is known of the relays' addresses
+//! state/graph-requests                when requests to Microsoft Graph were made
 //! state/INPUT.ID.SERVICE/cursor       the cursor, the entries of what is before it, and the rows at its boundary
 //! state/INPUT.ID.SERVICE/journal.OUT  what OUT has confirmed beyond the cursor
 //! state/32 hexadecimal digits         the original collector's, which are left alone
@@ -26,6 +27,7 @@ mod key;
 mod lock;
 mod original;
 mod reading;
+mod requests;
 mod system;
 
 use std::fs;
@@ -49,9 +51,10 @@ use self::key::Key;
 use self::lock::Lock;
 pub use self::original::Original;
 pub use self::reading::{Reading, ServiceFolder, probe, probe_service, services};
+pub use self::requests::RequestFile;
 pub use self::system::network_file_system;
 use crate::record::{Fingerprint, Fingerprinter};
-use crate::report::Report;
+use crate::report::{Origin, Report};
 use crate::window::Window;
 
 /// The file that a running collector holds the lock of.
@@ -122,6 +125,11 @@ impl StateDirectory {
     pub fn addresses(&self) -> AddressFile {
         let guard = { self.key.clone() }.map(|key| (key, Arc::clone(&self.lock)));
         AddressFile::of(&self.path, guard)
+    }
+
+    /// The file of when requests to Microsoft Graph were made.
+    pub fn requests(&self) -> RequestFile {
+        RequestFile::of(&self.path)
     }
 
     /// The ledger of one service, with a journal for each of `outputs`.
@@ -238,12 +246,17 @@ impl Ledger {
         self.store(cursor)
     }
 
-    /// Notes that from the cursor on records go to `outputs`, and that they are from `tenant`.
+    /// Notes that from the cursor on records go to `outputs`, that they are from `tenant`, and that `source` is asked for them.
     ///
     /// # Errors
     ///
     /// If the disk refuses; the state is then as it was, and the call may be repeated.
-    pub fn note(&mut self, outputs: &[&str], tenant: &str) -> Result<(), LedgerError> {
+    pub fn note(
+        &mut self,
+        outputs: &[&str],
+        tenant: &str,
+        source: Origin,
+    ) -> Result<(), LedgerError> {
         let Some(mut next) = self.cursor.clone() else {
             return Ok(());
         };
@@ -255,7 +268,7 @@ impl Ledger {
         let added = without(&outputs, &next.outputs);
         let removed = without(&next.outputs, &outputs);
         let changed = !(added.is_empty() && removed.is_empty());
-        if !changed && next.tenant == tenant {
+        if !changed && next.tenant == tenant && next.source == source {
             return Ok(());
         }
         if changed && !next.outputs.is_empty() {
@@ -266,6 +279,15 @@ impl Ledger {
             let entry = Entry::new(here, Outcome::Outputs { added, removed }, 0);
             entry::append(&mut next.entries, vec![entry]);
         }
+        if next.source != source {
+            let here = Window {
+                start: next.at,
+                end: next.at,
+            };
+            let entry = Entry::new(here, Outcome::Source { now: source }, 0);
+            entry::append(&mut next.entries, vec![entry]);
+        }
+        next.source = source;
         next.outputs = outputs;
         tenant.clone_into(&mut next.tenant);
         next.generation += 1;
@@ -289,6 +311,7 @@ impl Ledger {
         next.records = records.fold(next.records, u64::saturating_add);
         entry::append(&mut next.entries, commit.entries);
         next.boundary = commit.boundary;
+        next.told_by = next.source;
         self.store(next)
     }
 

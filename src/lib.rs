@@ -66,6 +66,7 @@ pub mod signal;
 pub mod source;
 mod stop;
 mod stream;
+mod tenant;
 pub mod web;
 pub mod window;
 
@@ -78,20 +79,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, warn};
 
-use crate::backoff::Backoff;
 use crate::budget::Budget;
-use crate::clock::{Chance, WallClock};
 use crate::config::Config;
 use crate::delivery::Shared;
 use crate::ledger::{LedgerError, StateDirectory};
-use crate::monitoring::{Monitor, ServiceMonitor};
+use crate::monitoring::Monitor;
 use crate::relay::{Host, Relay};
-use crate::service::{Service, Surround};
-use crate::source::{Client, ReportSource, Source};
 use crate::stop::GRACE;
-
-/// Waits before a service's state is opened again, at first and at most.
-const REOPEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+use crate::tenant::{Running, Tenant};
 
 /// When a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +104,7 @@ pub enum Ends {
 pub struct Prepared {
     config: Config,
     /// One for each input.
-    clients: Vec<Client>,
+    tenants: Vec<Tenant>,
 }
 
 /// Reads all files that the configuration names. Asks and sends nothing.
@@ -126,17 +121,17 @@ pub fn prepare(config: Config) -> anyhow::Result<Prepared> {
             mistakes.push(format!("output `{}`: {error}: {action}", output.name));
         }
     }
-    let mut clients = vec![];
+    let mut tenants = vec![];
     for input in &config.inputs {
-        match Client::new(input) {
-            Ok(client) => clients.push(client),
+        match Tenant::new(input) {
+            Ok(tenant) => tenants.push(tenant),
             Err(error) => mistakes.push(format!("{error:#}")),
         }
     }
     if !mistakes.is_empty() {
         bail!("{}", mistakes.join("\n"));
     }
-    Ok(Prepared { config, clients })
+    Ok(Prepared { config, tenants })
 }
 
 /// Collects until `stop` resolves or the run ends by itself, then confirms what is written. What is confirmed is kept in the folder `state`.
@@ -151,7 +146,7 @@ pub async fn run(
     ends: Ends,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let Prepared { config, clients } = prepared;
+    let Prepared { config, tenants } = prepared;
     let folder = state;
     let state = Arc::new(StateDirectory::open(folder)?);
     name_orphans(folder, &config)?;
@@ -159,7 +154,14 @@ pub async fn run(
     let shared = Shared::open(host, &state)?;
     let config = Arc::new(config);
     let token = CancellationToken::new();
+    let clients: Vec<_> = tenants
+        .iter()
+        .map(|tenant| tenant.reports().clone())
+        .collect();
     let monitor = Arc::new(Monitor::new(&config, &clients)?);
+    for tenant in &tenants {
+        tenant.keep_budget_in(&state);
+    }
     let listen = config.globals.monitoring.listen;
     let listener = web::listen(listen).await;
     let mut watching = Arc::clone(&monitor).start(listener.is_some());
@@ -175,47 +177,29 @@ pub async fn run(
     let budget = Budget::new(budget::BYTES);
     let mut services = JoinSet::new();
     let mut left_out = 0;
-    for (at, (input, client)) in config.inputs.iter().zip(clients).enumerate() {
+    for (at, (input, tenant)) in config.inputs.iter().zip(tenants).enumerate() {
         let monitors = monitor.services_of(&input.name);
+        let tenant = Arc::new(tenant);
         for (nth, (service, monitor)) in input.services.iter().zip(monitors).enumerate() {
             let name = service.report.service;
-            let (client, shared) = (client.clone(), shared.clone());
-            let open = {
+            let running = Running {
+                state: state.clone(),
+                config: config.clone(),
+                at: (at, nth),
+                tenant: tenant.clone(),
+                shared: shared.clone(),
+                budget: budget.clone(),
+                monitor: monitor.clone(),
                 // Its own, since one that is given up stops alone.
-                let (state, config, token) = (state.clone(), config.clone(), token.child_token());
-                let budget = budget.clone();
-                let monitor = monitor.clone();
-                move || {
-                    let (input, outputs) = (&config.inputs[at], &config.outputs);
-                    let service = &input.services[nth];
-                    let client = client.clone();
-                    let (meter, surround) = (
-                        Arc::clone(&monitor),
-                        Surround {
-                            budget: budget.clone(),
-                            wall: WallClock::default(),
-                            chance: Chance::default(),
-                            monitor: monitor.clone(),
-                            stop: token.clone(),
-                        },
-                    );
-                    let source = move |fingerprinter| {
-                        let share = client.share();
-                        let (report, by) = (service.report, service.aggregate_by);
-                        let source = ReportSource::new(client, report, by, fingerprinter, meter);
-                        (Arc::new(source) as Arc<dyn Source>, share)
-                    };
-                    Service::open(&state, input, service, (outputs, &shared), source, surround)
-                }
+                stop: token.child_token(),
             };
             let span = tracing::info_span!("service", input = input.name, name);
-            match span.in_scope(&open) {
+            match span.in_scope(|| running.open(None)) {
                 Ok(opened) => {
-                    services.spawn(run_service(opened, ends).instrument(span));
+                    services.spawn(running.run(opened, ends).instrument(span));
                 }
                 Err(failure) if failure.may_pass() && ends == Ends::AtTheStop => {
-                    let (monitor, stop) = (monitor.clone(), token.clone());
-                    services.spawn(run_later(open, failure, monitor, stop).instrument(span));
+                    services.spawn(running.run_later(failure).instrument(span));
                 }
                 Err(failure) => {
                     left_out += 1;
@@ -287,17 +271,6 @@ fn name_orphans(state: &Path, config: &Config) -> Result<(), LedgerError> {
     Ok(())
 }
 
-/// Runs a service to the end; `false` if it has left something that was due.
-async fn run_service(service: Service, ends: Ends) -> bool {
-    match ends {
-        Ends::AtTheStop => {
-            service.run().await;
-            true
-        }
-        Ends::WhenDone { patience } => service.run_once(patience).await,
-    }
-}
-
 /// Waits until all services have ended, as they do by themselves only where the run does; returns how many have left something that was due.
 async fn end_of(services: &mut JoinSet<bool>, ends: Ends) -> anyhow::Result<usize> {
     let mut behind = 0;
@@ -318,30 +291,4 @@ fn conclude(behind: usize) -> anyhow::Result<()> {
     }
     info!("everything that was due is collected and confirmed");
     Ok(())
-}
-
-/// Runs a service once its state can be opened: what the system refuses now it may grant later.
-async fn run_later(
-    open: impl Fn() -> Result<Service, LedgerError>,
-    mut failure: LedgerError,
-    monitor: Arc<ServiceMonitor>,
-    stop: CancellationToken,
-) -> bool {
-    let mut backoff = Backoff::new(REOPEN.0, REOPEN.1);
-    loop {
-        let wait = backoff.next(rand::random());
-        monitor.not_opened(&error::chain(&failure), false);
-        tracing::error!(error = error::chain(&failure), retry_in = ?wait, action = failure.action(), "this service waits for its state");
-        if stop
-            .run_until_cancelled(tokio::time::sleep(wait))
-            .await
-            .is_none()
-        {
-            return true;
-        }
-        match open() {
-            Ok(service) => return run_service(service, Ends::AtTheStop).await,
-            Err(again) => failure = again,
-        }
-    }
 }

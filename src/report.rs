@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// One of the reports that the reporting service offers.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Report {
@@ -17,6 +19,8 @@ pub struct Report {
     pub kind: Kind,
     /// The members of a row that hold an instant: they are compared as such, whatever their spelling.
     pub times: &'static [&'static str],
+    /// The members that are the same, but for case, whichever source tells of a record; none where there is one source only.
+    pub identity: &'static [&'static str],
     /// Whether it counts by hour or by day as a query's `AggregateBy` says; every query has to say it then.
     pub aggregates: bool,
 }
@@ -24,6 +28,8 @@ pub struct Report {
 /// What a source is like for one report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
+    /// Which service it is.
+    pub origin: Origin,
     /// How far back it still has rows; older ranges are refused, or answered by an empty result.
     pub reach: Duration,
     /// How finely it filters by time.
@@ -36,6 +42,42 @@ pub struct Terms {
     pub pages_max: u32,
     /// The rows of a full page.
     pub page_rows: u64,
+}
+
+impl Terms {
+    /// Whether a last page with so many rows may be one that was cut off. Where pages follow by a key, the last one says that it is.
+    pub fn may_cut_off(&self, rows: u64) -> bool {
+        self.paging == Paging::ByPosition && rows >= self.page_rows
+    }
+}
+
+/// Which of Microsoft's services tells of the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The reporting service.
+    #[default]
+    ReportingService,
+    /// Microsoft Graph.
+    Graph,
+}
+
+impl Origin {
+    /// Its name, as in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Origin::ReportingService => "reporting_service",
+            Origin::Graph => "graph",
+        }
+    }
+
+    /// Its name, as in a sentence.
+    pub fn title(self) -> &'static str {
+        match self {
+            Origin::ReportingService => "the reporting service",
+            Origin::Graph => "Microsoft Graph",
+        }
+    }
 }
 
 /// How the pages of a result follow one another.
@@ -91,6 +133,7 @@ pub static REPORTS: [Report; 8] = [
         tag: "cloud.office365.reporting.mailtraffic",
         kind: Kind::Counter,
         times: &["Date"],
+        identity: &[],
         aggregates: true,
     },
     Report {
@@ -99,6 +142,7 @@ pub static REPORTS: [Report; 8] = [
         tag: "cloud.office365.reporting.dlpdetail",
         kind: Kind::Event,
         times: &["Date"],
+        identity: &[],
         aggregates: false,
     },
     Report {
@@ -107,6 +151,7 @@ pub static REPORTS: [Report; 8] = [
         tag: "cloud.office365.reporting.spoofmail",
         kind: Kind::Counter,
         times: &["Date"],
+        identity: &[],
         aggregates: false,
     },
     Report {
@@ -115,6 +160,7 @@ pub static REPORTS: [Report; 8] = [
         tag: "cloud.office365.reporting.atptraffic",
         kind: Kind::Counter,
         times: &["Date"],
+        identity: &[],
         aggregates: true,
     },
     Report {
@@ -123,6 +169,7 @@ pub static REPORTS: [Report; 8] = [
         tag: "cloud.office365.reporting.messagetrace",
         kind: Kind::Event,
         times: &["Received"],
+        identity: &["MessageTraceId", "RecipientAddress", "Status"],
         aggregates: false,
     },
     Report {
@@ -131,6 +178,7 @@ pub static REPORTS: [Report; 8] = [
         tag: "cloud.office365.reporting.dlp",
         kind: Kind::Counter,
         times: &["Date"],
+        identity: &[],
         aggregates: false,
     },
     Report {
@@ -139,6 +187,7 @@ pub static REPORTS: [Report; 8] = [
         tag: "cloud.office365.reporting.maildetailatp",
         kind: Kind::Event,
         times: &["Date"],
+        identity: &[],
         aggregates: false,
     },
     Report {
@@ -147,6 +196,7 @@ pub static REPORTS: [Report; 8] = [
         tag: "cloud.office365.reporting.safelinksdetail",
         kind: Kind::Event,
         times: &["ClickTime"],
+        identity: &[],
         aggregates: false,
     },
 ];

@@ -36,11 +36,12 @@ use crate::clock::{Chance, WallClock};
 use crate::config::{Input, Output, ServiceConfig};
 use crate::dedup::{self, Deduplicator};
 use crate::delivery::{Next, Outlet, Shared, Surroundings};
-use crate::ledger::{Entry, LedgerError, Outcome, Owner, Recovered, StateDirectory};
+use crate::ledger::{
+    Cursor, Entry, Ledger, LedgerError, Outcome, Owner, Recovered, StateDirectory,
+};
 use crate::memory;
 use crate::monitoring::ServiceMonitor;
 use crate::record::{Mask, Splice};
-use crate::report::{Paging, Resolution};
 use crate::source::concurrency::Share;
 use crate::source::{Page, Source};
 use crate::stop::{Progress, Stopped};
@@ -95,7 +96,7 @@ pub struct Surround {
 }
 
 impl Service {
-    /// Opens the service's state and starts the tasks of its outputs. `source` makes the source, which needs the state's fingerprints.
+    /// Opens the service's state and starts the tasks of its outputs. `source` makes the source from the state as it was left.
     ///
     /// # Errors
     ///
@@ -105,7 +106,7 @@ impl Service {
         input: &Input,
         config: &ServiceConfig,
         outputs: (&[Output], &Shared),
-        source: impl FnOnce(crate::record::Fingerprinter) -> (Arc<dyn Source>, Share),
+        source: impl FnOnce(&Ledger) -> (Arc<dyn Source>, Share),
         surround: Surround,
     ) -> Result<Self, LedgerError> {
         let Surround {
@@ -128,7 +129,8 @@ impl Service {
             journals,
             confirmed,
         } = recovered;
-        let (source, share) = source(ledger.fingerprinter(config.report));
+        let (source, share) = source(&ledger);
+        let origin = source.terms().origin;
         let schedule = Schedule::new(source.terms(), config.period, config.delay);
         let tenant = tenant_of(&input.credentials);
         let begun = begin(
@@ -139,7 +141,12 @@ impl Service {
             original,
             wall.now(),
         )?;
-        ledger.note(&names, &tenant)?;
+        ledger.note(&names, &tenant, origin)?;
+        let schedule = schedule.taking_over(
+            ledger
+                .cursor()
+                .and_then(|cursor| cursor.taken_over_by(origin)),
+        );
         monitor.opened(begun.cursor);
         let progress = Progress::default();
         let outlets = outputs.iter().zip(journals).zip(monitor.outlets()).map(
@@ -156,18 +163,15 @@ impl Service {
             },
         );
         let handover = Handover::new(outlets.collect());
-        let kind = dedup::Kind {
-            inclusive: source.terms().resolution == Resolution::Instant,
-            by_position: source.terms().paging == Paging::ByPosition,
-        };
-        let boundary = ledger.cursor().map(|cursor| cursor.boundary.clone());
+        let cursor = ledger.cursor();
+        let boundary = cursor.map_or((&[][..], origin), Cursor::known_at_boundary);
         // What journals held from before a reset is void.
         let confirmed = if begun.anew {
             confirmed.iter().map(|_| vec![]).collect()
         } else {
             confirmed
         };
-        let dedup = Deduplicator::new(kind, &boundary.unwrap_or_default(), confirmed);
+        let dedup = Deduplicator::new(dedup::Kind::of(source.terms()), boundary, confirmed);
         let clock = Clock::new(Arc::clone(&source), wall);
         let fetcher = PageFetcher::new(
             schedule.clone(),
@@ -368,6 +372,8 @@ impl Service {
                 if !self.prefetch.recheck(&head, self.last, now) {
                     let outcome = if self.schedule.may_be_deleted(window.start, now) {
                         Outcome::Unknown
+                    } else if page.is_unconfirmed() {
+                        Outcome::EmptyUnconfirmed
                     } else {
                         Outcome::Complete
                     };
@@ -468,7 +474,7 @@ impl Service {
         let (confirmed, lost) = all
             .map(|rewound| (beyond(rewound.confirmed), beyond(rewound.lost)))
             .unzip();
-        let boundary = &self.books.cursor().boundary;
+        let boundary = self.books.cursor().known_at_boundary();
         self.dedup.rewind(boundary, confirmed, lost);
         Ok(())
     }

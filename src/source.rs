@@ -23,6 +23,7 @@ mod envelope;
 mod error;
 mod fault;
 mod grant;
+pub mod graph;
 mod http;
 pub mod limiter;
 mod link;
@@ -50,7 +51,8 @@ use crate::window::Schedule;
 
 pub use self::clock::DIFFERENCE_MAX;
 pub use self::error::{FetchError, Kind, Remedy};
-pub use self::http::Client;
+pub use self::graph::GraphSource;
+pub use self::http::{Charge, Client};
 pub use self::meter::Meter;
 pub use self::page::Page;
 pub use self::reporting::ReportSource;
@@ -96,6 +98,11 @@ pub trait Pages: Send {
 
     /// Whether a link leads on from the last page.
     fn leads_on(&self) -> bool;
+
+    /// Whether the source has left rows out, and is known to.
+    fn was_cut_off(&self) -> bool {
+        false
+    }
 }
 
 /// What the clocks at the other side say.

@@ -96,6 +96,8 @@ pub struct Schedule {
     bucket: TimeDelta,
     inclusive: bool,
     page_rows: u64,
+    /// Where another service has told of the rows before: its times may differ by a little.
+    handed_over: Option<DateTime<Utc>>,
 }
 
 impl Schedule {
@@ -112,6 +114,16 @@ impl Schedule {
             },
             inclusive: terms.resolution == Resolution::Instant,
             page_rows: terms.page_rows,
+            handed_over: None,
+        }
+    }
+
+    /// The same, where another service has told of what is before `at`: a row's time may be on the other side of it here.
+    #[must_use]
+    pub fn taking_over(self, at: Option<DateTime<Utc>>) -> Self {
+        Schedule {
+            handed_over: at,
+            ..self
         }
     }
 
@@ -198,10 +210,16 @@ impl Schedule {
     /// The range to ask for, both ends inclusive.
     ///
     /// A report that filters at the instant is asked to the window's end, whose rows then come twice; one that filters
-    /// by buckets is asked to one second before, or the next whole bucket would come along.
+    /// by buckets is asked to one second before, or the next whole bucket would come along. A window that begins where another service has
+    /// left off is asked for from a second before.
     pub fn asked(&self, window: Window) -> (DateTime<Utc>, DateTime<Utc>) {
+        let takes_over = self.handed_over == Some(window.start);
         (
-            window.start,
+            if takes_over {
+                window.start - SECOND
+            } else {
+                window.start
+            },
             if self.inclusive {
                 window.end
             } else {
@@ -332,6 +350,7 @@ mod tests {
             _ => (7, Resolution::Day),
         };
         let terms = Terms {
+            origin: crate::report::Origin::ReportingService,
             reach: Duration::from_hours(24 * reach),
             resolution,
             paging: Paging::ByPosition,

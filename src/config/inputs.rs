@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::reader::{Field, Section};
 use super::words::{listed, quoted};
-use super::{Input, ServiceConfig, credentials, endpoints, limits, names, services};
+use super::{Credentials, Input, ServiceConfig, credentials, endpoints, limits, names, services};
 use crate::report::REPORTS;
 
 const ID_LENGTH_MAX: usize = 5;
@@ -20,6 +20,11 @@ const REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(99_999);
 /// No service answers faster for more requests at once than these.
 pub(super) const CONCURRENT: RangeInclusive<u32> = 0..=64;
 const CONCURRENT_REQUESTS: u32 = 4;
+
+/// Microsoft gives a tenant 100 requests to Graph's message trace in any five minutes, for all its tools together (documented).
+const GRAPH_REQUESTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(89);
+
+const BASIC: &str = "Graph takes no user name and password: give `tenant_id`, `client_id` and `client_secret`, or a certificate";
 
 /// Reads the enabled inputs. Those that are not are looked through as well, for warnings only; of these the names and ids are returned.
 pub(super) fn read(field: &Field<'_>, now: DateTime<Utc>) -> (Vec<Input>, Vec<(String, String)>) {
@@ -136,7 +141,21 @@ fn input(
     let endpoints = endpoints::read(section);
     let ca_bundle = names::file(&section.field("ca_bundle"), names::CERTIFICATES);
     let start_time = services::start_time(&section.field("start_time"), now);
-    let services = services(field.key(), section, beside, start_time, now);
+    let graph_requests = section
+        .field("graph_requests_per_5_minutes")
+        .number(limits::REQUESTS, " of requests")
+        .and_then(NonZeroU32::new);
+    let no_graph = match (&endpoints, &credentials) {
+        (_, Some(Credentials::Basic { .. })) => Some(BASIC),
+        (Some(endpoints), _) => endpoints.no_graph,
+        (None, _) => None,
+    };
+    let context = services::Context {
+        start_time,
+        now,
+        no_graph,
+    };
+    let services = services(field.key(), section, beside, &context);
     section.warn_of_unknown();
     let endpoints = endpoints?;
     Some(Input {
@@ -150,6 +169,8 @@ fn input(
         base_url: endpoints.base_url,
         authority_url: endpoints.authority_url,
         scope: endpoints.scope,
+        graph: endpoints.graph,
+        graph_requests: graph_requests.unwrap_or(GRAPH_REQUESTS),
         ca_bundle,
         services,
     })
@@ -160,8 +181,7 @@ fn services(
     input: &str,
     section: &Section<'_>,
     beside: Option<&Beside<'_>>,
-    start_time: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
+    context: &services::Context,
 ) -> Vec<ServiceConfig> {
     let own = section.field(SERVICES);
     let field = match beside {
@@ -182,5 +202,5 @@ fn services(
             REPORTS[0].service
         ));
     }
-    services::read(&section, start_time, now)
+    services::read(&section, context)
 }

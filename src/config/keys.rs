@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{globals, inputs, limits, monitoring, outputs, services};
+use super::{endpoints, globals, inputs, limits, monitoring, outputs, services};
 
 /// A key of a map.
 #[derive(Clone, Copy)]
@@ -274,7 +274,22 @@ pub(super) const INPUT: &[Key] = &[
         Kind::Text,
         "Goes into each record as `@devo_environment`",
     ),
+    may(
+        "cloud",
+        Kind::Choice(endpoints::CLOUDS),
+        "Microsoft's cloud that the tenant is in: presets the addresses. Default: that of `base_url`, else `commercial`",
+    ),
     may("base_url", Kind::Text, "The reporting service's root"),
+    may(
+        "graph_url",
+        Kind::Text,
+        "Microsoft Graph's root, where message traces are had once the reporting service has none; follows the cloud",
+    ),
+    may(
+        "graph_requests_per_5_minutes",
+        REQUESTS,
+        "The most requests to Graph in any five minutes; Microsoft gives a tenant 100. Default: 90",
+    ),
     may(
         "authority_url",
         Kind::Text,
@@ -419,5 +434,10 @@ pub(super) const SERVICE: &[Key] = &[
         "requests_limits",
         Kind::List(LIMIT),
         "Further budgets of this service, all of which hold",
+    ),
+    may(
+        "source",
+        Kind::Choice(services::SOURCES),
+        "Which of Microsoft's services is asked. Default: `auto`",
     ),
 ];

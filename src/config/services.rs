@@ -6,9 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::reader::{Field, Section};
-use super::words::{nearest, quoted};
-use super::{ServiceConfig, limits, masking, scalar};
-use crate::report::{AggregateBy, REPORTS, Report};
+use super::words::{listed, nearest, quoted};
+use super::{ServiceConfig, SourceChoice, limits, masking, scalar};
+use crate::report::{AggregateBy, Origin, REPORTS, Report};
 
 const PERIOD: Duration = Duration::from_mins(1);
 const DELAY_MAX_SECONDS: u32 = 90_000;
@@ -19,12 +19,16 @@ const DELAY: Duration = Duration::from_secs(DELAY_MAX_SECONDS as u64);
 /// How late the reporting service may still come out with a row.
 const LATENESS: Duration = Duration::from_hours(24);
 
-/// Reads the services of one input; `start_time` is what the input says for all of them.
-pub(super) fn read(
-    section: &Section<'_>,
-    start_time: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
-) -> Vec<ServiceConfig> {
+/// What the input says for all its services.
+pub(super) struct Context {
+    pub(super) start_time: Option<DateTime<Utc>>,
+    pub(super) now: DateTime<Utc>,
+    /// Why Graph cannot be asked.
+    pub(super) no_graph: Option<&'static str>,
+}
+
+/// Reads the services of one input.
+pub(super) fn read(section: &Section<'_>, context: &Context) -> Vec<ServiceConfig> {
     section
         .fields()
         .filter_map(|field| {
@@ -32,7 +36,7 @@ pub(super) fn read(
                 field.mistake(unknown(field.key()));
                 return None;
             };
-            service(&field, report, start_time, now)
+            service(&field, report, context)
         })
         .collect()
 }
@@ -51,26 +55,22 @@ pub(super) fn start_time(field: &Field<'_>, now: DateTime<Utc>) -> Option<DateTi
     })
 }
 
-fn service(
-    field: &Field<'_>,
-    report: &'static Report,
-    start_of_input: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
-) -> Option<ServiceConfig> {
+fn service(field: &Field<'_>, report: &'static Report, context: &Context) -> Option<ServiceConfig> {
     let section = field.section_or_empty()?;
     let period = section
         .field("request_period_in_seconds")
         .number(PERIODS_SECONDS, " of seconds");
-    let start_time = start_time(&section.field("start_time"), now);
+    let start_time = start_time(&section.field("start_time"), context.now);
     let config = ServiceConfig {
         report,
         period: period.map_or(PERIOD, |seconds| Duration::from_secs(seconds.into())),
         delay: delay(&section.field("override_time_delay_in_seconds")),
-        start_time: start_time.or(start_of_input),
+        start_time: start_time.or(context.start_time),
         reset_persistence_auth: reset(&section.field("reset_persistence_auth")),
         aggregate_by: aggregate_by(&section, report),
         mask: masking::read(&section.field("obfuscation_data"), report),
         requests_limits: limits::of_service(&section),
+        source: source(&section, report, context.no_graph),
     };
     section.warn_of_unknown();
     Some(config)
@@ -116,6 +116,34 @@ fn aggregate_by(section: &Section<'_>, report: &Report) -> Option<AggregateBy> {
             _ => Err("is not allowed: give `hour` or `day`".to_owned()),
         });
     Some(given.unwrap_or(AggregateBy::Hour))
+}
+
+/// The names of the choice.
+pub(super) const SOURCES: &[&str] = &["auto", "reporting_service", "graph"];
+
+fn source(section: &Section<'_>, report: &Report, no_graph: Option<&str>) -> SourceChoice {
+    let field = section.field("source");
+    if report.identity.is_empty() {
+        if section
+            .entry("source")
+            .is_some_and(|entry| entry.is_given())
+        {
+            field.mistake("only the service MessageTrace can be had elsewhere: remove it here");
+        }
+        return SourceChoice::Auto;
+    }
+    let choice = field.parse(|text| match text.to_ascii_lowercase().as_str() {
+        "auto" => Ok(SourceChoice::Auto),
+        "reporting_service" => Ok(SourceChoice::Only(Origin::ReportingService)),
+        "graph" => Ok(SourceChoice::Only(Origin::Graph)),
+        _ => Err(format!("is not allowed: give {}", listed(SOURCES, "or"))),
+    });
+    if choice == Some(SourceChoice::Only(Origin::Graph))
+        && let Some(reason) = no_graph
+    {
+        field.mistake(format!("`graph` is not possible here: {reason}"));
+    }
+    choice.unwrap_or_default()
 }
 
 fn unknown(name: &str) -> String {

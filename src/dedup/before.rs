@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use crate::ledger::Confirmed;
 use crate::record::Fingerprint;
+use crate::report::Origin;
 use crate::window::Window;
 
 /// Rows that came before, by the windows that they came with.
@@ -15,11 +16,13 @@ pub(super) struct Before {
 }
 
 impl Before {
-    /// Takes what came before. `apart` where rows of different windows may be equal and are records of their own.
-    pub(super) fn new(before: Vec<Confirmed>, apart: bool) -> Self {
+    /// Takes what came before. `apart` where rows of different windows may be equal and are records of their own. What another service than
+    /// `origin` told of is known by its identity.
+    pub(super) fn new(before: Vec<Confirmed>, apart: bool, origin: Origin) -> Self {
         let mut windows: Vec<(Window, HashMap<Fingerprint, u32>)> = vec![];
         for Confirmed {
             window,
+            origin: told_by,
             fingerprints,
         } in before
         {
@@ -31,6 +34,7 @@ impl Before {
             let (of, counts) = &mut windows[place];
             *of = of.hull(window);
             for fingerprint in fingerprints {
+                let fingerprint = known_by(fingerprint, told_by == origin);
                 *counts.entry(fingerprint).or_default() += 1;
             }
         }
@@ -48,14 +52,9 @@ impl Before {
         windows
             .filter(|(of, _)| of.overlaps(window))
             .any(|(_, counts)| {
-                let Some(count) = counts.get_mut(&fingerprint) else {
-                    return false;
-                };
-                *count -= 1;
-                if *count == 0 {
-                    counts.remove(&fingerprint);
-                }
-                true
+                [fingerprint, fingerprint.identity()]
+                    .into_iter()
+                    .any(|fingerprint| take(counts, fingerprint))
             })
     }
 
@@ -71,4 +70,25 @@ impl Before {
         });
         left
     }
+}
+
+/// What a row is known by: all of it to who told of it, and its identity to another service.
+pub(super) fn known_by(fingerprint: Fingerprint, same: bool) -> Fingerprint {
+    if same {
+        fingerprint
+    } else {
+        fingerprint.identity()
+    }
+}
+
+/// Takes one row from the counts, if there is one.
+fn take(counts: &mut HashMap<Fingerprint, u32>, fingerprint: Fingerprint) -> bool {
+    let Some(count) = counts.get_mut(&fingerprint) else {
+        return false;
+    };
+    *count -= 1;
+    if *count == 0 {
+        counts.remove(&fingerprint);
+    }
+    true
 }

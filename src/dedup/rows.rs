@@ -65,10 +65,10 @@ pub(super) struct Rows {
 
 impl Rows {
     /// A list in which each row came as often as it stands in `fingerprints`.
-    pub(super) fn of(fingerprints: &[Fingerprint]) -> Self {
+    pub(super) fn of(fingerprints: impl Iterator<Item = Fingerprint>) -> Self {
         let mut rows = Rows::default();
         for fingerprint in fingerprints {
-            let row = rows.row(*fingerprint);
+            let row = rows.row(fingerprint);
             row.total = row.total.saturating_add(1);
         }
         rows

@@ -1,9 +1,10 @@
 //! What is new of the window that is being handed over, for each output.
 
-use super::before::Before;
+use super::before::{Before, known_by};
 use super::rows::Rows;
 use crate::ledger::Confirmed;
 use crate::record::Fingerprint;
+use crate::report::{Origin, Paging, Resolution, Terms};
 use crate::window::Window;
 
 /// A window is walked this often at most.
@@ -16,6 +17,18 @@ pub(crate) struct Kind {
     pub(crate) inclusive: bool,
     /// Pages are parts of a list that may shift while it is walked, so only walks that agree are believed.
     pub(crate) by_position: bool,
+    /// Which service tells of the rows.
+    pub(crate) origin: Origin,
+}
+
+impl Kind {
+    pub(crate) fn of(terms: &Terms) -> Self {
+        Kind {
+            inclusive: terms.resolution == Resolution::Instant,
+            by_position: terms.paging == Paging::ByPosition,
+            origin: terms.origin,
+        }
+    }
 }
 
 /// Tells new rows from known ones, window by window in their order.
@@ -25,6 +38,8 @@ pub(crate) struct Deduplicator {
     window: Window,
     /// The rows of the window before, where they may come again.
     boundary: Rows,
+    /// Another service has told of them.
+    told_by_another: bool,
     rows: Rows,
     walk: Walk,
     walks: u32,
@@ -85,10 +100,10 @@ pub(crate) struct Finished {
 }
 
 impl Deduplicator {
-    /// Goes on behind a cursor with the rows at its `boundary`; `confirmed` is what each output has confirmed beyond it.
+    /// Goes on behind a cursor with the rows at its `boundary`, and who told of them; `confirmed` is what each output has confirmed beyond it.
     pub(crate) fn new(
         kind: Kind,
-        boundary: &[Fingerprint],
+        boundary: (&[Fingerprint], Origin),
         confirmed: Vec<Vec<Confirmed>>,
     ) -> Self {
         let lost = confirmed.iter().map(|_| vec![]).collect();
@@ -96,6 +111,7 @@ impl Deduplicator {
             kind,
             window: Window::default(),
             boundary: Rows::default(),
+            told_by_another: false,
             rows: Rows::default(),
             walk: Walk::default(),
             walks: 0,
@@ -110,16 +126,19 @@ impl Deduplicator {
     /// Goes back to the cursor: `confirmed` is what each output has confirmed beyond it, `lost` what it was handed over in vain.
     pub(crate) fn rewind(
         &mut self,
-        boundary: &[Fingerprint],
+        (boundary, told_by): (&[Fingerprint], Origin),
         confirmed: Vec<Vec<Confirmed>>,
         lost: Vec<Vec<Confirmed>>,
     ) {
         let apart = !self.kind.inclusive;
-        self.boundary = Rows::of(boundary);
+        let origin = self.kind.origin;
+        let known = boundary.iter().map(|row| known_by(*row, told_by == origin));
+        self.boundary = Rows::of(known);
+        self.told_by_another = told_by != origin;
         self.outputs = { confirmed.into_iter().zip(lost) }
             .map(|(confirmed, lost)| Output {
-                confirmed: Before::new(confirmed, apart),
-                lost: Before::new(lost, apart),
+                confirmed: Before::new(confirmed, apart, origin),
+                lost: Before::new(lost, apart, origin),
             })
             .collect();
     }
@@ -202,6 +221,14 @@ impl Deduplicator {
         let new = row.is_uncountable() || before.saturating_add(row.claimed) < certain;
         if new {
             row.claimed = row.claimed.saturating_add(1);
+            // One that another service has told of: each of those is found once.
+            if self.told_by_another
+                && let Some(told) = self.boundary.get_mut(fingerprint.identity())
+                && told.total > 0
+            {
+                told.total -= 1;
+                return false;
+            }
         }
         new
     }
@@ -245,6 +272,7 @@ impl Deduplicator {
                 row.total = row.seen();
             }
             std::mem::swap(&mut self.boundary, &mut self.rows);
+            self.told_by_another = false;
         }
         self.rows.clear();
         finished
@@ -260,14 +288,17 @@ mod tests {
     const POSITION: Kind = Kind {
         inclusive: true,
         by_position: true,
+        origin: Origin::ReportingService,
     };
     const BUCKETS: Kind = Kind {
         inclusive: false,
         by_position: true,
+        origin: Origin::ReportingService,
     };
     const KEY: Kind = Kind {
         inclusive: true,
         by_position: false,
+        origin: Origin::ReportingService,
     };
 
     fn window(start: i64) -> Window {
@@ -285,6 +316,7 @@ mod tests {
     fn confirmed(start: i64, rows: &str) -> Confirmed {
         Confirmed {
             window: window(start),
+            origin: Origin::ReportingService,
             fingerprints: prints(rows),
         }
     }
@@ -309,7 +341,7 @@ mod tests {
     }
 
     fn check(kind: Kind, walks: &[(&str, &str)]) {
-        let mut dedup = Deduplicator::new(kind, &[], vec![vec![]]);
+        let mut dedup = Deduplicator::new(kind, (&[], Origin::ReportingService), vec![vec![]]);
         dedup.begin(window(0));
         for (pages, expected) in walks {
             assert_eq!(walk(&mut dedup, pages), *expected, "{pages} of {walks:?}");
@@ -386,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_walk_that_broke_off_is_begun_again_and_repeats_nothing() {
-        let mut dedup = Deduplicator::new(POSITION, &[], vec![vec![]]);
+        let mut dedup = Deduplicator::new(POSITION, (&[], Origin::ReportingService), vec![vec![]]);
         dedup.begin(window(0));
         dedup.begin_walk();
         dedup.page(prints("aab").into_iter());
@@ -396,7 +428,11 @@ mod tests {
 
     #[test]
     fn the_rows_at_a_boundary_come_twice_and_are_delivered_once() {
-        let mut dedup = Deduplicator::new(POSITION, &prints("a"), vec![vec![]]);
+        let mut dedup = Deduplicator::new(
+            POSITION,
+            (&prints("a"), Origin::ReportingService),
+            vec![vec![]],
+        );
         for (start, rows, expected) in [
             (0, "aab", "ab settled"),
             (1, "bbc", "bc settled"),
@@ -411,7 +447,7 @@ mod tests {
 
     #[test]
     fn equal_rows_of_two_buckets_are_two_records() {
-        let mut dedup = Deduplicator::new(BUCKETS, &[], vec![vec![]]);
+        let mut dedup = Deduplicator::new(BUCKETS, (&[], Origin::ReportingService), vec![vec![]]);
         for start in 0..2 {
             dedup.begin(window(start));
             assert_eq!(walk(&mut dedup, "ab"), "ab settled");
@@ -425,7 +461,7 @@ mod tests {
             vec![confirmed(0, "aab"), confirmed(1, "c")],
             vec![confirmed(0, "a")],
         ];
-        let mut dedup = Deduplicator::new(POSITION, &[], before);
+        let mut dedup = Deduplicator::new(POSITION, (&[], Origin::ReportingService), before);
         dedup.begin(window(0));
         assert_eq!(walk(&mut dedup, "aabbd"), "bd/abbd settled");
         assert_eq!(dedup.finish().records, 5);
@@ -436,7 +472,7 @@ mod tests {
     #[test]
     fn what_was_confirmed_of_one_bucket_does_not_hide_an_equal_row_of_the_next() {
         let before = vec![vec![confirmed(0, "ab")]];
-        let mut dedup = Deduplicator::new(BUCKETS, &[], before);
+        let mut dedup = Deduplicator::new(BUCKETS, (&[], Origin::ReportingService), before);
         dedup.begin(window(0));
         // Row b has vanished meanwhile.
         assert_eq!(walk(&mut dedup, "a"), " settled");
@@ -447,9 +483,17 @@ mod tests {
 
     #[test]
     fn what_was_given_back_and_is_gone_is_counted() {
-        let mut dedup = Deduplicator::new(POSITION, &[], vec![vec![], vec![]]);
+        let mut dedup = Deduplicator::new(
+            POSITION,
+            (&[], Origin::ReportingService),
+            vec![vec![], vec![]],
+        );
         let lost = vec![vec![confirmed(0, "abc")], vec![]];
-        dedup.rewind(&[], vec![vec![], vec![confirmed(0, "abc")]], lost);
+        dedup.rewind(
+            (&[], Origin::ReportingService),
+            vec![vec![], vec![confirmed(0, "abc")]],
+            lost,
+        );
         dedup.begin(window(0));
         assert_eq!(walk(&mut dedup, "ac"), "ac/ settled");
         assert_eq!(dedup.finish().vanished, 1);
@@ -457,7 +501,7 @@ mod tests {
 
     #[test]
     fn rows_without_number_are_repeated_rather_than_lost() {
-        let mut dedup = Deduplicator::new(BUCKETS, &[], vec![vec![]]);
+        let mut dedup = Deduplicator::new(BUCKETS, (&[], Origin::ReportingService), vec![vec![]]);
         dedup.begin(window(0));
         let many = vec![Fingerprint([1; 16]); 70_000];
         assert_eq!(dedup.page(many.into_iter()).records, 70_000);

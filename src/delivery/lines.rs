@@ -13,6 +13,7 @@ use super::order::Batch;
 use crate::ledger::Confirmed;
 use crate::record::Fingerprint;
 use crate::relay::Envelope;
+use crate::report::Origin;
 use crate::window::Window;
 
 /// Lines are written in chunks of about this many bytes: smaller ones cost, larger ones gain nothing.
@@ -29,6 +30,7 @@ pub(super) struct Lines {
 pub(super) struct Chunk {
     content: Content,
     window: Window,
+    origin: Origin,
     pulled: DateTime<Utc>,
     records: usize,
     /// Bytes of its rows.
@@ -63,6 +65,7 @@ impl Lines {
         let mut add = |rows: Range<usize>, bytes| {
             self.chunks.push_back(Chunk {
                 window: batch.window,
+                origin: batch.mark.origin,
                 pulled: batch.pulled,
                 records: rows.len(),
                 bytes,
@@ -185,11 +188,12 @@ impl Chunk {
 
     fn append_to(&self, records: &mut Vec<Confirmed>) {
         match records.last_mut() {
-            Some(last) if last.window == self.window => {
+            Some(last) if (last.window, last.origin) == (self.window, self.origin) => {
                 last.fingerprints.extend(self.fingerprints());
             }
             _ => records.push(Confirmed {
                 window: self.window,
+                origin: self.origin,
                 fingerprints: self.fingerprints(),
             }),
         }

@@ -9,6 +9,7 @@ use super::entry::Entry;
 use super::journal::Mark;
 use super::{LedgerError, file, key::Key};
 use crate::record::Fingerprint;
+use crate::report::Origin;
 
 pub(super) const FILE: &str = "cursor";
 const HEAD: &[u8] = b"exchange-reports-collector cursor 2\n";
@@ -30,6 +31,12 @@ pub struct Cursor {
     /// Nothing but our own clock says where the cursor is: nothing has been committed since it was begun.
     #[serde(default)]
     pub by_our_clock: bool,
+    /// Which service is asked for records from here on.
+    #[serde(default)]
+    pub source: Origin,
+    /// Which service told of the rows at the boundary.
+    #[serde(default)]
+    pub told_by: Origin,
     /// All records delivered since the state was begun.
     pub records: u64,
     /// The outputs that have confirmed everything before the cursor.
@@ -63,11 +70,24 @@ impl Cursor {
             tenant,
             reset_persistence_auth,
             by_our_clock: false,
+            source: Origin::default(),
+            told_by: Origin::default(),
             records: 0,
             outputs: vec![],
             entries: vec![],
             boundary: vec![],
         }
+    }
+
+    /// The rows that may come again, and who told of them.
+    pub fn known_at_boundary(&self) -> (&[Fingerprint], Origin) {
+        (&self.boundary, self.told_by)
+    }
+
+    /// Where it is, if another service than `origin` has told of what is before it.
+    pub fn taken_over_by(&self, origin: Origin) -> Option<DateTime<Utc>> {
+        let is_fresh = !self.entries.iter().any(|entry| entry.start < entry.end);
+        (self.told_by != origin && !is_fresh).then_some(self.at)
     }
 
     /// Where it is, as journals have it.
@@ -76,6 +96,7 @@ impl Cursor {
             generation: self.generation,
             epoch: self.epoch,
             cursor: self.at,
+            origin: self.source,
         }
     }
 

@@ -6,6 +6,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::report::Origin;
 use crate::window::Window;
 
 /// The most entries that a cursor keeps; the oldest complete ones are dropped first, then the oldest.
@@ -54,6 +55,13 @@ pub enum Outcome {
         /// The outputs that no longer do.
         removed: Vec<String>,
     },
+    /// From here on another service is asked.
+    Source {
+        /// The one that is asked from here on.
+        now: Origin,
+    },
+    /// The service returned nothing, and Microsoft Graph could not be asked whether there is something.
+    EmptyUnconfirmed,
 }
 
 impl Outcome {
@@ -67,12 +75,20 @@ impl Outcome {
             Outcome::Withheld => "withheld",
             Outcome::Unknown => "unknown",
             Outcome::Outputs { .. } => "outputs",
+            Outcome::Source { .. } => "source",
+            Outcome::EmptyUnconfirmed => "empty_unconfirmed",
         }
     }
 
     /// Whether records may be missing.
     pub fn is_gap(&self) -> bool {
-        !matches!(self, Outcome::Complete | Outcome::Outputs { .. })
+        !matches!(
+            self,
+            Outcome::Complete
+                | Outcome::Outputs { .. }
+                | Outcome::Source { .. }
+                | Outcome::EmptyUnconfirmed
+        )
     }
 }
 

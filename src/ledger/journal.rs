@@ -17,9 +17,10 @@ use super::key::Key;
 use super::lock::Lock;
 use super::{LedgerError, file};
 use crate::record::Fingerprint;
+use crate::report::Origin;
 use crate::window::Window;
 
-const HEAD: &[u8; 32] = b"exchange-reports journal 2     \n";
+const HEAD: &[u8; 32] = b"exchange-reports journal 3     \n";
 const MAGIC: [u8; 4] = *b"frm1";
 const UNIT: usize = 16;
 
@@ -38,6 +39,8 @@ pub struct Mark {
     pub epoch: u64,
     /// The cursor.
     pub cursor: DateTime<Utc>,
+    /// Which service tells of the records.
+    pub origin: Origin,
 }
 
 /// Records of one window that an output has confirmed.
@@ -45,6 +48,8 @@ pub struct Mark {
 pub struct Confirmed {
     /// The window that they were delivered with.
     pub window: Window,
+    /// Which service told of them.
+    pub origin: Origin,
     /// A fingerprint for each record.
     pub fingerprints: Vec<Fingerprint>,
 }
@@ -61,18 +66,21 @@ pub struct Journal {
     reserved: u64,
     /// What it had when it was last written anew.
     written_anew: u64,
-    /// The window of the last frame, and the epoch that it belongs to.
-    last: Option<(Window, u64)>,
+    /// What the last frame is of.
+    last: Option<Of>,
     key: Key,
     /// The lock on the state folder; `None` where it is only read.
     lock: Option<Arc<Lock>>,
 }
 
+/// The window of a frame, the epoch that it belongs to, and who told of it.
+type Of = (Window, u64, Origin);
+
 /// The kinds of frames.
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// What follows belongs to this window: generation, epoch, start, end, the key's name.
+    /// What follows belongs to this window: generation, epoch, start, end, origin, the key's name.
     Window = 1,
     /// These records are confirmed.
     Confirmed = 2,
@@ -200,24 +208,21 @@ impl Journal {
     }
 
     /// Makes frames of what is confirmed; tells the window and epoch of the last one.
-    fn frames(
-        &self,
-        mark: Mark,
-        confirmed: &[Confirmed],
-        frames: &mut Vec<u8>,
-    ) -> Option<(Window, u64)> {
+    fn frames(&self, mark: Mark, confirmed: &[Confirmed], frames: &mut Vec<u8>) -> Option<Of> {
         let mut last = self.last;
         for Confirmed {
             window,
+            origin,
             fingerprints,
         } in confirmed
         {
-            let of = Some((*window, mark.epoch));
+            let of = Some((*window, mark.epoch, *origin));
             if last != of {
                 let mut payload = mark.generation.to_le_bytes().to_vec();
                 payload.extend(mark.epoch.to_le_bytes());
                 payload.extend(window.start.timestamp().to_le_bytes());
                 payload.extend(window.end.timestamp().to_le_bytes());
+                payload.push(u8::from(*origin == Origin::Graph));
                 payload.extend(self.key.id().as_bytes());
                 frame(Kind::Window, &payload, frames);
                 last = of;
@@ -350,10 +355,11 @@ impl Journal {
                             folder: self.folder.clone(),
                         });
                     }
-                    self.last = Some((of.window, of.epoch));
+                    self.last = Some((of.window, of.epoch, of.origin));
                     if counts {
                         recovered.push(Confirmed {
                             window: of.window,
+                            origin: of.origin,
                             fingerprints: vec![],
                         });
                     }
@@ -458,6 +464,7 @@ struct Head {
     generation: u64,
     epoch: u64,
     window: Window,
+    origin: Origin,
     key: String,
 }
 
@@ -466,7 +473,8 @@ impl Head {
         let (generation, rest) = payload.split_first_chunk::<8>()?;
         let (epoch, rest) = rest.split_first_chunk::<8>()?;
         let (start, rest) = rest.split_first_chunk::<8>()?;
-        let (end, key) = rest.split_first_chunk::<8>()?;
+        let (end, rest) = rest.split_first_chunk::<8>()?;
+        let (origin, key) = rest.split_first()?;
         let instant = |bytes: &[u8; 8]| DateTime::from_timestamp(i64::from_le_bytes(*bytes), 0);
         Some(Head {
             generation: u64::from_le_bytes(*generation),
@@ -474,6 +482,11 @@ impl Head {
             window: Window {
                 start: instant(start)?,
                 end: instant(end)?,
+            },
+            origin: match origin {
+                0 => Origin::ReportingService,
+                1 => Origin::Graph,
+                _ => return None,
             },
             key: String::from_utf8(key.to_vec()).ok()?,
         })

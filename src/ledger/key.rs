@@ -81,7 +81,7 @@ impl Key {
     }
 
     pub(super) fn fingerprinter(&self, report: &Report) -> Fingerprinter {
-        Fingerprinter::new(self.secret.expose_secret(), report.times)
+        Fingerprinter::of(self.secret.expose_secret(), report)
     }
 }
 

@@ -48,6 +48,7 @@ fn confirm(journal: &mut Journal, mark: Mark, window: Window, records: std::ops:
     let fingerprints = prints(records);
     let confirmed = [Confirmed {
         window,
+        origin: Origin::ReportingService,
         fingerprints,
     }];
     journal.reserve(mark, 5, 1).unwrap();
@@ -144,9 +145,13 @@ fn other_outputs_and_another_name_for_the_tenant_are_noted() {
     let folder = tempfile::tempdir().unwrap();
     written(folder.path());
     let (mut ledger, _) = open(folder.path()).unwrap();
-    ledger.note(&["a", "b"], "t").unwrap();
+    ledger
+        .note(&["a", "b"], "t", Origin::ReportingService)
+        .unwrap();
     assert_eq!(ledger.cursor().unwrap().entries.len(), 1);
-    ledger.note(&["a", "c"], "u").unwrap();
+    ledger
+        .note(&["a", "c"], "u", Origin::ReportingService)
+        .unwrap();
     let cursor = ledger.cursor().unwrap();
     let outcome = Outcome::Outputs {
         added: vec!["c".into()],
@@ -284,6 +289,7 @@ fn a_journal_that_has_grown_long_is_written_anew_with_what_counts() {
     let mut journal = recovered.journals.remove(0);
     let many = [Confirmed {
         window: window(10, 20),
+        origin: Origin::ReportingService,
         fingerprints: prints(0..200).repeat(400),
     }];
     let mark = ledger.cursor().unwrap().mark();
@@ -343,7 +349,9 @@ fn a_journal_follows_its_cursor_to_a_folder_that_is_made_again() {
         // Without a cursor beside it a journal would be damage.
         confirm(&mut journal, mark, window(60, 120), seen..seen + 1);
         assert!(!journal_of_a(&path).exists());
-        ledger.note(&["a"], &format!("t{seen}")).unwrap();
+        ledger
+            .note(&["a"], &format!("t{seen}"), Origin::ReportingService)
+            .unwrap();
         confirm(&mut journal, mark, window(60, 120), seen + 1..seen + 2);
         assert!(journal_of_a(&path).exists());
     }

@@ -3,15 +3,22 @@
 //! Members are compared by value, whatever their order, spelling, white space or escapes ([`super::canonical`] has the details), those that a
 //! report declares as times by their instant ([`super::time`]).
 //!
+//! Where two sources tell of the same records in different words, the first half of a fingerprint is a hash of the few members that both spell
+//! alike, without case ([`Fingerprint::identity`]); the second half tells records of one source apart.
+//!
 //! The hash is one over all members, sorted, and no sum of a hash for each: in a sum two equal members would cancel each other out, and
 //! what is known of the hash ([`super::hash`]) is known of one text.
 
 use std::fmt;
 use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+use memchr::memmem::Finder;
 
 use super::hash::Hash;
 use super::usual::{self, Spans};
 use super::{canonical, time};
+use crate::report::Report;
 
 /// How a member is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +101,14 @@ impl Fingerprint {
         };
         (half(0), half(8))
     }
+
+    /// What is the same for a record whichever service tells of it, where a report has such an identity; no record has it for a fingerprint.
+    #[must_use]
+    pub(crate) fn identity(self) -> Self {
+        let mut bytes = self.0;
+        bytes[8..].fill(0);
+        Fingerprint(bytes)
+    }
 }
 
 impl fmt::Debug for Fingerprint {
@@ -119,6 +134,59 @@ pub struct Found {
 pub struct Fingerprinter {
     hash: Hash,
     times: &'static [&'static str],
+    identity: Option<Arc<Identity>>,
+}
+
+/// What finds the members that are a record's identity across sources.
+struct Identity {
+    /// The names with their quotes and colon.
+    names: Vec<Finder<'static>>,
+}
+
+impl Identity {
+    fn new(names: &[&str]) -> Self {
+        let finder = |name: &&str| Finder::new(&format!("\"{name}\":")).into_owned();
+        Identity {
+            names: names.iter().map(finder).collect(),
+        }
+    }
+
+    /// The values of the identity's members in a row's canonical text, without case.
+    fn text(&self, canonical: &[u8], out: &mut Vec<u8>) {
+        out.clear();
+        for name in &self.names {
+            if let Some(value) = value_of(name, canonical) {
+                append_without_case(value, out);
+            }
+            out.push(b',');
+        }
+    }
+}
+
+/// The value of a member in canonical text: a quote within a text stands behind a backslash, so only a name has one before the colon.
+fn value_of<'t>(name: &Finder<'_>, canonical: &'t [u8]) -> Option<&'t [u8]> {
+    let value = &canonical[name.find(canonical)? + name.needle().len()..];
+    let end = match value.first()? {
+        b'"' => super::string_length(value),
+        _ => value
+            .iter()
+            .position(|byte| *byte == b',')
+            .unwrap_or(value.len()),
+    };
+    value.get(..end)
+}
+
+fn append_without_case(value: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    match str::from_utf8(value) {
+        Ok(text) if !text.is_ascii() => out.extend(text.to_lowercase().as_bytes()),
+        _ => out.extend(value.to_ascii_lowercase()),
+    }
+    // The reporting service's word for what has no status yet; Graph has only the other.
+    if &out[start..] == b"\"none\"" {
+        out.truncate(start);
+        out.extend_from_slice(b"\"gettingstatus\"");
+    }
 }
 
 impl Fingerprinter {
@@ -128,7 +196,30 @@ impl Fingerprinter {
         Fingerprinter {
             hash: Hash::new(key),
             times,
+            identity: None,
         }
+    }
+
+    /// The fingerprinter of a report's rows.
+    pub fn of(key: &[u8; 16], report: &Report) -> Self {
+        let identity = !report.identity.is_empty();
+        Fingerprinter {
+            identity: identity.then(|| Arc::new(Identity::new(report.identity))),
+            ..Fingerprinter::new(key, report.times)
+        }
+    }
+
+    /// The fingerprint of a canonical text; `scratch` is used up.
+    #[inline]
+    fn of_canonical(&self, canonical: &[u8], scratch: &mut Vec<u8>) -> Fingerprint {
+        let all = self.hash.of(canonical);
+        let Some(identity) = &self.identity else {
+            return Fingerprint(all);
+        };
+        identity.text(canonical, scratch);
+        let mut both = self.hash.of(scratch);
+        both[8..].copy_from_slice(&all[8..]);
+        Fingerprint(both)
     }
 
     /// The fingerprint of a row, an object in the light shape. It need not be sound JSON: what is none tells rows apart as it came.
@@ -141,7 +232,7 @@ impl Fingerprinter {
         let (text, index) = canonical_text(row, self.times);
         Found {
             range: 0..row.len(),
-            fingerprint: Fingerprint(self.hash.of(&text)),
+            fingerprint: self.of_canonical(&text, &mut vec![]),
             index: index.map(|value| self.index(value)),
         }
     }
@@ -157,10 +248,11 @@ impl Fingerprinter {
         text: &[u8],
         mut found: impl FnMut(Found) -> ControlFlow<()>,
     ) -> Option<usize> {
+        let mut scratch = vec![];
         usual::rows(text, self.times, |spans: Spans<'_>| {
             found(Found {
                 range: spans.row,
-                fingerprint: Fingerprint(self.hash.of(spans.canonical)),
+                fingerprint: self.of_canonical(spans.canonical, &mut scratch),
                 index: spans.index.map(|value| self.index(value)),
             })
         })

@@ -128,6 +128,7 @@ mod tests {
 
     fn collection() -> Collection {
         Collection::new(&Terms {
+            origin: crate::report::Origin::ReportingService,
             reach: Duration::from_hours(240),
             resolution: Resolution::Instant,
             paging: Paging::ByPosition,

@@ -19,6 +19,7 @@ use super::pipeline::{Head, Pipeline, ToFetch};
 use crate::backoff::Backoff;
 use crate::budget::{Budget, Memory};
 use crate::monitoring::ServiceMonitor;
+use crate::report::Paging;
 use crate::source::concurrency::{InFlight, Share};
 use crate::source::{Page, Source};
 use crate::stop::Stopped;
@@ -49,6 +50,8 @@ pub(super) enum First {
 /// How fetching a window ended.
 enum Outcome {
     Here(First),
+    /// It has several pages, which follow by a key: one walk of them is as good as a page.
+    Several,
     /// It has to be shorter; the rows of a page, where pages turned out to be that small.
     TooMuch {
         page_rows: Option<u64>,
@@ -208,6 +211,12 @@ impl Prefetch {
                     self.page_bytes = page.bytes().max(1 << 10);
                 }
                 self.pipeline.arrived(id, first);
+            }
+            Outcome::Several => {
+                if let Some(window) = self.pipeline.window(id) {
+                    self.span.narrow(window);
+                }
+                self.pipeline.arrived(id, First::Several);
             }
             Outcome::TooMuch { page_rows } => {
                 if let Some(rows) = page_rows {
@@ -378,7 +387,7 @@ impl Attempt {
             };
             let rows = page.len() as u64;
             if !walk.leads_on() {
-                if rows >= self.source.terms().page_rows {
+                if self.source.terms().may_cut_off(rows) {
                     // A full page that leads nowhere may have been cut off there.
                     return Ok(if may_shorten {
                         Outcome::TooMuch { page_rows: None }
@@ -394,6 +403,9 @@ impl Attempt {
                     memory.shrink_to(page.bytes());
                 }
                 return Ok(Outcome::Here(First::Whole(page, memory)));
+            }
+            if self.source.terms().paging == Paging::ByKey {
+                return Ok(Outcome::Several);
             }
             if !may_shorten {
                 return Ok(Outcome::Here(First::Several));

@@ -242,7 +242,8 @@ impl Simulation {
             monitor: Arc::clone(monitor.services_of(&input.name).next().unwrap()),
             stop: stop.clone(),
         };
-        let source = |fingerprinter| {
+        let source = |ledger: &super::Ledger| {
+            let fingerprinter = ledger.fingerprinter(service.report);
             let source = ScriptedSource::new(self.shared.clone(), fingerprinter);
             let share = Share::new(&Arc::new(Concurrency::new(4)));
             (Arc::new(source) as Arc<dyn Source>, share)

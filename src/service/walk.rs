@@ -157,7 +157,9 @@ impl Service {
             drop(request);
             let page = match answer {
                 Fetched::Page(page) => page,
-                Fetched::End if !state.collection.is_capped() => return Ok(Ended::Whole),
+                Fetched::End if !state.collection.is_capped() && !walk.was_cut_off() => {
+                    return Ok(Ended::Whole);
+                }
                 Fetched::End if may_shorten => return Ok(Ended::TooMuch),
                 Fetched::End => return Ok(Ended::Capped),
                 Fetched::TooMuch => return Ok(Ended::TooMuch),
@@ -182,7 +184,8 @@ impl Service {
             if let Err(Event::Lost) = self.take_page(state, page).await? {
                 return Ok(Ended::Interrupted);
             }
-            let cut_off = !walk.leads_on() && rows >= self.source.terms().page_rows;
+            let terms = self.source.terms();
+            let cut_off = terms.may_cut_off(rows) && !walk.leads_on();
             if cut_off && state.collection.cut_off(self.clock.ours()) == Step::WalkAgain {
                 warn!(%window, "a full page leads nowhere: the window is walked again; nothing is lost");
                 return Ok(Ended::Again);

@@ -7,6 +7,9 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use reqwest::StatusCode;
+
+use super::fault;
 pub(super) use crate::foreign::shown;
 use crate::foreign::{printable, shown_up_to};
 
@@ -171,7 +174,17 @@ struct Inner {
     request_id: Option<String>,
     action: Option<String>,
     digest: Option<u64>,
+    sign: Option<Sign>,
     cause: Option<Box<Cause>>,
+}
+
+/// What a failure may say of a report's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    /// It says in Microsoft's words that message trace is being retired.
+    Retirement,
+    /// It says nothing at all.
+    Bare,
 }
 
 /// What an error of a library said, and why.
@@ -210,6 +223,7 @@ impl FetchError {
             request_id: None,
             action: kind.advice().map(str::to_owned),
             digest: None,
+            sign: None,
             cause: None,
         }))
     }
@@ -241,6 +255,33 @@ impl FetchError {
     ) -> Self {
         self.0.cause = Some(Box::new(Cause::new(&*source.into())));
         self
+    }
+
+    /// The same, from an answer of this status with this body.
+    pub(super) fn with_signs(mut self, status: StatusCode, body: &[u8]) -> Self {
+        let is_bare = matches!(status.as_u16(), 400 | 500) && fault::message(body).is_none();
+        self.0.sign = if fault::tells_of_retirement(body) {
+            Some(Sign::Retirement)
+        } else {
+            is_bare.then_some(Sign::Bare)
+        };
+        self
+    }
+
+    /// The same, from an answer that tells of retirement.
+    pub(super) fn of_retirement(mut self) -> Self {
+        self.0.sign = Some(Sign::Retirement);
+        self
+    }
+
+    /// Whether the answer says in Microsoft's words that message trace is being retired.
+    pub(super) fn tells_of_retirement(&self) -> bool {
+        self.0.sign == Some(Sign::Retirement)
+    }
+
+    /// Whether the answer was a 400 or 500 that says nothing.
+    pub(super) fn is_bare(&self) -> bool {
+        self.0.sign == Some(Sign::Bare)
     }
 
     /// What is to be done.

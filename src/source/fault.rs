@@ -38,6 +38,14 @@ pub(super) fn asks_to_wait(message: &str) -> bool {
         .contains("cannot currently process your request")
 }
 
+/// Whether an answer says that message trace is being retired, in the words of the command behind it (seen).
+pub(super) fn tells_of_retirement(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(&body[..body.len().min(BODY_MAX_BYTES)]);
+    let text = text.to_ascii_lowercase();
+    text.contains("get-messagetracev2")
+        || (text.contains("get-messagetrace") && text.contains("deprecat"))
+}
+
 /// `OData` 2 and 3 wrap the text in `{"lang": …, "value": …}`, `OData` 4 does not.
 fn error_message(error: &Value) -> Option<String> {
     let message = error.get("message")?;

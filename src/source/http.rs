@@ -23,7 +23,7 @@ use super::limiter::Limiter;
 use super::meter::Meter;
 use super::proxy::{self, Proxies};
 use super::sign_in::SignIn;
-use super::tls;
+use super::{Pending, graph, tls};
 use crate::blocking;
 use crate::config::{Credentials, Input, is_loopback};
 use crate::foreign::Hidden;
@@ -37,6 +37,8 @@ const POOL_IDLE: Duration = Duration::from_secs(15);
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(10);
 /// The most header lines of an answer; the HTTP library's own limit is 100.
 const HEADERS_MAX: usize = 400;
+/// Requests to Graph in flight beyond one: more would only use its budget up sooner (seen).
+const GRAPH_CONCURRENT: u32 = 2;
 /// The largest body of an answer, decompressed.
 pub(super) const BODY_MAX_BYTES: usize = 32 * 1024 * 1024;
 
@@ -44,7 +46,22 @@ pub(super) const BODY_MAX_BYTES: usize = 32 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Client(pub(super) Arc<Shared>);
 
+/// Which of Microsoft's services a client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Api {
+    Reports,
+    Graph,
+}
+
+/// A budget of requests that others use as well, whoever they are.
+pub trait Charge: Send + Sync {
+    /// Waits until one request more may be made, and notes that it is made. Cancel safe.
+    fn charge(&self) -> Pending<'_, ()>;
+}
+
 pub(super) struct Shared {
+    api: Api,
+    charge: Option<Arc<dyn Charge>>,
     pub(super) http: reqwest::Client,
     pub(super) base_url: Url,
     pub(super) sign_in: SignIn,
@@ -65,17 +82,20 @@ impl Client {
     pub fn new(input: &Input) -> anyhow::Result<Self> {
         let context = || format!("input `{}`", input.name);
         let proxies = Proxies::from_environment().with_context(context)?;
-        let reports = http(input, &input.base_url, &proxies).with_context(context)?;
+        let reports = http(input, &input.base_url, Api::Reports, &proxies).with_context(context)?;
         let alike = is_loopback(&input.base_url) == is_loopback(&input.authority_url);
         let tokens = if alike {
             reports.clone()
         } else {
-            http(input, &input.authority_url, &proxies).with_context(context)?
+            http(input, &input.authority_url, Api::Reports, &proxies).with_context(context)?
         };
         let limiter = Limiter::new(input.requests_per_second, &input.requests_limits);
         let limiter = Arc::new(limiter);
-        let sign_in = SignIn::new(input, &tokens, &limiter, &proxies).with_context(context)?;
+        let sign_in =
+            SignIn::new(input, &input.scope, &tokens, &limiter, &proxies).with_context(context)?;
         Ok(Self(Arc::new(Shared {
+            api: Api::Reports,
+            charge: None,
             http: reports,
             base_url: input.base_url.clone(),
             sign_in,
@@ -86,6 +106,43 @@ impl Client {
             concurrency: Arc::new(Concurrency::new(input.concurrent_requests)),
             _hidden: proxy::passwords(),
         })))
+    }
+
+    /// The way to Microsoft Graph, whose requests are charged to `charge`; `None` where the input has none. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn graph(input: &Input, charge: Arc<dyn Charge>) -> anyhow::Result<Option<Self>> {
+        let has_application = !matches!(input.credentials, Credentials::Basic { .. });
+        let Some(graph) = input.graph.as_ref().filter(|_| has_application) else {
+            return Ok(None);
+        };
+        let context = || format!("input `{}`", input.name);
+        let proxies = Proxies::from_environment().with_context(context)?;
+        let http = http(input, &graph.url, Api::Graph, &proxies).with_context(context)?;
+        let limiter = Arc::new(Limiter::new(input.requests_per_second, &[]));
+        let sign_in =
+            SignIn::new(input, &graph.scope, &http, &limiter, &proxies).with_context(context)?;
+        Ok(Some(Self(Arc::new(Shared {
+            api: Api::Graph,
+            charge: Some(charge),
+            http,
+            base_url: graph.url.clone(),
+            sign_in,
+            limiter,
+            limiters: limiters(input),
+            proxies,
+            clock: RemoteClock::default(),
+            concurrency: Arc::new(Concurrency::new(
+                input.concurrent_requests.min(GRAPH_CONCURRENT),
+            )),
+            _hidden: proxy::passwords(),
+        }))))
+    }
+
+    /// The service's root, ending in a slash.
+    pub(super) fn base_url(&self) -> &Url {
+        &self.0.base_url
     }
 
     /// A service's share of the requests that the input may have in flight.
@@ -181,13 +238,18 @@ impl Client {
     }
 
     async fn turn(&self, service: &str, meter: Option<&dyn Meter>) {
-        // The service's own budget first: a turn of the tenant must not wait for it.
+        // The budgets of others first: a turn of the tenant must not wait for them.
+        let begun = tokio::time::Instant::now();
+        if let Some(charge) = &self.0.charge {
+            charge.charge().await;
+        }
+        let charged = begun.elapsed();
         let own = match self.0.limiters.get(service) {
             Some(limiter) => limiter.turn().await.budget,
             None => Duration::ZERO,
         };
         let mut waited = self.0.limiter.turn().await;
-        waited.budget += own;
+        waited.budget += own + charged;
         if let Some(meter) = meter {
             meter.waited(waited);
         }
@@ -253,7 +315,12 @@ impl Client {
             followed,
             basic,
         };
-        Err(answer::refused(refusal, &body).with_request_id(request_id))
+        let error = answer::refused(refusal, &body).with_signs(status, &body);
+        let error = match self.0.api {
+            Api::Reports => error,
+            Api::Graph => graph::advised(error, status, &body),
+        };
+        Err(error.with_request_id(request_id))
     }
 }
 
@@ -278,11 +345,11 @@ pub(super) struct Body {
 }
 
 /// The way to `url`'s host: HTTP/1.1 through the system's proxies, compressed, and never redirected: requests carry credentials.
-fn http(input: &Input, url: &Url, proxies: &Proxies) -> anyhow::Result<reqwest::Client> {
+fn http(input: &Input, url: &Url, api: Api, proxies: &Proxies) -> anyhow::Result<reqwest::Client> {
     let signs_in_elsewhere = !matches!(input.credentials, Credentials::Basic { .. });
     let https = input.base_url.scheme() == "https"
         || (signs_in_elsewhere && input.authority_url.scheme() == "https");
-    let headers = HeaderMap::from_iter([
+    let mut headers = HeaderMap::from_iter([
         // Without `$format` in the query this is the light shape.
         (ACCEPT, HeaderValue::from_static("application/json")),
         (ACCEPT_ENCODING, HeaderValue::from_static("gzip")),
@@ -294,6 +361,9 @@ fn http(input: &Input, url: &Url, proxies: &Proxies) -> anyhow::Result<reqwest::
             HeaderValue::from_static("2013-V1"),
         ),
     ]);
+    if api == Api::Graph {
+        headers.remove("x-rws-version");
+    }
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls::config(input.ca_bundle.as_deref(), https)?)
         .user_agent(concat!(

@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 
 use super::envelope::{Envelope, not_a_page};
 use super::error::{FetchError, Kind};
+use super::graph::rows::{self as graph, Key};
 use super::http::BODY_MAX_BYTES;
 use super::structure::{self, Broken};
 use super::{fault, verbose};
@@ -42,6 +43,7 @@ pub struct Page {
     body: Bytes,
     rows: Vec<Row>,
     digest: u64,
+    is_unconfirmed: bool,
 }
 
 /// Where a row is in the body, and what tells it from others.
@@ -110,7 +112,22 @@ impl Page {
             body: body.into(),
             rows,
             digest: self.digest,
+            is_unconfirmed: false,
         }
+    }
+
+    /// The same page without rows, of which another service could not be asked whether there are some.
+    #[must_use]
+    pub(super) fn unconfirmed(self) -> Page {
+        Page {
+            is_unconfirmed: true,
+            ..self
+        }
+    }
+
+    /// Whether another service should have been asked if there are rows, and could not be.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.is_unconfirmed
     }
 
     /// The memory that the rows take, in bytes, with what came between them.
@@ -136,20 +153,9 @@ impl Page {
         if let Some((rows, next)) = usual(&body, fingerprinter) {
             return Ok((rows.page(body), next));
         }
-        let json = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&body);
-        match json.trim_ascii_start().first() {
-            None => return Err(FetchError::new(Kind::CutShort, "the answer is empty")),
-            Some(b'{') => {}
-            Some(b'<') => {
-                return Err(not_a_page(
-                    "a document instead of JSON",
-                    fault::message(json),
-                ));
-            }
-            Some(_) => return Err(not_a_page("no JSON object", None)),
-        }
+        let json = object(&body)?;
         let is_sound = is_sound(json)?;
-        let envelope = Envelope::read(json.trim_ascii_start())?;
+        let envelope = Envelope::read(json)?;
         let list = envelope.rows.as_ptr().addr() - body.as_ptr().addr();
         let list = list..list + envelope.rows.len();
         let (is_verbose, next) = (envelope.is_verbose, envelope.next);
@@ -161,6 +167,23 @@ impl Page {
         }
         let (rows, body) = rewritten(&body[list], is_verbose, fingerprinter)?;
         Ok((rows.page(body), next))
+    }
+
+    /// Reads the body of an answer of Microsoft Graph: its rows in the reporting service's shape, where each belongs, and the link to the next
+    /// page.
+    pub(super) fn parse_graph(
+        body: Vec<u8>,
+        fingerprinter: &Fingerprinter,
+        organization: Option<&str>,
+    ) -> Result<(Self, Vec<Key>, Option<String>), FetchError> {
+        let json = object(&body)?;
+        is_sound(json)?;
+        let envelope = Envelope::read(json)?;
+        let (rows, keys) = graph::translated(envelope.rows, organization);
+        let next = envelope.next;
+        drop(body);
+        let (page, _) = Self::parse(rows, fingerprinter)?;
+        Ok((page, keys, next))
     }
 
     /// [`Page::parse`] for the fuzz target `page` and the bench of the parts, which stand outside this crate; no ordinary build has it.
@@ -219,6 +242,7 @@ impl Rows {
             body: body.into(),
             rows: self.rows,
             digest: self.digest,
+            is_unconfirmed: false,
         }
     }
 }
@@ -267,6 +291,20 @@ struct Usual<'a> {
     value: &'a RawValue,
     #[serde(borrow, rename = "odata.nextLink")]
     next_link: Option<Cow<'a, str>>,
+}
+
+/// An answer from the brace that it begins with.
+fn object(body: &[u8]) -> Result<&[u8], FetchError> {
+    let json = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    match json.trim_ascii_start().first() {
+        None => Err(FetchError::new(Kind::CutShort, "the answer is empty")),
+        Some(b'{') => Ok(json.trim_ascii_start()),
+        Some(b'<') => Err(not_a_page(
+            "a document instead of JSON",
+            fault::message(json),
+        )),
+        Some(_) => Err(not_a_page("no JSON object", None)),
+    }
 }
 
 /// Whether an answer is JSON in UTF-8. An error if it is not and its rows cannot be told apart either.

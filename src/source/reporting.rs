@@ -10,7 +10,7 @@ use super::meter::Meter;
 use super::walk::Walk;
 use super::{FetchError, Page, Pages, Pending, Query, RemoteTimes, Source};
 use crate::record::Fingerprinter;
-use crate::report::{AggregateBy, Paging, Report, Resolution, Terms};
+use crate::report::{AggregateBy, Origin, Paging, Report, Resolution, Terms};
 
 /// Rows of a full page (seen).
 const PAGE_ROWS: u64 = 2_000;
@@ -35,6 +35,7 @@ pub fn terms(report: &Report, aggregate_by: Option<AggregateBy>) -> Terms {
         _ => (90, Hour),
     };
     Terms {
+        origin: Origin::ReportingService,
         reach: Duration::from_hours(24 * days),
         resolution,
         paging: Paging::ByPosition,

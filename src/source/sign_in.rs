@@ -35,9 +35,10 @@ enum Method {
 }
 
 impl SignIn {
-    /// Signs in with the input's credentials. Tokens are asked for through `http`; `limiter` pauses when the directory asks for it.
+    /// Signs in with the input's credentials, for `scope`. Tokens are asked for through `http`; `limiter` pauses when the directory asks for it.
     pub(super) fn new(
         input: &Input,
+        scope: &str,
         http: &reqwest::Client,
         limiter: &Arc<Limiter>,
         proxies: &Proxies,
@@ -84,7 +85,7 @@ impl SignIn {
             .map_err(|()| anyhow!("`authority_url` is no base address"))?
             .pop_if_empty()
             .extend([tenant_id.as_str(), "oauth2", "v2.0", "token"]);
-        let application = (client_id.clone(), input.scope.clone());
+        let application = (client_id.clone(), scope.to_owned());
         let limiter = Arc::clone(limiter);
         let way = (http, proxies);
         let directory = Directory::new(way, token_url, application, proof, limiter);

@@ -95,6 +95,8 @@ impl Server {
             base_url: self.url("/ecp/reportingwebservice/reporting.svc/"),
             authority_url: self.url("/"),
             scope: "https://outlook.office365.com/.default".to_owned(),
+            graph: None,
+            graph_requests: NonZeroU32::MIN,
             ca_bundle: None,
             services: Vec::new(),
         }

@@ -25,6 +25,7 @@ mod failing;
 mod fake_clock;
 mod figures;
 mod files;
+mod graph;
 mod gzip;
 mod image;
 mod in_memory;

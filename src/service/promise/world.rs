@@ -92,6 +92,7 @@ impl Case {
             Resolution::Hour | Resolution::Day => 7,
         };
         Terms {
+            origin: crate::report::Origin::ReportingService,
             reach: Duration::from_hours(24 * days),
             resolution: self.resolution,
             paging: self.paging,

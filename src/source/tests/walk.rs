@@ -312,6 +312,7 @@ async fn a_services_own_budget_holds_it_back_and_no_other() {
         delay: Duration::from_hours(25),
         start_time: None,
         reset_persistence_auth: None,
+        source: crate::config::SourceChoice::Auto,
         aggregate_by: None,
         mask: Mask::default(),
         requests_limits: vec![limit],

@@ -14,6 +14,7 @@ use exchange_reports_collector::ledger::{
 };
 use exchange_reports_collector::record::{Fingerprint, Fingerprinter, Mask, Splice, on_one_line};
 use exchange_reports_collector::relay::Envelope;
+use exchange_reports_collector::report::Origin;
 use exchange_reports_collector::window::Window;
 use tempfile::TempDir;
 
@@ -142,6 +143,7 @@ fn ledger_journal(bencher: Bencher<'_, '_>) {
         nth += 1;
         let confirmed = [Confirmed {
             window,
+            origin: Origin::ReportingService,
             fingerprints: fingerprints.clone(),
         }];
         let journalled = journal

@@ -1,0 +1,377 @@
+//! All pages of one window from Graph.
+//!
+//! Rows come newest first. So behind a page its oldest time is asked for anew, rather than its link followed: a link may be dead for ever, and
+//! loses a row that has the key of the one before it (both seen). The rows of that time come again and are known. Links are followed where
+//! more than a page has one time, and where rows do not come in their order.
+//!
+//! Where a link is dead there too, the rows of that time are asked for by their status, and by the ids that have been seen; what is cut off
+//! even then is told ([`Pages::was_cut_off`]). A message with a thousand rows or more is asked for by its id once: a listing may leave some
+//! of them out (documented of the command underneath).
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use tracing::warn;
+use url::Url;
+
+use super::super::error::{FetchError, Kind};
+use super::super::http::Client;
+use super::super::link;
+use super::super::meter::Meter;
+use super::super::page::Page;
+use super::super::{Pages, Pending};
+use super::rows::{GRAPH_STATUSES, Key};
+use super::{PAGE_ROWS, PATH, SERVICE};
+use crate::record::{Fingerprint, Fingerprinter};
+
+/// The unit of the times that rows show (inferred): what is behind it they do not show.
+const SHOWN: TimeDelta = TimeDelta::milliseconds(1);
+/// The finest time that can be asked for (seen).
+const TICK: TimeDelta = TimeDelta::nanoseconds(100);
+
+/// A message with so many rows is asked for by its id.
+const ROWS_OF_ONE_MAX: u32 = 1_000;
+
+/// A time whose link is dead is asked for anew so often before it is asked for in parts.
+const FRESH_LINKS: u32 = 2;
+
+/// Rows from `from` to `to`, both inclusive, that also meet a condition.
+#[derive(Clone, Debug)]
+struct Ask {
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    condition: Condition,
+    /// The link to its next page, where that is what is asked for.
+    link: Option<Url>,
+    /// The link that led to the page with that link.
+    via: Option<Url>,
+    /// Links that were dead, since the last page with something new.
+    dead: u32,
+}
+
+#[derive(Clone, Debug)]
+enum Condition {
+    None,
+    Status(&'static str),
+    Id(String),
+}
+
+/// All pages of one window; after an error the next call asks for the same page again.
+pub(super) struct GraphWalk {
+    client: Client,
+    fingerprinter: Fingerprinter,
+    organization: Option<String>,
+    meter: Option<Arc<dyn Meter>>,
+    range: (DateTime<Utc>, DateTime<Utc>),
+    /// What is left to ask for; the first is next.
+    asks: VecDeque<Ask>,
+    /// How often the rows that may come again came on one page.
+    known: HashMap<Fingerprint, u32>,
+    /// The rows of each message so far.
+    of_message: HashMap<String, u32>,
+    /// The messages that have been asked for by their ids.
+    asked_for: HashSet<String>,
+    is_begun: bool,
+    in_disorder: bool,
+    was_cut_off: bool,
+    body_hint: usize,
+}
+
+impl GraphWalk {
+    pub(super) fn new(
+        client: Client,
+        fingerprinter: Fingerprinter,
+        organization: Option<String>,
+        (from, to): (DateTime<Utc>, DateTime<Utc>),
+    ) -> Self {
+        let all = Ask {
+            from,
+            to,
+            condition: Condition::None,
+            link: None,
+            via: None,
+            dead: 0,
+        };
+        GraphWalk {
+            client,
+            fingerprinter,
+            organization,
+            meter: None,
+            range: (from, to),
+            asks: VecDeque::from([all]),
+            known: HashMap::new(),
+            of_message: HashMap::new(),
+            asked_for: HashSet::new(),
+            is_begun: false,
+            in_disorder: false,
+            was_cut_off: false,
+            body_hint: 0,
+        }
+    }
+
+    /// The same walk, whose requests `meter` takes note of.
+    pub(super) fn metered(self, meter: Arc<dyn Meter>) -> Self {
+        Self {
+            meter: Some(meter),
+            ..self
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Page>, FetchError> {
+        while let Some(ask) = self.asks.front().cloned() {
+            let url = match &ask.link {
+                Some(link) => link.clone(),
+                None => self.url(&ask),
+            };
+            let meter = self.meter.as_deref();
+            let client = self.client.clone();
+            let fetch = client.fetch(SERVICE, &url, ask.link.is_some(), self.body_hint, meter);
+            let body = match fetch.await {
+                Ok(body) => body,
+                Err(error) if error.kind() == Kind::LinkRejected => {
+                    self.go_on_without_the_link(&ask, error)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if let Some(meter) = &self.meter {
+                meter.received(body.json.len());
+            }
+            // From here on nothing waits, so that page and position change together.
+            let size = body.json.len();
+            let organization = self.organization.as_deref();
+            let parsed = Page::parse_graph(body.json, &self.fingerprinter, organization).and_then(
+                |(page, keys, next): (Page, Vec<Key>, Option<String>)| {
+                    let next = next.map(|next| link::next_page(&url, &next));
+                    Ok((page, keys, next.transpose()?))
+                },
+            );
+            let (page, keys, next) =
+                parsed.map_err(|error| error.with_request_id(body.request_id))?;
+            self.client.hear(body.date);
+            self.body_hint = size;
+            self.asks.pop_front();
+            let new = self.new_rows(&page);
+            self.go_on(ask, !new.is_empty(), &page, &keys, next);
+            let is_first = !std::mem::replace(&mut self.is_begun, true);
+            if new.len() == page.len() && (is_first || !page.is_empty()) {
+                return Ok(Some(page));
+            }
+            if !new.is_empty() {
+                return Ok(Some(page.only(new.into_iter())));
+            }
+        }
+        Ok(None)
+    }
+
+    fn url(&self, ask: &Ask) -> Url {
+        let mut filter = format!(
+            "$filter=receivedDateTime ge {} and receivedDateTime le {}",
+            written(ask.from),
+            written(ask.to)
+        );
+        // Writing to a string cannot fail.
+        let _ = match &ask.condition {
+            Condition::None => Ok(()),
+            Condition::Status(status) => write!(filter, " and status eq '{status}'"),
+            Condition::Id(id) => write!(filter, " and id eq '{}'", id.replace('\'', "''")),
+        };
+        let _ = write!(filter, "&$top={PAGE_ROWS}");
+        let base = self.client.base_url();
+        let mut url = base.clone();
+        url.set_path(&format!("{}{PATH}", base.path()));
+        url.set_query(Some(&filter));
+        url
+    }
+
+    /// Plans what comes behind a page of rows with these keys, which has led on to `next`.
+    fn go_on(&mut self, ask: Ask, has_new: bool, page: &Page, keys: &[Key], next: Option<Url>) {
+        self.count(keys);
+        let mut again = None;
+        if let Some(next) = next {
+            let times = || keys.iter().filter_map(|key| key.received);
+            let in_order = times().count() == keys.len() && times().is_sorted_by(|a, b| a >= b);
+            let to = times().min().map(|oldest| oldest + SHOWN - TICK);
+            match to {
+                Some(to) if in_order && to < ask.to && ask.from <= to => {
+                    again = Some(to);
+                    self.asks.push_front(Ask {
+                        to,
+                        link: None,
+                        via: None,
+                        dead: 0,
+                        ..ask
+                    });
+                }
+                _ => {
+                    if !in_order && !std::mem::replace(&mut self.in_disorder, true) {
+                        warn!("Graph's rows do not come newest first: its links are followed");
+                    }
+                    self.asks.push_front(Ask {
+                        link: Some(next),
+                        via: ask.link,
+                        dead: if has_new { 0 } else { ask.dead },
+                        ..ask
+                    });
+                }
+            }
+        }
+        self.know(page, keys, again);
+        if self.asks.is_empty() {
+            self.ask_for_large_messages();
+        }
+    }
+
+    /// Keeps what has to be known of the rows of a page, and of those before it: behind `again` none comes again.
+    fn know(&mut self, page: &Page, keys: &[Key], again: Option<DateTime<Utc>>) {
+        if again.is_some() {
+            self.known.clear();
+        }
+        let stays =
+            |key: &&Key| again.is_none_or(|again| key.received.is_none_or(|at| at <= again));
+        let mut on_page: HashMap<Fingerprint, u32> = HashMap::new();
+        for (fingerprint, key) in page.fingerprints().zip(keys) {
+            if stays(&key) {
+                *on_page.entry(fingerprint).or_default() += 1;
+            }
+        }
+        for (fingerprint, count) in on_page {
+            let known = self.known.entry(fingerprint).or_default();
+            *known = count.max(*known);
+        }
+        if again.is_some() {
+            // The rows of a message have one time: one that has no row there is complete.
+            let last: HashSet<&String> = { keys.iter() }
+                .filter(stays)
+                .filter_map(|key| key.id.as_ref())
+                .collect();
+            self.of_message
+                .retain(|id, rows| *rows >= ROWS_OF_ONE_MAX || last.contains(id));
+        }
+    }
+
+    /// A page's link is dead: the page is asked for anew, for another link; then in parts.
+    fn go_on_without_the_link(&mut self, ask: &Ask, error: FetchError) -> Result<(), FetchError> {
+        let again = Ask {
+            link: ask.via.clone(),
+            via: None,
+            dead: ask.dead + 1,
+            ..ask.clone()
+        };
+        if again.dead > FRESH_LINKS && self.in_disorder {
+            return Err(error);
+        }
+        self.asks.pop_front();
+        if again.dead <= FRESH_LINKS {
+            self.asks.push_front(again);
+            return Ok(());
+        }
+        let again = Ask {
+            link: None,
+            ..again
+        };
+        // All of its rows that have been seen are of this time, and what is older is asked for behind them.
+        let at = ask.to.duration_trunc(SHOWN).unwrap_or(ask.to);
+        let instant = Ask {
+            from: at.max(ask.from),
+            dead: 0,
+            ..again.clone()
+        };
+        let older = Ask {
+            to: at - TICK,
+            dead: 0,
+            ..again
+        };
+        let parts: Vec<Condition> = match &ask.condition {
+            Condition::None => GRAPH_STATUSES.map(Condition::Status).into(),
+            Condition::Status(_) => self.of_message.keys().cloned().map(Condition::Id).collect(),
+            Condition::Id(_) => {
+                self.was_cut_off = true;
+                vec![]
+            }
+        };
+        if older.from <= older.to {
+            self.asks.push_front(older);
+        }
+        for condition in parts {
+            self.asks.push_front(Ask {
+                condition,
+                ..instant.clone()
+            });
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, keys: &[Key]) {
+        for id in keys.iter().filter_map(|key| key.id.as_ref()) {
+            match self.of_message.get_mut(id) {
+                Some(count) => *count += 1,
+                None => drop(self.of_message.insert(id.clone(), 1)),
+            }
+        }
+    }
+
+    fn ask_for_large_messages(&mut self) {
+        let large = { self.of_message.iter() }
+            .filter(|(id, rows)| **rows >= ROWS_OF_ONE_MAX && !self.asked_for.contains(*id))
+            .map(|(id, _)| id.clone());
+        let large: Vec<String> = large.collect();
+        let (from, to) = self.range;
+        for id in large {
+            self.asked_for.insert(id.clone());
+            self.asks.push_back(Ask {
+                from,
+                to,
+                condition: Condition::Id(id),
+                link: None,
+                via: None,
+                dead: 0,
+            });
+        }
+    }
+
+    /// The places of the rows that have not come yet. Equal rows of one page are as many records.
+    fn new_rows(&self, page: &Page) -> Vec<usize> {
+        let mut on_page: HashMap<Fingerprint, u32> = HashMap::new();
+        let mut new = Vec::with_capacity(page.len());
+        for (place, fingerprint) in page.fingerprints().enumerate() {
+            let count = on_page.entry(fingerprint).or_default();
+            *count += 1;
+            if self
+                .known
+                .get(&fingerprint)
+                .is_none_or(|known| *known < *count)
+            {
+                new.push(place);
+            }
+        }
+        new
+    }
+}
+
+/// A time as it is asked for: whole seconds where it is one.
+fn written(time: DateTime<Utc>) -> String {
+    let ticks = time.timestamp_subsec_nanos() / 100;
+    let seconds = time.format("%Y-%m-%dT%H:%M:%S");
+    if ticks == 0 {
+        format!("{seconds}Z")
+    } else {
+        format!("{seconds}.{ticks:07}Z")
+    }
+}
+
+impl Pages for GraphWalk {
+    fn next_page(&mut self) -> Pending<'_, Result<Option<Page>, FetchError>> {
+        Box::pin(self.next())
+    }
+
+    fn leads_on(&self) -> bool {
+        !self.asks.is_empty()
+    }
+
+    fn was_cut_off(&self) -> bool {
+        self.was_cut_off
+    }
+}

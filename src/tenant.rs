@@ -1,0 +1,258 @@
+//! One input's ways to Microsoft, and its services' lives: which source a service is opened with, and what happens when that changes.
+//!
+//! A change of source is a stop of the service, in order, and a start from its state: so it repeats and skips as little as a restart.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use chrono::Utc;
+use tokio_util::sync::CancellationToken;
+
+use crate::Ends;
+use crate::backoff::Backoff;
+use crate::budget::Budget;
+use crate::clock::{Chance, WallClock};
+use crate::config::{Config, Input, ServiceConfig, SourceChoice};
+use crate::delivery::Shared;
+use crate::error;
+use crate::ledger::{Ledger, LedgerError, RequestFile, StateDirectory};
+use crate::monitoring::ServiceMonitor;
+use crate::report::Origin;
+use crate::service::{Service, Surround, tenant_of};
+use crate::source::concurrency::Share;
+use crate::source::graph::Retiring;
+use crate::source::graph::budget::{self, Stamps};
+use crate::source::{Client, GraphSource, ReportSource, Source};
+
+/// Waits before a service's state is opened again, at first and at most.
+const REOPEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+
+/// An input's ways to Microsoft's services.
+pub(crate) struct Tenant {
+    reports: Client,
+    graph: Option<Client>,
+    stamps: Arc<StampsOf>,
+}
+
+/// The requests of one tenant to Graph, in the state.
+struct StampsOf {
+    tenant: String,
+    file: OnceLock<RequestFile>,
+}
+
+impl Stamps for StampsOf {
+    fn charge(&self, most: u32) -> io::Result<Option<Duration>> {
+        match self.file.get() {
+            Some(file) => file.charge(&self.tenant, most, budget::PERIOD, Utc::now()),
+            None => Err(io::Error::other("no state folder is at hand")),
+        }
+    }
+}
+
+impl Tenant {
+    /// Prepares the ways; nothing is sent yet.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub(crate) fn new(input: &Input) -> anyhow::Result<Self> {
+        let stamps = Arc::new(StampsOf {
+            tenant: tenant_of(&input.credentials).replace(' ', ":"),
+            file: OnceLock::new(),
+        });
+        let most = input.graph_requests.get();
+        let charge = budget::Budget::new(Arc::clone(&stamps) as Arc<dyn Stamps>, most);
+        Ok(Tenant {
+            reports: Client::new(input)?,
+            graph: Client::graph(input, Arc::new(charge))?,
+            stamps,
+        })
+    }
+
+    /// The way to the reporting service.
+    pub(crate) fn reports(&self) -> &Client {
+        &self.reports
+    }
+
+    /// From here on the budget of Graph is kept in this state folder.
+    pub(crate) fn keep_budget_in(&self, state: &StateDirectory) {
+        // It is set once.
+        self.stamps.file.set(state.requests()).ok();
+    }
+
+    /// The source of a service: the one that the configuration names, or else that its state was left with, or `now`.
+    fn source(
+        &self,
+        input: &Input,
+        service: &ServiceConfig,
+        ledger: &Ledger,
+        switch: Switch<'_>,
+    ) -> (Arc<dyn Source>, Share) {
+        let known = ledger
+            .cursor()
+            .map_or(Origin::default(), |cursor| cursor.source);
+        let origin = match service.source {
+            SourceChoice::Only(origin) => origin,
+            SourceChoice::Auto => switch.now.unwrap_or(known),
+        };
+        let fingerprinter = ledger.fingerprinter(service.report);
+        let meter = || Arc::clone(switch.monitor) as Arc<dyn crate::source::Meter>;
+        let report = service.report;
+        let graph = self.graph.as_ref().filter(|_| !report.identity.is_empty());
+        let graph = graph.map(|client| {
+            let client = client.clone();
+            let share = client.share();
+            let source = GraphSource::new(client, input, fingerprinter.clone(), meter());
+            (source, share)
+        });
+        match (origin, graph) {
+            (Origin::Graph, Some((graph, share))) => (Arc::new(graph), share),
+            (_, graph) => {
+                let client = self.reports.clone();
+                let share = client.share();
+                let by = service.aggregate_by;
+                let reports = ReportSource::new(client, report, by, fingerprinter, meter());
+                match graph.filter(|_| service.source == SourceChoice::Auto) {
+                    Some((graph, _)) => {
+                        let takes_over = switch.takes_over.clone();
+                        (Arc::new(Retiring::new(reports, graph, takes_over)), share)
+                    }
+                    None => (Arc::new(reports), share),
+                }
+            }
+        }
+    }
+}
+
+/// What a source is made with, so that it can be changed.
+#[derive(Clone, Copy)]
+struct Switch<'a> {
+    /// The source to go on with, where that has been decided.
+    now: Option<Origin>,
+    takes_over: &'a CancellationToken,
+    monitor: &'a Arc<ServiceMonitor>,
+}
+
+/// All that one service is opened with, as often as it has to be.
+pub(crate) struct Running {
+    pub(crate) state: Arc<StateDirectory>,
+    pub(crate) config: Arc<Config>,
+    /// The places of its input and of itself in the configuration.
+    pub(crate) at: (usize, usize),
+    pub(crate) tenant: Arc<Tenant>,
+    pub(crate) shared: Shared,
+    pub(crate) budget: Budget,
+    pub(crate) monitor: Arc<ServiceMonitor>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// A service, and what tells that it has to go on with Graph.
+pub(crate) struct Opened {
+    service: Service,
+    takes_over: CancellationToken,
+    /// Stops this service alone.
+    stop: CancellationToken,
+}
+
+impl Running {
+    /// Opens the service's state, with the source that has been decided for, if one has.
+    ///
+    /// # Errors
+    /// As [`Service::open`].
+    pub(crate) fn open(&self, now: Option<Origin>) -> Result<Opened, LedgerError> {
+        let input = &self.config.inputs[self.at.0];
+        let service = &input.services[self.at.1];
+        let takes_over = CancellationToken::new();
+        let stop = self.stop.child_token();
+        let surround = Surround {
+            budget: self.budget.clone(),
+            wall: WallClock::default(),
+            chance: Chance::default(),
+            monitor: self.monitor.clone(),
+            stop: stop.clone(),
+        };
+        let source = |ledger: &Ledger| {
+            let switch = Switch {
+                now,
+                takes_over: &takes_over,
+                monitor: &self.monitor,
+            };
+            self.tenant.source(input, service, ledger, switch)
+        };
+        let outputs = (&self.config.outputs[..], &self.shared);
+        let service = Service::open(&self.state, input, service, outputs, source, surround)?;
+        Ok(Opened {
+            service,
+            takes_over,
+            stop,
+        })
+    }
+
+    /// Runs a service to the end; `false` if it has left something that was due.
+    pub(crate) async fn run(self, mut opened: Opened, ends: Ends) -> bool {
+        loop {
+            let Opened {
+                service,
+                takes_over,
+                stop,
+            } = opened;
+            let done = {
+                let running = live(service, ends);
+                tokio::pin!(running);
+                tokio::select! {
+                    biased;
+                    done = &mut running => return done,
+                    () = takes_over.cancelled() => {
+                        stop.cancel();
+                        running.await
+                    }
+                }
+            };
+            if self.stop.is_cancelled() {
+                return done;
+            }
+            match self.open(Some(Origin::Graph)) {
+                Ok(next) => opened = next,
+                Err(failure) => match self.reopened(failure, Some(Origin::Graph)).await {
+                    Some(next) => opened = next,
+                    None => return done,
+                },
+            }
+        }
+    }
+
+    /// Runs a service once its state can be opened: what the system refuses now it may grant later.
+    pub(crate) async fn run_later(self, failure: LedgerError) -> bool {
+        match self.reopened(failure, None).await {
+            Some(opened) => Box::pin(self.run(opened, Ends::AtTheStop)).await,
+            None => true,
+        }
+    }
+
+    /// The service, as soon as its state can be opened; `None` if the collector stops before.
+    async fn reopened(&self, mut failure: LedgerError, now: Option<Origin>) -> Option<Opened> {
+        let mut backoff = Backoff::new(REOPEN.0, REOPEN.1);
+        loop {
+            let wait = backoff.next(rand::random());
+            self.monitor.not_opened(&error::chain(&failure), false);
+            tracing::error!(error = error::chain(&failure), retry_in = ?wait, action = failure.action(), "this service waits for its state");
+            let sleep = tokio::time::sleep(wait);
+            self.stop.run_until_cancelled(sleep).await?;
+            match self.open(now) {
+                Ok(opened) => return Some(opened),
+                Err(again) => failure = again,
+            }
+        }
+    }
+}
+
+async fn live(service: Service, ends: Ends) -> bool {
+    match ends {
+        Ends::AtTheStop => {
+            service.run().await;
+            true
+        }
+        Ends::WhenDone { patience } => service.run_once(patience).await,
+    }
+}

@@ -1,0 +1,292 @@
+//! Message traces from Microsoft Graph: each message once, in the reporting service's shape, whichever service tells of it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use testkit::collector::Collector;
+use testkit::records::compare;
+use testkit::report::Report;
+use testkit::service::{DeadLink, Fault, Mail, Retirement, Target, Ties, When};
+
+use crate::setting::{PATIENCE, Setting, log, stop};
+
+const TRACE: Report = Report::MessageTrace;
+const SWITCHED: &str = "from here on they are collected from Microsoft Graph";
+
+/// Configures message traces from `from` on, with Graph at hand.
+fn configure(setting: &Setting, from: DateTime<Utc>, source: &str) {
+    let graph = setting.service.graph_url();
+    let input = setting.input().option("graph_url", &graph);
+    let input = input.option("graph_requests_per_5_minutes", "10000");
+    setting.configure(input.service_from(TRACE, from, &[("source", source)]));
+    setting
+        .service
+        .adjust(|options| options.graph.budget = None);
+}
+
+/// Each message that there is between the two came once, and nothing else did.
+fn expect_messages(
+    setting: &Setting,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    collector: &Collector,
+) {
+    assert_eq!(setting.relay.violations(), Vec::<String>::new());
+    let expected = setting.service.existing_messages(from, to);
+    let read = setting.relay.records().by_message();
+    let verdict = compare(&expected, &read);
+    assert!(verdict.is_exact(), "{verdict}\n{}", log(collector));
+    assert!(expected.total() > 0);
+}
+
+/// Collects all that is due between the two, and expects each message once.
+async fn collect(setting: &Setting, from: DateTime<Utc>, to: DateTime<Utc>) -> Collector {
+    let mut collector = setting.start();
+    setting.stop_at(&mut collector, to).await;
+    expect_messages(setting, from, to, &collector);
+    collector
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graph_alone_gives_every_message_once_and_a_restart_repeats_nothing() {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(30), setting.ago(25));
+    setting.rows(TRACE, from, to, 12_000);
+    configure(&setting, from, "graph");
+    drop(collect(&setting, from, to).await);
+    assert_eq!(setting.service.requests_for(TRACE).len(), 0);
+    let mut collector = setting.start();
+    collector.wait_for("collecting", PATIENCE).await.unwrap();
+    stop(&mut collector).await;
+    expect_messages(&setting, from, to, &collector);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_go_out_as_the_reporting_service_would_have_sent_them() {
+    let (mut lines, from, to) = (vec![], 30, 25);
+    for source in ["reporting_service", "graph"] {
+        let setting = Setting::new().await;
+        let (from, to) = (setting.ago(from), setting.ago(to));
+        setting.rows(TRACE, from, to, 500);
+        configure(&setting, from, source);
+        drop(collect(&setting, from, to).await);
+        let records = setting.relay.records();
+        let mut of: Vec<serde_json::Value> = { records.iter() }
+            .map(|(_, _, count)| {
+                let line = count.example.as_deref().unwrap().to_owned();
+                serde_json::from_str(&line[line.find('{').unwrap()..]).unwrap()
+            })
+            .collect();
+        for row in &mut of {
+            let row = row.as_object_mut().unwrap();
+            // What Graph does not have, and what the collector adds.
+            row.retain(|name, _| {
+                !["Organization", "StartDate", "EndDate", "Index"].contains(&name.as_str())
+                    && !name.starts_with('@')
+            });
+            // Its times have milliseconds.
+            let received = row["Received"].as_str().unwrap();
+            let received: String = received.chars().take(23).collect();
+            row["Received"] = received.trim_end_matches(['0', '.']).into();
+        }
+        let keys: Vec<String> = of[0].as_object().unwrap().keys().cloned().collect();
+        of.sort_by_key(ToString::to_string);
+        lines.push((keys, of.len()));
+    }
+    assert_eq!(lines[0], lines[1]);
+}
+
+/// Collects half from the reporting service, then retires it there, and expects each message once.
+async fn switch(retirement: Retirement) {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(33), setting.ago(25));
+    setting.rows(TRACE, from, to, 20_000);
+    configure(&setting, from, "auto");
+    // In the middle of what is fetched side by side.
+    let latency = Duration::from_millis(400);
+    setting.service.adjust(|options| options.latency = latency);
+    let mut collector = setting.start();
+    while setting.service.requests_for(TRACE).len() < 8 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    setting.service.retire(retirement);
+    setting.until_committed(&collector, &[TRACE], to).await;
+    stop(&mut collector).await;
+    let last_of_reports = setting.service.requests_for(TRACE).len();
+    expect_messages(&setting, from, to, &collector);
+    assert_eq!(collector.log_with(SWITCHED).len(), 1, "{}", log(&collector));
+    // It stays with Graph after a restart.
+    let mut collector = setting.start();
+    collector.wait_for("collecting", PATIENCE).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stop(&mut collector).await;
+    assert_eq!(setting.service.requests_for(TRACE).len(), last_of_reports);
+    expect_messages(&setting, from, to, &collector);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_sign_of_retirement_switches_in_mid_collection_and_repeats_nothing() {
+    for retirement in [
+        Retirement::Text { status: 400 },
+        Retirement::Text { status: 500 },
+        Retirement::Text { status: 200 },
+        Retirement::Bare { status: 404 },
+        Retirement::Bare { status: 403 },
+        Retirement::Empty,
+    ] {
+        switch(retirement).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bare_error_that_stays_switches_after_a_while() {
+    switch(Retirement::Bare { status: 500 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_that_never_had_the_reporting_service_begins_with_graph() {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(30), setting.ago(25));
+    setting.rows(TRACE, from, to, 3_000);
+    configure(&setting, from, "auto");
+    setting.service.retire(Retirement::NeverHad);
+    let collector = collect(&setting, from, to).await;
+    assert_eq!(collector.log_with(SWITCHED).len(), 1, "{}", log(&collector));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn switching_back_by_hand_repeats_nothing() {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(33), setting.ago(25));
+    setting.rows(TRACE, from, to, 20_000);
+    configure(&setting, from, "graph");
+    let latency = Duration::from_millis(400);
+    setting
+        .service
+        .adjust(|options| options.graph.latency = latency);
+    let mut collector = setting.start();
+    let middle = setting.ago(30);
+    setting.until_committed(&collector, &[TRACE], middle).await;
+    collector.kill().await.unwrap();
+    configure(&setting, from, "reporting_service");
+    let mut collector = setting.start();
+    setting.until_committed(&collector, &[TRACE], to).await;
+    stop(&mut collector).await;
+    let (expected, read) = (
+        setting.service.existing_messages(from, to),
+        setting.relay.records().by_message(),
+    );
+    // What was not confirmed when it was killed comes again.
+    let verdict = compare(&expected, &read);
+    let complete = verdict.missing == 0 && verdict.unknown == 0;
+    assert!(
+        complete && verdict.twice <= setting.unconfirmed(),
+        "{verdict}\n{}",
+        log(&collector)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_permission_the_reporting_service_goes_on_and_empty_windows_are_unconfirmed() {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(30), setting.ago(25));
+    // Two hours without a row in the middle.
+    setting.rows(TRACE, from, setting.ago(29), 10);
+    setting.rows(TRACE, setting.ago(26), to, 10);
+    setting
+        .service
+        .adjust(|options| options.access.graph_roles.clear());
+    configure(&setting, from, "auto");
+    let collector = collect(&setting, from, to).await;
+    assert_eq!(collector.log_with(SWITCHED).len(), 0, "{}", log(&collector));
+    let unconfirmed = setting.entries(TRACE, "empty_unconfirmed");
+    assert!(!unconfirmed.is_empty(), "{}", log(&collector));
+    assert!(setting.service.requests_to_graph().len() < 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quiet_night_is_confirmed_by_few_requests() {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(48), setting.ago(25));
+    setting.rows(TRACE, from, setting.ago(47), 10);
+    setting.rows(TRACE, setting.ago(26), to, 10);
+    configure(&setting, from, "auto");
+    let collector = collect(&setting, from, to).await;
+    assert_eq!(collector.log_with(SWITCHED).len(), 0, "{}", log(&collector));
+    assert_eq!(setting.entries(TRACE, "empty_unconfirmed"), []);
+    let asked = setting.service.requests_to_graph().len();
+    assert!((1..20).contains(&asked), "{asked}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_links_and_small_pages_lose_and_repeat_nothing() {
+    for (dead, ties) in [
+        (DeadLink::Quoted, Ties::Lost),
+        (DeadLink::Recipient, Ties::Twice),
+    ] {
+        let setting = Setting::new().await;
+        let (from, to) = (setting.ago(30), setting.ago(25));
+        setting.rows(TRACE, from, to, 6_000);
+        setting.service.adjust(|options| {
+            options.graph.page_rows = 100;
+            options.graph.ties = ties;
+        });
+        setting
+            .service
+            .fault(Target::Graph, When::Every(5), Fault::DeadLink(dead));
+        configure(&setting, from, "graph");
+        collect(&setting, from, to).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_mail_to_twenty_thousand_arrives_for_each_of_them() {
+    for dead in [false, true] {
+        let setting = Setting::new().await;
+        let (from, to) = (setting.ago(30), setting.ago(25));
+        setting.rows(TRACE, from, to, 1_000);
+        let at = setting.ago(28) + TimeDelta::milliseconds(1_234);
+        setting.service.deliver(&Mail::new(at, 1).to_many(20_000));
+        if dead {
+            let every = When::Every(3);
+            setting
+                .service
+                .fault(Target::Graph, every, Fault::DeadLink(DeadLink::Quoted));
+        }
+        configure(&setting, from, "graph");
+        collect(&setting, from, to).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_graph_in_another_order_are_all_taken() {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(30), setting.ago(25));
+    setting.rows(TRACE, from, to, 3_000);
+    setting
+        .service
+        .adjust(|options| options.graph.page_rows = 100);
+    setting
+        .service
+        .fault(Target::Graph, When::Every(1), Fault::OldestFirst);
+    configure(&setting, from, "graph");
+    let collector = collect(&setting, from, to).await;
+    let noticed = collector.log_with("do not come newest first");
+    assert!(!noticed.is_empty(), "{}", log(&collector));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_third_of_graphs_requests_failing_loses_nothing() {
+    for fault in [
+        Fault::Failed { status: 502 },
+        Fault::CutBody,
+        Fault::Failed { status: 500 },
+    ] {
+        let setting = Setting::new().await;
+        let (from, to) = (setting.ago(30), setting.ago(25));
+        setting.rows(TRACE, from, to, 3_000);
+        setting.service.fault(Target::Graph, When::Every(3), fault);
+        configure(&setting, from, "graph");
+        collect(&setting, from, to).await;
+    }
+}
