@@ -116,7 +116,10 @@ impl Tenant {
                 match graph.filter(|_| service.source == SourceChoice::Auto) {
                     Some((graph, _)) => {
                         let takes_over = switch.takes_over.clone();
-                        (Arc::new(Retiring::new(reports, graph, takes_over)), share)
+                        (
+                            Arc::new(Retiring::new(reports, graph, service.delay, takes_over)),
+                            share,
+                        )
                     }
                     None => (Arc::new(reports), share),
                 }

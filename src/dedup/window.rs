@@ -506,4 +506,65 @@ mod tests {
         let many = vec![Fingerprint([1; 16]); 70_000];
         assert_eq!(dedup.page(many.into_iter()).records, 70_000);
     }
+
+    /// Rows are two letters: the record's identity, and what one service says of it.
+    fn told(rows: &str) -> Vec<Fingerprint> {
+        let row = |row: &str| {
+            let (identity, own) = row.split_at(1);
+            let half = |text: &str| [text.as_bytes()[0]; 8];
+            let bytes = [half(identity), half(own)].concat();
+            Fingerprint(bytes.try_into().unwrap())
+        };
+        rows.split_whitespace().map(row).collect()
+    }
+
+    /// How many of these rows of one page are new behind a boundary and what is confirmed, both told by the reporting service.
+    fn new_to(origin: Origin, boundary: &str, known: &str, rows: &str) -> String {
+        let by = Origin::ReportingService;
+        let before = vec![vec![Confirmed {
+            window: window(0),
+            origin: by,
+            fingerprints: told(known),
+        }]];
+        let kind = Kind { origin, ..KEY };
+        let mut dedup = Deduplicator::new(kind, (&told(boundary), by), before);
+        dedup.begin(window(0));
+        dedup.begin_walk();
+        let new = dedup.page(told(rows).into_iter());
+        let rows: Vec<&str> = rows.split_whitespace().collect();
+        let through = new.places[0].iter().map(|place| rows[*place as usize]);
+        through.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_another_service_has_told_of_is_known_by_its_identity_as_often_as_it_was_told() {
+        let graph = |boundary, known, rows| new_to(Origin::Graph, boundary, known, rows);
+        assert_eq!(graph("a1 b1", "", "a2 b2 c2"), "c2");
+        assert_eq!(graph("", "a1 b1", "a2 b2 c2"), "c2");
+        assert_eq!(graph("a1", "a3", "a2 a4 a5"), "a5");
+        assert_eq!(graph("a1 a1", "", "a2 a2 a2"), "a2");
+        assert_eq!(graph("", "", "a2 a3"), "a2 a3");
+    }
+
+    #[test]
+    fn within_one_service_the_whole_row_counts() {
+        let same = |boundary, known, rows| new_to(Origin::ReportingService, boundary, known, rows);
+        assert_eq!(same("a1 b1", "", "a2 b1"), "a2");
+        assert_eq!(same("", "a1 b1", "a2 b1"), "a2");
+    }
+
+    #[test]
+    fn what_another_service_has_told_of_stays_known_when_its_page_comes_again() {
+        let by = Origin::ReportingService;
+        let kind = Kind {
+            origin: Origin::Graph,
+            ..KEY
+        };
+        let mut dedup = Deduplicator::new(kind, (&told("a1"), by), vec![vec![]]);
+        dedup.begin(window(0));
+        for _ in 0..3 {
+            dedup.begin_walk();
+            assert_eq!(dedup.page(told("a2").into_iter()).records, 0);
+        }
+    }
 }

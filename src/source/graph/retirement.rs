@@ -36,6 +36,8 @@ pub struct Retiring {
 
 struct Shared {
     graph: GraphSource,
+    /// What is younger may still get rows.
+    delay: TimeDelta,
     /// Cancelled once Graph is to take over.
     takes_over: CancellationToken,
     signs: Mutex<Signs>,
@@ -57,12 +59,18 @@ struct Signs {
 }
 
 impl Retiring {
-    /// `takes_over` is cancelled once Graph has shown that it is needed.
-    pub fn new(reports: ReportSource, graph: GraphSource, takes_over: CancellationToken) -> Self {
+    /// Rows are complete `delay` after their time. `takes_over` is cancelled once Graph has shown that it is needed.
+    pub fn new(
+        reports: ReportSource,
+        graph: GraphSource,
+        delay: Duration,
+        takes_over: CancellationToken,
+    ) -> Self {
         Retiring {
             reports: Arc::new(reports),
             shared: Arc::new(Shared {
                 graph,
+                delay: TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX),
                 takes_over,
                 signs: Mutex::default(),
                 asking: tokio::sync::Mutex::default(),
@@ -242,7 +250,8 @@ impl Shared {
                 return Ok(Confirmed::NotAsked);
             }
         }
-        let together = last.max((first + TOGETHER).min(now - TimeDelta::minutes(1)));
+        let settled = now.checked_sub_signed(self.delay).unwrap_or(last);
+        let together = last.max((first + TOGETHER).min(settled));
         for to in [together, last] {
             match self.is_empty(first, to).await {
                 Ok(true) => {
