@@ -27,7 +27,7 @@ use crate::delivery;
 use crate::ledger::script::{self, Moment};
 use crate::ledger::{Entry, Outcome, Owner, Reading, StateDirectory, refuse_writes};
 use crate::monitoring::Monitor;
-use crate::report::{Paging, Resolution};
+use crate::report::{Origin, Paging, Resolution};
 use crate::source::Source;
 use crate::source::concurrency::{Concurrency, Share};
 use crate::window::Window;
@@ -59,6 +59,17 @@ fn case(seed: u64) -> Case {
         days: 1,
         rows_a_day: 300,
         trouble: troubles[usize::try_from(seed / 12 % 3).unwrap()],
+        changes: false,
+    }
+}
+
+/// Message traces of a tenant that has two services for them.
+fn changing(seed: u64) -> Case {
+    Case {
+        resolution: Resolution::Instant,
+        paging: Paging::ByPosition,
+        changes: true,
+        ..case(12 + seed)
     }
 }
 
@@ -181,6 +192,16 @@ impl Simulation {
             let wall = WallClock::simulated(now);
             {
                 let mut world = shared.world();
+                if world.case.changes {
+                    let graph = world.chance.random_bool(0.5);
+                    world.origin = if graph {
+                        Origin::Graph
+                    } else {
+                        Origin::ReportingService
+                    };
+                    let told = format!("asks {}", world.origin.name());
+                    world.note(now, told);
+                }
                 world.heard = None;
                 world.service_skew = TimeDelta::zero();
                 world.directory_skew = TimeDelta::zero();
@@ -379,8 +400,8 @@ fn journals(folder: &Path) -> BTreeMap<std::path::PathBuf, u64> {
     lengths
 }
 
-fn simulate(seed: u64) -> Vec<String> {
-    let mut simulation = Simulation::new(&case(seed));
+fn simulate(case: &Case) -> Vec<String> {
+    let mut simulation = Simulation::new(case);
     let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         simulation.run();
         simulation.check();
@@ -396,8 +417,7 @@ fn simulate(seed: u64) -> Vec<String> {
     world.trace.clone()
 }
 
-#[test]
-fn every_record_before_the_cursor_reached_every_output_and_none_came_twice() {
+fn simulate_all(case: impl Fn(u64) -> Case) {
     let seeds = if let Ok(seed) = std::env::var("PROMISE_SEED") {
         vec![seed.parse().unwrap()]
     } else {
@@ -407,13 +427,23 @@ fn every_record_before_the_cursor_reached_every_output_and_none_came_twice() {
     };
     for seed in seeds {
         eprintln!("PROMISE_SEED={seed}");
-        simulate(seed);
+        simulate(&case(seed));
     }
+}
+
+#[test]
+fn every_record_before_the_cursor_reached_every_output_and_none_came_twice() {
+    simulate_all(case);
+}
+
+#[test]
+fn a_change_of_source_at_any_moment_skips_and_repeats_nothing() {
+    simulate_all(changing);
 }
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in [26, 28] {
-        assert_eq!(simulate(seed), simulate(seed));
+        assert_eq!(simulate(&case(seed)), simulate(&case(seed)));
     }
 }

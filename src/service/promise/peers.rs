@@ -44,7 +44,9 @@ pub(super) struct ScriptedSource {
 
 impl ScriptedSource {
     pub(super) fn new(shared: Shared, fingerprinter: Fingerprinter) -> Self {
-        let terms = shared.world().case.terms();
+        let world = shared.world();
+        let terms = world.case.terms(world.origin);
+        drop(world);
         ScriptedSource {
             shared,
             terms,
@@ -62,6 +64,7 @@ impl Source for ScriptedSource {
         Box::new(ScriptedWalk {
             shared: self.shared.clone(),
             fingerprinter: self.fingerprinter.clone(),
+            paging: self.terms.paging,
             first,
             last,
             position: Some(0),
@@ -91,6 +94,7 @@ impl Source for ScriptedSource {
 struct ScriptedWalk {
     shared: Shared,
     fingerprinter: Fingerprinter,
+    paging: Paging,
     first: DateTime<Utc>,
     last: DateTime<Utc>,
     /// The first row of the next page; `None` at the end.
@@ -125,10 +129,12 @@ impl ScriptedWalk {
         let looping = now < world.looping_until && position > 0;
         let position = if looping { 0 } else { position };
         let rows = world.result(self.first, self.last, now);
-        let from = match (world.case.paging, self.key) {
+        let from = match (self.paging, self.key) {
             (Paging::ByKey, Some(key)) => {
-                let behind =
-                    |row: &&&super::world::Row| (row.time, row.number) != key && row.time <= key.0;
+                let behind = |row: &&&super::world::Row| {
+                    let time = row.told(world.origin);
+                    (time, row.number) != key && time <= key.0
+                };
                 rows.iter()
                     .position(|row| behind(&row))
                     .unwrap_or(rows.len())
@@ -139,9 +145,9 @@ impl ScriptedWalk {
         let page: Vec<_> = rows.iter().skip(from).take(PAGE).collect();
         let json: Vec<String> = (from..)
             .zip(&page)
-            .map(|(index, row)| row.json(index))
+            .map(|(index, row)| row.json(index, world.origin))
             .collect();
-        let key = page.last().map(|row| (row.time, row.number));
+        let key = page.last().map(|row| (row.told(world.origin), row.number));
         let (count, all) = (page.len(), rows.len());
         let leads_on = count == PAGE && from + count <= all;
         let told = now + world.service_skew;

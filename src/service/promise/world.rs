@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::report::{Paging, Resolution, Terms};
+use crate::report::{Origin, Paging, Resolution, Terms};
 use crate::window::Window;
 
 /// How a case is drawn.
@@ -21,6 +21,8 @@ pub(super) struct Case {
     pub(super) rows_a_day: u32,
     /// From 0, nothing fails, to 1.
     pub(super) trouble: f64,
+    /// Each life may be with another of two services, which tell of the same rows in their own words.
+    pub(super) changes: bool,
 }
 
 /// A row of the service.
@@ -58,6 +60,8 @@ impl RelayLog {
 pub(super) struct World {
     pub(super) case: Case,
     pub(super) chance: StdRng,
+    /// The service that is asked now.
+    pub(super) origin: Origin,
     pub(super) rows: Vec<Row>,
     pub(super) relays: Vec<RelayLog>,
     /// Until then the service throttles.
@@ -86,16 +90,19 @@ pub(super) fn beginning() -> DateTime<Utc> {
 }
 
 impl Case {
-    pub(super) fn terms(&self) -> Terms {
+    pub(super) fn terms(&self, origin: Origin) -> Terms {
         let days = match self.resolution {
             Resolution::Instant => 10,
             Resolution::Hour | Resolution::Day => 7,
         };
         Terms {
-            origin: crate::report::Origin::ReportingService,
+            origin,
             reach: Duration::from_hours(24 * days),
             resolution: self.resolution,
-            paging: self.paging,
+            paging: match origin {
+                Origin::ReportingService => self.paging,
+                Origin::Graph => Paging::ByKey,
+            },
             row_cap: None,
             pages_max: 1_000,
             page_rows: PAGE as u64,
@@ -146,6 +153,7 @@ impl World {
         }
         World {
             chance,
+            origin: Origin::ReportingService,
             rows,
             relays: (0..outputs).map(|_| RelayLog::default()).collect(),
             paused_until: None,
@@ -175,18 +183,19 @@ impl World {
             Resolution::Day => 86_400,
         };
         let bucket = |time: DateTime<Utc>| time.timestamp() / unit.max(1);
-        let reach = TimeDelta::from_std(self.case.terms().reach).unwrap();
+        let reach = TimeDelta::from_std(self.case.terms(self.origin).reach).unwrap();
         let mut rows: Vec<&Row> = { self.rows.iter() }
             .filter(|row| {
                 let asked = if unit == 0 {
-                    row.time >= first && row.time <= last
+                    let time = row.told(self.origin);
+                    time >= first && time <= last
                 } else {
                     bucket(row.time) >= bucket(first) && bucket(row.time) <= bucket(last)
                 };
                 asked && row.is_there(now) && row.time >= now - reach
             })
             .collect();
-        rows.sort_by_key(|row| (std::cmp::Reverse(row.time), row.number));
+        rows.sort_by_key(|row| (std::cmp::Reverse(row.told(self.origin)), row.number));
         rows
     }
 
@@ -233,11 +242,20 @@ impl Row {
         self.appears <= now && self.vanishes.is_none_or(|vanishes| now < vanishes)
     }
 
-    /// The row as the service writes it. Equal rows are equal to the letter but for `Index`.
-    pub(super) fn json(&self, index: usize) -> String {
+    /// When it was received, as `origin` says: the two differ by less than a millisecond.
+    pub(super) fn told(&self, origin: Origin) -> DateTime<Utc> {
+        let micros = i64::try_from(self.number % 1_998).unwrap_or_default() - 999;
+        match origin {
+            Origin::ReportingService => self.time,
+            Origin::Graph => self.time + TimeDelta::microseconds(micros),
+        }
+    }
+
+    /// The row as a service writes it. Equal rows are equal to the letter but for `Index`.
+    pub(super) fn json(&self, index: usize, origin: Origin) -> String {
         format!(
             r#"{{"Received":"{}","MessageTraceId":"{}","Index":{index}}}"#,
-            self.time.format("%Y-%m-%dT%H:%M:%S%.3f"),
+            self.told(origin).format("%Y-%m-%dT%H:%M:%S%.6f"),
             self.number
         )
     }
