@@ -133,12 +133,12 @@ impl ScriptedWalk {
             (Paging::ByKey, Some(key)) => {
                 let behind = |row: &&&super::world::Row| {
                     let time = row.told(world.origin);
-                    (time, row.number) != key && time <= key.0
+                    // What has the key of the last row comes again, as a source by key has to give it.
+                    time < key.0 || (time == key.0 && row.number >= key.1)
                 };
                 rows.iter()
                     .position(|row| behind(&row))
                     .unwrap_or(rows.len())
-                    .max(position)
             }
             _ => position,
         };
