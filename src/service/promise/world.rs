@@ -121,7 +121,13 @@ impl World {
         let mut number = 0;
         for _ in 0..case.rows_a_day * u32::try_from(case.days).unwrap() {
             number += 1;
-            let time = beginning() + TimeDelta::milliseconds(chance.random_range(0..span * 1_000));
+            let time = if case.changes && chance.random_bool(0.5) {
+                // Just behind a full second, which another service may see just before it.
+                let second = TimeDelta::seconds(chance.random_range(0..span));
+                beginning() + second + TimeDelta::microseconds(300)
+            } else {
+                beginning() + TimeDelta::milliseconds(chance.random_range(0..span * 1_000))
+            };
             // Bursts: many rows of one second now and then, more than a page.
             let many = if chance.random_bool(0.002) {
                 3 * PAGE
