@@ -290,3 +290,58 @@ async fn a_third_of_graphs_requests_failing_loses_nothing() {
         collect(&setting, from, to).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_and_changes_of_source_lose_nothing_and_repeat_what_was_not_confirmed() {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(33), setting.ago(25));
+    setting.rows(TRACE, from, to, 40_000);
+    let latency = Duration::from_millis(300);
+    setting.service.adjust(|options| {
+        (options.latency, options.graph.latency) = (latency, latency);
+    });
+    for life in 0_u64..8 {
+        configure(
+            &setting,
+            from,
+            ["graph", "reporting_service"][usize::from(life % 2 == 0)],
+        );
+        let mut collector = setting.start();
+        collector.wait_for("collecting", PATIENCE).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(400 + 170 * life)).await;
+        collector.kill().await.unwrap();
+    }
+    configure(&setting, from, "auto");
+    let mut collector = setting.start();
+    setting.until_committed(&collector, &[TRACE], to).await;
+    stop(&mut collector).await;
+    let expected = setting.service.existing_messages(from, to);
+    let verdict = compare(&expected, &setting.relay.records().by_message());
+    let complete = verdict.missing == 0 && verdict.unknown == 0;
+    assert!(
+        complete && verdict.twice <= setting.unconfirmed(),
+        "{verdict}, {} unconfirmed\n{}",
+        setting.unconfirmed(),
+        log(&collector)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_budget_outlives_restarts() {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(45), setting.ago(25));
+    setting.rows(TRACE, from, to, 1_000);
+    let input = setting
+        .input()
+        .option("graph_url", &setting.service.graph_url());
+    let input = input.option("graph_requests_per_5_minutes", "6");
+    setting.configure(input.service_from(TRACE, from, &[("source", "graph")]));
+    for _ in 0..3 {
+        let mut collector = setting.start();
+        collector.wait_for("collecting", PATIENCE).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        collector.kill().await.unwrap();
+    }
+    // Twenty hours are as many requests at least.
+    assert_eq!(setting.service.requests_to_graph().len(), 6);
+}
