@@ -10,9 +10,11 @@ use std::sync::OnceLock;
 
 use chrono::{DateTime, Utc};
 use exchange_reports_collector::ledger::{
-    Carried, Cursor, Ledger, LedgerError, Owner, StateDirectory,
+    Commit, Confirmed, Cursor, Entry, Ledger, LedgerError, Outcome, Owner, Recovered, StateDirectory,
 };
 use exchange_reports_collector::record::Fingerprint;
+use exchange_reports_collector::report::Origin;
+use exchange_reports_collector::window::Window;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use tempfile::TempDir;
 
@@ -58,11 +60,11 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     sound.put(&files);
     match open(sound.folder.path()) {
         Err(error) => assert!(!error.may_pass(), "{error}"),
-        Ok(ledger) if files == sound.files => sound.compare(ledger, &[15]),
-        Ok(ledger) => match choice % 9 {
+        Ok(opened) if files == sound.files => sound.compare(&opened, &[15]),
+        Ok(opened) => match choice % 9 {
             6 | 7 => panic!("changes are not seen"),
-            8 => sound.compare(ledger, &[0, 5, 10]),
-            _ => check_consistent(ledger, sound.folder.path(), &files),
+            8 => sound.compare(&opened, &[0, 5, 10]),
+            _ => check_consistent(opened, sound.folder.path(), &files),
         },
     }
     Corpus::Keep
@@ -79,21 +81,18 @@ impl Sound {
         let folder = folder.expect("a temporary folder");
         // Not a random key: what the files are does not change from run to run.
         fs::write(folder.path().join("fingerprint.key"), key(&[7; 16])).expect("a key");
-        let mut ledger = open(folder.path()).expect("a ledger");
+        let (mut ledger, mut recovered) = open(folder.path()).expect("a ledger");
         ledger
-            .commit(Cursor::begin(at(0), "tenant".into(), None))
-            .expect("a commit");
-        let mut next = ledger.cursor().expect("a cursor").clone();
-        next.at = at(10);
-        next.carried = vec![carried("a", 1..4), carried("b", 1..3)];
-        ledger.commit(next).expect("a commit");
-        let mark = ledger.mark(at(20));
-        let mut journal = ledger.take_journals().remove(0);
+            .begin(Cursor::begin(at(0), "tenant".into(), None))
+            .expect("a beginning");
+        ledger.commit(commit(0, 10)).expect("a commit");
+        let mark = ledger.cursor().expect("a cursor").mark();
+        let mut journal = recovered.journals.remove(0);
         for receipt in 0..3 {
             let records = prints(10 + receipt * 5..15 + receipt * 5);
-            journal.confirm(mark, &records).expect("a frame");
+            journal.confirm(mark, &[confirmed(records)]).expect("a frame");
         }
-        drop((journal, ledger));
+        drop((journal, recovered, ledger));
         let service = folder.path().join("in.1.svc");
         let files = FILES.map(|name| fs::read(service.join(name)).expect("a file"));
         let text = String::from_utf8_lossy(&files[CURSOR]);
@@ -111,71 +110,90 @@ impl Sound {
         }
     }
 
-    /// The ledger tells what was written, and of the unfinished window as many records as whole receipts may hold.
-    fn compare(&self, mut ledger: Ledger, receipts: &[usize]) {
+    /// The ledger tells what was written, and of what is beyond the cursor as many records as whole receipts may hold.
+    fn compare(&self, (ledger, recovered): &(Ledger, Recovered), receipts: &[usize]) {
         let cursor = ledger.cursor().expect("a cursor");
         assert_eq!(
             (cursor.at, cursor.generation, cursor.records),
-            (at(10), 2, 0)
+            (at(10), 2, 3)
         );
-        let confirmed = ledger.take_confirmed();
-        let everything = [prints(1..4), prints(10..25)].concat();
-        assert!(everything.starts_with(&confirmed[0]));
-        assert!(receipts.contains(&(confirmed[0].len() - 3)), "{receipts:?}");
-        assert_eq!(confirmed[1], prints(1..3));
+        assert_eq!(cursor.boundary, prints(1..4));
+        let known = beyond(&recovered.confirmed[0]);
+        assert!(prints(10..25).starts_with(&known));
+        assert!(receipts.contains(&known.len()), "{receipts:?}");
+        assert!(recovered.confirmed[1].is_empty());
     }
 }
 
 /// Whatever it says: it says so again, holds no more than the files, and can be gone on with.
-fn check_consistent(mut ledger: Ledger, folder: &Path, files: &[Vec<u8>; 4]) {
-    let (cursor, window) = (ledger.cursor().cloned(), ledger.unfinished());
-    let confirmed = ledger.take_confirmed();
+fn check_consistent((ledger, recovered): (Ledger, Recovered), folder: &Path, files: &[Vec<u8>; 4]) {
+    let (cursor, known) = (ledger.cursor().cloned(), recovered.confirmed.clone());
     let bytes: usize = files.iter().map(Vec::len).sum();
-    assert!(
-        confirmed
-            .iter()
-            .map(|of_one| of_one.len() * 16)
-            .sum::<usize>()
-            <= bytes
-    );
-    drop(ledger);
-    let mut ledger = open(folder).expect("what could be read can be read again");
-    assert_eq!(
-        (cursor, window),
-        (ledger.cursor().cloned(), ledger.unfinished())
-    );
-    assert_eq!(confirmed, ledger.take_confirmed());
+    let records: usize = known.iter().map(|of_one| beyond(of_one).len()).sum();
+    assert!(records * 16 <= bytes);
+    drop((ledger, recovered));
+    let (mut ledger, mut recovered) = open(folder).expect("what could be read can be read again");
+    assert_eq!((&cursor, &known), (&ledger.cursor().cloned(), &recovered.confirmed));
 
-    let mark = ledger.mark(at(90));
-    let mut journal = ledger.take_journals().remove(0);
-    journal.reserve(mark, 2).expect("room");
-    journal.confirm(mark, &prints(0..2)).expect("a frame");
-    drop((journal, ledger));
-    let mut ledger = open(folder).expect("what was added can be read");
-    assert!(ledger.take_confirmed()[0].ends_with(&prints(0..2)));
-
-    let mut next = ledger
-        .cursor()
-        .cloned()
-        .unwrap_or_else(|| Cursor::begin(at(0), "t".into(), None));
-    next.at = next.at.max(at(30));
-    next.until = None;
-    if next.generation == u64::MAX - 1 {
+    let Some(cursor) = cursor else {
+        return;
+    };
+    let mark = cursor.mark();
+    let mut journal = recovered.journals.remove(0);
+    journal.reserve(mark, 2, 1).expect("room");
+    journal.confirm(mark, &[confirmed(prints(0..2))]).expect("a frame");
+    drop((journal, recovered, ledger));
+    let (again, recovered) = open(folder).expect("what was added can be read");
+    ledger = again;
+    if cursor.at < at(20) {
+        assert!(beyond(&recovered.confirmed[0]).ends_with(&prints(0..2)));
+    }
+    drop(recovered);
+    if cursor.generation >= u64::MAX - 1 {
         // Its commit is the last one that there can be: what it writes is refused.
         return;
     }
-    ledger.commit(next).expect("a commit");
+    let end = cursor.at.max(at(1 << 30));
+    let passed = Commit {
+        at: end,
+        ..commit(0, 1)
+    };
+    ledger.commit(passed).expect("a commit");
     let committed = ledger.cursor().cloned();
     drop(ledger);
-    let mut ledger = open(folder).expect("what was committed can be read");
-    assert_eq!(
-        (committed, None),
-        (ledger.cursor().cloned(), ledger.unfinished())
-    );
-    assert!(ledger.take_confirmed().iter().all(Vec::is_empty));
+    let (ledger, _recovered) = open(folder).expect("what was committed can be read");
+    assert_eq!(committed, ledger.cursor().cloned());
 }
 
-fn open(folder: &Path) -> Result<Ledger, LedgerError> {
+fn commit(start: i64, end: i64) -> Commit {
+    let window = Window {
+        start: at(start),
+        end: at(end),
+    };
+    Commit {
+        at: at(end),
+        entries: vec![Entry::new(window, Outcome::Complete, 3)],
+        boundary: prints(1..4),
+    }
+}
+
+fn confirmed(fingerprints: Vec<Fingerprint>) -> Confirmed {
+    Confirmed {
+        window: Window {
+            start: at(10),
+            end: at(20),
+        },
+        origin: Origin::ReportingService,
+        fingerprints,
+    }
+}
+
+fn beyond(confirmed: &[Confirmed]) -> Vec<Fingerprint> {
+    let all = confirmed.iter().flat_map(|of| of.fingerprints.iter());
+    all.copied().collect()
+}
+
+fn open(folder: &Path) -> Result<(Ledger, Recovered), LedgerError> {
     StateDirectory::open(folder)?.ledger(OWNER, &["a", "b"])
 }
 
@@ -187,7 +205,7 @@ fn key(secret: &[u8]) -> Vec<u8> {
 
 /// A cursor's file with any body.
 fn cursor(body: &[u8]) -> Vec<u8> {
-    let body = [b"exchange-reports-collector cursor 1\n", body].concat();
+    let body = [b"exchange-reports-collector cursor 2\n", body].concat();
     let check = crc32fast::hash(&body).to_le_bytes();
     [&body[..], &check].concat()
 }
@@ -217,13 +235,6 @@ fn change(file: &mut Vec<u8>, changes: &[u8]) {
             Some(byte) => *byte ^= flipped,
             None => file.truncate(usize::from(flipped).min(file.len())),
         }
-    }
-}
-
-fn carried(output: &str, numbers: std::ops::Range<u8>) -> Carried {
-    Carried {
-        output: output.to_owned(),
-        fingerprints: prints(numbers),
     }
 }
 
