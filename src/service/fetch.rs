@@ -27,6 +27,9 @@ const TRANSIENT: (Duration, Duration) = (Duration::from_millis(400), Duration::f
 /// So many failures in a row are waited for alike: where a share of all requests fails, two in a row are nothing unusual.
 const FAILURES_BEFORE_GROWTH: u32 = 2;
 
+/// A request for which there is no place is looked at again after so long.
+const PLACE_PAUSE: Duration = Duration::from_millis(50);
+
 /// Waits between tries of what only a person can mend, at first and at most.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(15));
 
@@ -224,7 +227,7 @@ impl PageFetcher {
                     return self.give_up();
                 }
                 let wait = failures.refused.next(self.chance.share());
-                self.sleep(wait).await.map(|()| None)
+                self.rest(wait, request).await.map(|()| None)
             }
             Remedy::BackOff => {
                 if matches!(failure.kind(), Kind::Busy | Kind::TimedOut) {
@@ -257,9 +260,19 @@ impl PageFetcher {
                 } else {
                     warn!(error, request_id, %window, retry_in = ?wait, action, "fetching failed; nothing is lost, it is retried");
                 }
-                self.sleep(wait).await.map(|()| None)
+                self.rest(wait, request).await.map(|()| None)
             }
         }
+    }
+
+    /// Waits before a request is made again. Meanwhile it takes no place of those that may be in flight.
+    async fn rest(&self, wait: Duration, request: &mut InFlight) -> Result<(), Stopped> {
+        request.rest();
+        self.sleep(wait).await?;
+        while !request.resume() {
+            self.sleep(PLACE_PAUSE).await?;
+        }
+        Ok(())
     }
 
     /// What becomes of a window of which a page has come as the same unreadable bytes for long.

@@ -86,10 +86,11 @@ struct Own {
     extra: u32,
 }
 
-/// Permission for one request in flight; it ends when this is dropped.
+/// Permission for one request in flight; it ends when this is dropped, and while this rests.
 #[derive(Debug)]
 pub struct InFlight {
     share: Share,
+    rests: bool,
     tenant_round: u64,
     own_round: u64,
 }
@@ -110,6 +111,17 @@ impl Share {
 
     /// Permission for a further request, if the bounds allow one now. The first of a service always is allowed.
     pub fn request(&self) -> Option<InFlight> {
+        let (tenant_round, own_round) = self.take()?;
+        Some(InFlight {
+            share: self.clone(),
+            rests: false,
+            tenant_round,
+            own_round,
+        })
+    }
+
+    /// Counts one more in flight, if that is allowed; the rounds of the bounds.
+    fn take(&self) -> Option<(u64, u64)> {
         let mut own = self.own();
         let mut tenant = self.0.tenant.extra();
         if own.in_flight > 0 {
@@ -120,11 +132,18 @@ impl Share {
             tenant.used += 1;
         }
         own.in_flight += 1;
-        Some(InFlight {
-            share: self.clone(),
-            tenant_round: tenant.bound.round,
-            own_round: own.bound.round,
-        })
+        Some((tenant.bound.round, own.bound.round))
+    }
+
+    /// Counts one less in flight.
+    fn give_back(&self) {
+        let mut own = self.own();
+        own.in_flight -= 1;
+        // One request is the service's own, whichever of them it is.
+        if own.extra > own.in_flight.saturating_sub(1) {
+            own.extra -= 1;
+            self.0.tenant.extra().used -= 1;
+        }
     }
 
     fn own(&self) -> MutexGuard<'_, Own> {
@@ -157,15 +176,29 @@ impl InFlight {
     }
 }
 
+impl InFlight {
+    /// Nothing is in flight for a while: others may have its place.
+    pub fn rest(&mut self) {
+        if !std::mem::replace(&mut self.rests, true) {
+            self.share.give_back();
+        }
+    }
+
+    /// Takes a place again, if there is one; `false` if there is none now.
+    pub fn resume(&mut self) -> bool {
+        if self.rests
+            && let Some((tenant_round, own_round)) = self.share.take()
+        {
+            self.rests = false;
+            (self.tenant_round, self.own_round) = (tenant_round, own_round);
+        }
+        !self.rests
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut own = self.share.own();
-        own.in_flight -= 1;
-        // One request is the service's own, whichever of them it is.
-        if own.extra > own.in_flight.saturating_sub(1) {
-            own.extra -= 1;
-            self.share.0.tenant.extra().used -= 1;
-        }
+        self.rest();
     }
 }
 
@@ -212,6 +245,22 @@ mod tests {
         }
         let held = fill(&one);
         assert_eq!((held.len(), fill(&other).len()), (1, 5));
+    }
+
+    #[test]
+    fn what_rests_has_no_place() {
+        let tenant = Arc::new(Concurrency::new(2));
+        let (one, other) = (Share::new(&tenant), Share::new(&tenant));
+        let mut refused = fill(&one);
+        refused.iter_mut().for_each(InFlight::rest);
+        let held = fill(&other);
+        assert_eq!((refused.len(), held.len()), (3, 3));
+        let resumed: Vec<bool> = refused.iter_mut().map(InFlight::resume).collect();
+        assert_eq!(resumed, [true, false, false], "one is its own");
+        drop(held);
+        assert!(refused.iter_mut().all(InFlight::resume));
+        drop(refused);
+        assert_eq!(fill(&one).len(), 3);
     }
 
     #[test]
