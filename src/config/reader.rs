@@ -139,12 +139,10 @@ impl<'a> Section<'a> {
     /// disclosed, or a limit missing.
     pub(super) fn warn_of_unknown(&self) {
         let asked = self.asked.borrow();
+        let known = self.spelled(&asked);
         for field in self.unknown(&asked) {
             match guard::of(field.key, &asked) {
-                None => field.warning(format!(
-                    "unknown key, not used: {}",
-                    self.hint(&field, &asked)
-                )),
+                None => field.warning(format!("unknown key, not used: {}", hint(&field, &known))),
                 Some(guard) if asked.contains(&guard.key) => field.mistake(format!(
                     "unknown key, {}: did you mean {}?",
                     guard.without,
@@ -163,18 +161,9 @@ impl<'a> Section<'a> {
     /// Refuses each key that nobody has asked for.
     pub(super) fn refuse_unknown(&self) {
         let asked = self.asked.borrow();
+        let known = self.spelled(&asked);
         for field in self.unknown(&asked) {
-            field.mistake(format!("unknown key: {}", self.hint(&field, &asked)));
-        }
-    }
-
-    /// What an unknown key may be meant to be.
-    fn hint(&self, field: &Field<'_>, asked: &[&'static str]) -> String {
-        let known = self.spelled(asked);
-        match nearest(field.key, &known) {
-            Some(name) => format!("did you mean {}?", quoted(name)),
-            None if known.is_empty() => "no key is known here".to_owned(),
-            None => format!("known here: {}", listed(&known, "and")),
+            field.mistake(format!("unknown key: {}", hint(&field, &known)));
         }
     }
 
@@ -455,4 +444,13 @@ pub(super) fn is_placeholder_name(name: &str) -> bool {
         && name
             .chars()
             .all(|c| c.is_ascii_lowercase() || matches!(c, '_' | ' ' | '-'))
+}
+
+/// What an unknown key may be meant to be, where these are known.
+fn hint(field: &Field<'_>, known: &[&str]) -> String {
+    match nearest(field.key, known) {
+        Some(name) => format!("did you mean {}?", quoted(name)),
+        None if known.is_empty() => "no key is known here".to_owned(),
+        None => format!("known here: {}", listed(known, "and")),
+    }
 }
