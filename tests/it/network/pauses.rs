@@ -59,7 +59,7 @@ async fn a_relay_that_is_stopped_in_the_middle_of_a_delivery_gets_nothing_twice(
     let relay = Process::start(&setting.pki).unwrap();
     let report = Report::MessageTrace;
     let (from, to) = (setting.ago(30), setting.ago(29));
-    setting.rows(report, from, to, 12_000);
+    setting.rows(report, from, to, 60_000);
     configure(&setting, &relay, report, from);
     pause(&setting, &relay, 1, (report, from, to), false).await;
 }
