@@ -51,7 +51,7 @@ pub(super) struct Connection {
 /// Our end of the stream: `close_notify`, or FIN, or both.
 #[derive(Debug)]
 struct End {
-    /// Nothing of it left before.
+    /// All of it had left by then.
     begun: Instant,
     bytes: u64,
     /// The peer's own end has begun to come, and was an answer to this.
@@ -258,7 +258,7 @@ impl Connection {
         // In this order: what the peer sent before was sent before ours arrived.
         self.expect_not_ended().await?;
         let mut vigil = self.vigil()?;
-        let (begun, before) = (Instant::now(), self.handed_over);
+        let before = self.handed_over;
         self.session.close();
         while !self.flush().await? {
             self.wait(&mut vigil, Vigil::interval(&self.limits)).await?;
@@ -269,7 +269,8 @@ impl Connection {
             self.half_close().await?;
         }
         self.end = Some(End {
-            begun,
+            // Not before it: this process may have had no processor until it was sent, while the peer ended by itself.
+            begun: Instant::now(),
             bytes: self.handed_over - before,
             answered: false,
         });
