@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::record::{Items, Members};
 
@@ -25,16 +25,19 @@ const STATUS: usize = 5;
 const ADDRESSES: [usize; 2] = [6, 7];
 const ID: usize = 9;
 
-/// The reporting service's words (documented); Graph has the same with a small first letter.
+/// The reporting service's words with their quotes (documented); Graph has the same with a small first letter.
 const STATUSES: [&str; 7] = [
-    "GettingStatus",
-    "Pending",
-    "Failed",
-    "Delivered",
-    "Expanded",
-    "Quarantined",
-    "FilteredAsSpam",
+    "\"GettingStatus\"",
+    "\"Pending\"",
+    "\"Failed\"",
+    "\"Delivered\"",
+    "\"Expanded\"",
+    "\"Quarantined\"",
+    "\"FilteredAsSpam\"",
 ];
+
+/// Bytes of `2026-01-21T14:12:34`.
+const SECONDS: usize = 19;
 
 /// Graph's words for them.
 pub(super) const GRAPH_STATUSES: [&str; 8] = [
@@ -65,6 +68,8 @@ pub(in crate::source) fn translated(
     let mut body = Vec::with_capacity(list.len() + list.len() / 8);
     body.extend_from_slice(b"{\"value\":[");
     let mut keys = Vec::new();
+    let organization = organization.map(|name| format!("\"Organization\":\"{name}\""));
+    let organization = organization.as_deref().map(str::as_bytes);
     for item in Items::of(list) {
         if !keys.is_empty() {
             body.push(b',');
@@ -83,7 +88,7 @@ pub(in crate::source) fn translated(
     (body, keys)
 }
 
-fn append_row(row: &[u8], organization: Option<&str>, out: &mut Vec<u8>) -> Key {
+fn append_row(row: &[u8], organization: Option<&[u8]>, out: &mut Vec<u8>) -> Key {
     let mut values: [Option<&[u8]>; NAMES.len()] = [None; NAMES.len()];
     for (name, value) in Members::of(row) {
         // The members come in Graph's own order, whatever that is.
@@ -92,7 +97,8 @@ fn append_row(row: &[u8], organization: Option<&str>, out: &mut Vec<u8>) -> Key 
         }
     }
     out.push(b'{');
-    let mut is_first = true;
+    out.extend_from_slice(organization.unwrap_or_default());
+    let mut is_first = organization.is_none();
     let mut member = |name: &str, value: &[u8], out: &mut Vec<u8>| {
         if !std::mem::take(&mut is_first) {
             out.push(b',');
@@ -102,13 +108,6 @@ fn append_row(row: &[u8], organization: Option<&str>, out: &mut Vec<u8>) -> Key 
         out.extend_from_slice(b"\":");
         out.extend_from_slice(value);
     };
-    if let Some(organization) = organization {
-        member(
-            "Organization",
-            format!("\"{organization}\"").as_bytes(),
-            out,
-        );
-    }
     let received = values[RECEIVED].and_then(Received::read);
     for (place, value) in values.into_iter().enumerate() {
         let Some(value) = value else {
@@ -156,8 +155,49 @@ struct Received {
 }
 
 impl Received {
+    /// A time in the usual spelling, `"2026-01-21T14:12:34.058Z"`.
+    fn usual(value: &[u8]) -> Option<Self> {
+        let [b'"', text @ .., b'Z', b'"'] = value else {
+            return None;
+        };
+        let (seconds, fraction) = text.split_at_checked(SECONDS)?;
+        let number = |from: usize, to: usize| {
+            let digits = seconds.get(from..to)?;
+            let all = digits.iter().all(u8::is_ascii_digit);
+            all.then(|| { digits.iter() }.fold(0, |sum, digit| 10 * sum + u32::from(digit - b'0')))
+        };
+        let is_laid_out = { [4, 7, 10, 13, 16].iter() }
+            .zip(b"--T::")
+            .all(|(place, sign)| seconds[*place] == *sign);
+        let nanos = match fraction {
+            [] => 0,
+            [b'.', digits @ ..] if (1..=9).contains(&digits.len()) => {
+                let digits = str::from_utf8(digits).ok()?;
+                let places = u32::try_from(digits.len()).ok()?;
+                digits.parse::<u32>().ok()? * 10_u32.pow(9 - places)
+            }
+            _ => return None,
+        };
+        let year = i32::try_from(number(0, 4)?).ok()?;
+        let date = NaiveDate::from_ymd_opt(year, number(5, 7)?, number(8, 10)?)?;
+        let time =
+            date.and_hms_nano_opt(number(11, 13)?, number(14, 16)?, number(17, 19)?, nanos)?;
+        is_laid_out.then(|| {
+            let mut written = Vec::with_capacity(value.len() - 1);
+            written.extend_from_slice(&value[..value.len() - 2]);
+            written.push(b'"');
+            Received {
+                written: String::from_utf8_lossy(&written).into_owned(),
+                instant: time.and_utc(),
+            }
+        })
+    }
+
     /// `None` for what is no time: it goes out as it came.
     fn read(value: &[u8]) -> Option<Self> {
+        if let Some(received) = Self::usual(value) {
+            return Some(received);
+        }
         let text = text(value)?;
         let text = text.trim();
         let instant: DateTime<Utc> = match text.parse::<DateTime<Utc>>() {
@@ -180,16 +220,12 @@ impl Received {
 
 /// A status as the reporting service spells it; one that it does not have goes out as it came.
 fn status(value: &[u8]) -> Cow<'_, [u8]> {
-    let Some(text) = text(value) else {
-        return value.into();
+    let known = |quoted: &[u8]| {
+        let known = { STATUSES.iter() }.find(|known| known.as_bytes().eq_ignore_ascii_case(quoted));
+        known.map(|known| known.as_bytes().into())
     };
-    let known = STATUSES
-        .iter()
-        .find(|known| known.eq_ignore_ascii_case(&text));
-    match known {
-        Some(known) => format!("\"{known}\"").into_bytes().into(),
-        None => value.into(),
-    }
+    let decoded = || text(value).and_then(|text| known(format!("\"{text}\"").as_bytes()));
+    known(value).or_else(decoded).unwrap_or(value.into())
 }
 
 #[cfg(test)]
