@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use testkit::collector::Collector;
 use testkit::records::compare;
 use testkit::report::Report;
-use testkit::service::{DeadLink, Fault, Mail, Retirement, Target, Ties, When};
+use testkit::service::{self, DeadLink, Fault, Mail, Retirement, Target, Ties, When};
 
 use crate::setting::{PATIENCE, Setting, log, stop};
 
@@ -141,6 +141,11 @@ async fn each_sign_of_retirement_switches_in_mid_collection_and_repeats_nothing(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bare_error_that_stays_switches_after_a_while() {
     switch(Retirement::Bare { status: 500 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bare_refusal_that_stays_switches_as_soon() {
+    switch(Retirement::Bare { status: 400 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -344,4 +349,36 @@ async fn the_budget_outlives_restarts() {
     }
     // Twenty hours are as many requests at least.
     assert_eq!(setting.service.requests_to_graph().len(), 6);
+}
+
+/// What the collector takes of the processor for so many rows of a service, in seconds.
+async fn cost(source: &str, rows: u32) -> f64 {
+    let program = std::env::var_os("COLLECTOR").unwrap_or(crate::setting::program().into());
+    let setting = Setting::with(service::Options::default(), |relay| {
+        relay.keep_lines = false;
+    })
+    .await;
+    let (from, to) = (setting.ago(35), setting.ago(25));
+    setting.rows(TRACE, from, to, rows);
+    configure(&setting, from, source);
+    let mut collector = Collector::start(program.as_ref(), &setting.folder).unwrap();
+    setting.until_committed(&collector, &[TRACE], to).await;
+    let seconds = collector.cpu_seconds().unwrap();
+    stop(&mut collector).await;
+    assert_eq!(setting.relay.count(), u64::from(rows));
+    seconds
+}
+
+/// `BACKLOG_ROWS` says how many rows (60,000 if it is not set), `COLLECTOR` which program, as in [`crate::backlog`].
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "the figures are what it is run for")]
+async fn graphs_rows_cost_little_more_than_the_reporting_services() {
+    let rows = std::env::var("BACKLOG_ROWS").map_or(60_000, |rows| rows.parse().unwrap());
+    let (reports, graph) = (
+        cost("reporting_service", rows).await,
+        cost("graph", rows).await,
+    );
+    println!("{rows} rows: {reports:.2} s from the reporting service, {graph:.2} s from Graph");
+    // The goal for a release build is 1.3; this one need not be one.
+    assert!(graph <= reports * 1.8, "{reports} s, {graph} s of Graph");
 }

@@ -144,7 +144,12 @@ impl Walk {
                 if self.shared.is_a_sign(&error, self.range, now) {
                     self.shared.ask_instead(self.range, &error).await;
                 }
-                Err(error)
+                // A 400 that says nothing tells an operator nothing either: it is tried again soon, until it is clear what it means.
+                Err(if error.is_bare() {
+                    error.with_kind(Kind::ServerError)
+                } else {
+                    error
+                })
             }
             end => end,
         }
