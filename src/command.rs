@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod check;
+pub mod compare;
 pub mod healthcheck;
 pub mod state;
 pub mod visit;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 
 use self::bundle::Setup;
 use self::check::check;
+use self::compare::{Range, compare};
 use self::healthcheck::healthcheck;
 use crate::config::{self, Config, Loaded, Mistakes, Persistence, Source};
 use crate::ledger::MEMORY;
@@ -24,6 +26,10 @@ use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use serde_json::Value;
 use tokio::runtime::Runtime;
+use tracing::error;
+
+/// The exit status for a configuration that cannot be run (`EX_CONFIG` of sysexits).
+pub const BAD_CONFIGURATION: u8 = 78;
 
 /// What is done instead of collecting.
 #[derive(Subcommand)]
@@ -36,6 +42,24 @@ pub enum Command {
     },
     /// Asks the running collector whether it makes progress; status 0 if it does, else 1
     Healthcheck,
+    /// Compares the message traces of the reporting service with those of Microsoft Graph, for a range that is over; delivers and keeps
+    /// nothing. Status 0 if they are alike, else 1
+    ///
+    /// For before the switch from one to the other. It may run beside a collector. Its requests to Graph count against the tenant's budget.
+    Compare {
+        /// The first instant, such as 2026-11-20T10:00:00Z
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        from: DateTime<Utc>,
+        /// The first instant that is not compared any more
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        to: DateTime<Utc>,
+        /// The input whose tenant is asked [default: the only one that collects message traces]
+        #[arg(long, value_name = "NAME")]
+        input: Option<String>,
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
     /// Writes one archive for whoever helps from afar: version, configuration without its secrets, state, metrics and last log lines of the
     /// running collector, and what `check` says
     SupportBundle {
@@ -94,6 +118,12 @@ impl Command {
     pub fn carry_out(self, source: &Source, loaded: Result<Loaded, Mistakes>) -> Result<ExitCode> {
         match self {
             Self::Check { json } => inspect(json, source, loaded),
+            Self::Compare {
+                from,
+                to,
+                input,
+                json,
+            } => compare_services((from, to), input.as_deref(), json, loaded),
             Self::Healthcheck => ask_how_it_is(source),
             Self::SupportBundle { output } => make_bundle(output, source, loaded),
             Self::State { directory, action } => {
@@ -133,6 +163,36 @@ fn inspect(json: bool, source: &Source, loaded: Result<Loaded, Mistakes>) -> Res
         print(&inspection.to_string())?;
     }
     Ok(ExitCode::from(u8::from(!inspection.is_fine())))
+}
+
+fn compare_services(
+    (from, to): (DateTime<Utc>, DateTime<Utc>),
+    input: Option<&str>,
+    json: bool,
+    loaded: Result<Loaded, Mistakes>,
+) -> Result<ExitCode> {
+    let range = Range::new(from, to, Utc::now())?;
+    let config = match loaded {
+        Ok(loaded) => loaded.config,
+        Err(mistakes) => {
+            error!("the configuration cannot be run; nothing was compared\n{mistakes}");
+            return Ok(ExitCode::from(BAD_CONFIGURATION));
+        }
+    };
+    if let Some(user) = become_user(Some(&config)) {
+        user?;
+    }
+    let runtime = runtime()?;
+    let findings = runtime.block_on(compare(&config, input, range));
+    // A name server that hangs must not hold up the end.
+    runtime.shutdown_background();
+    let findings = findings?;
+    if json {
+        print_json(&findings.json())?;
+    } else {
+        print(&findings.to_string())?;
+    }
+    Ok(ExitCode::from(u8::from(!findings.are_alike())))
 }
 
 /// Becomes who collecting would be, before any thread starts.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono::Utc;
 use clap::{ArgGroup, Parser};
-use exchange_reports_collector::command::Command;
+use exchange_reports_collector::command::{BAD_CONFIGURATION, Command};
 use exchange_reports_collector::config::{
     self, Config, Listen, Loaded, Mistakes, Named, Persistence, Source,
 };
@@ -22,9 +22,6 @@ use tracing::{debug, error, info, warn};
 
 #[global_allocator]
 static ALLOCATOR: Patient = Patient;
-
-/// The exit status for a configuration that cannot be run (`EX_CONFIG` of sysexits).
-const BAD_CONFIGURATION: u8 = 78;
 
 /// What is logged unless `RUST_LOG` says otherwise.
 const INFO: &str = "info";

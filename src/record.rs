@@ -23,7 +23,7 @@ pub use fingerprint::{Fingerprint, Fingerprinter, Found};
 pub use mask::Mask;
 pub(crate) use members::{Items, Members, string_length};
 pub(crate) use mending::append_mended;
-pub(crate) use time::ticks;
+pub(crate) use time::{instant, ticks};
 
 /// What is done to each record of one pull on its way out.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use crate::Ends;
 use crate::backoff::Backoff;
 use crate::budget::Budget;
 use crate::clock::{Chance, WallClock};
-use crate::config::{Config, Input, ServiceConfig, SourceChoice};
+use crate::config::{Config, Input, Persistence, ServiceConfig, SourceChoice};
 use crate::delivery::Shared;
 use crate::error;
 use crate::ledger::{Ledger, LedgerError, RequestFile, StateDirectory};
@@ -23,8 +23,8 @@ use crate::report::Origin;
 use crate::service::{Service, Surround, tenant_of};
 use crate::source::concurrency::Share;
 use crate::source::graph::Retiring;
-use crate::source::graph::budget::{self, Stamps};
-use crate::source::{Client, GraphSource, ReportSource, Source};
+use crate::source::graph::budget::{self, Budget as Charges, Stamps};
+use crate::source::{Charge, Client, GraphSource, ReportSource, Source};
 
 /// Waits before a service's state is opened again, at first and at most.
 const REOPEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -34,6 +34,7 @@ pub(crate) struct Tenant {
     reports: Client,
     graph: Option<Client>,
     stamps: Arc<StampsOf>,
+    charges: Arc<Charges>,
 }
 
 /// The requests of one tenant to Graph, in the state.
@@ -46,9 +47,13 @@ impl Stamps for StampsOf {
     fn charge(&self, most: u32) -> io::Result<Option<Duration>> {
         match self.file.get() {
             Some(file) => file.charge(&self.tenant, most, budget::PERIOD, Utc::now()),
-            None => Err(io::Error::other("no state folder is at hand")),
+            None => Err(no_folder()),
         }
     }
+}
+
+fn no_folder() -> io::Error {
+    io::Error::other("state is kept in memory")
 }
 
 impl Tenant {
@@ -57,22 +62,61 @@ impl Tenant {
     /// # Errors
     /// As [`Client::new`].
     pub(crate) fn new(input: &Input) -> anyhow::Result<Self> {
+        Tenant::with(input, |charges| charges)
+    }
+
+    /// The same for a command, whose requests to Graph are noted in the state that is kept there. Its folder is not locked: a collector may be
+    /// running on it.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub(crate) fn of_command(input: &Input, state: &Persistence) -> anyhow::Result<Self> {
+        let tenant = Tenant::with(input, Charges::of_command)?;
+        if let Persistence::Directory(folder) = state {
+            // It is set once.
+            tenant.stamps.file.set(RequestFile::of(folder)).ok();
+        }
+        Ok(tenant)
+    }
+
+    fn with(input: &Input, charges: impl FnOnce(Charges) -> Charges) -> anyhow::Result<Self> {
         let stamps = Arc::new(StampsOf {
             tenant: tenant_of(&input.credentials).replace(' ', ":"),
             file: OnceLock::new(),
         });
         let most = input.graph_requests.get();
-        let charge = budget::Budget::new(Arc::clone(&stamps) as Arc<dyn Stamps>, most);
+        let new = Charges::new(Arc::clone(&stamps) as Arc<dyn Stamps>, most);
+        let charges = Arc::new(charges(new));
         Ok(Tenant {
             reports: Client::new(input)?,
-            graph: Client::graph(input, Arc::new(charge))?,
+            graph: Client::graph(input, Arc::clone(&charges) as Arc<dyn Charge>)?,
             stamps,
+            charges,
         })
     }
 
     /// The way to the reporting service.
     pub(crate) fn reports(&self) -> &Client {
         &self.reports
+    }
+
+    /// The way to Microsoft Graph, where the input has one.
+    pub(crate) fn graph(&self) -> Option<&Client> {
+        self.graph.as_ref()
+    }
+
+    /// What the requests to Graph are charged to.
+    pub(crate) fn charges(&self) -> &Charges {
+        &self.charges
+    }
+
+    /// How many requests to Graph were made in the last five minutes, by all who note them. Blocks on the disk.
+    ///
+    /// # Errors
+    /// If there is no state folder, or its file cannot be read.
+    pub(crate) fn requests_to_graph(&self) -> io::Result<usize> {
+        let file = self.stamps.file.get().ok_or_else(no_folder)?;
+        file.made(&self.stamps.tenant, budget::PERIOD, Utc::now())
     }
 
     /// From here on the budget of Graph is kept in this state folder.

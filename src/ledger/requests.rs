@@ -24,10 +24,32 @@ pub struct RequestFile {
 }
 
 impl RequestFile {
-    pub(super) fn of(folder: &Path) -> Self {
+    /// That of the state folder at `folder`, which need not be locked: every command writes it, also beside a running collector.
+    pub fn of(folder: &Path) -> Self {
         RequestFile {
             path: folder.join(FILE),
         }
+    }
+
+    /// How many requests of `tenant` were made in the `period` before `now`. Where there is no file, none is known of.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be locked or read.
+    pub fn made(&self, tenant: &str, period: Duration, now: DateTime<Utc>) -> io::Result<usize> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(nix::libc::O_NOFOLLOW);
+        let mut file = match options.open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        file.lock_shared()?;
+        let period = i64::try_from(period.as_millis()).unwrap_or(i64::MAX);
+        let stamps = read(&mut file)?;
+        let now = now.timestamp_millis();
+        let counts = |(at, of): &&(i64, String)| of == tenant && now - (*at).min(now) < period;
+        Ok(stamps.iter().filter(counts).count())
     }
 
     /// Notes a request of `tenant` at `now` and syncs, if fewer than `most` were made in the `period` before; else tells how long to wait.
@@ -132,9 +154,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = RequestFile::of(folder.path());
         let charge = |tenant: &str, now| file.charge(tenant, 1, PERIOD, at(now)).unwrap();
+        let made = |now| file.made("a", PERIOD, at(now)).unwrap();
+        assert_eq!(made(0), 0);
         assert_eq!(charge("a", 86_400), None);
+        assert_eq!(made(0), 1);
         assert_eq!(charge("b", 0), None);
         assert_eq!(charge("a", 0), Some(PERIOD));
+        assert_eq!(made(300), 0);
         assert_eq!(charge("a", 300), None);
         assert_eq!(charge("a", 301), Some(Duration::from_secs(299)));
         std::fs::write(folder.path().join(FILE), "no stamp\n\u{1}").unwrap();

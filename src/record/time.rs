@@ -71,6 +71,16 @@ pub(super) fn append(text: &[u8], out: &mut Vec<u8>) -> bool {
     true
 }
 
+/// The instant that `text` says, if it says one.
+pub(crate) fn instant(text: &str) -> Option<DateTime<Utc>> {
+    let mut written = Vec::new();
+    if !append(text.as_bytes(), &mut written) {
+        return None;
+    }
+    written.push(b'Z');
+    str::from_utf8(&written).ok()?.parse().ok()
+}
+
 fn append_second(second: NaiveDateTime, out: &mut Vec<u8>) {
     // Writing to memory does not fail.
     let _ = write!(out, "{}", second.format("%Y-%m-%dT%H:%M:%S"));

@@ -1,11 +1,12 @@
 //! Graph's budget of requests, which the tenant's tools share: so many in any five minutes, over restarts and over all commands.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::super::Pending;
@@ -14,6 +15,9 @@ use crate::blocking::DISK;
 
 /// The budget is so many requests in any period of this length (documented).
 pub const PERIOD: Duration = Duration::from_mins(5);
+
+/// A command whose requests cannot be noted makes so many at most.
+pub const UNNOTED_MAX: usize = 3;
 
 /// Where the times of requests are kept for all who make them. Its calls block on the disk.
 pub trait Stamps: Send + Sync {
@@ -30,6 +34,12 @@ pub struct Budget {
     most: u32,
     /// The requests that could not be noted.
     unnoted: Mutex<Vec<Instant>>,
+    /// Whether it is a command's, which makes [`UNNOTED_MAX`] requests at most that cannot be noted.
+    of_command: bool,
+    /// Why the last of them could not be noted.
+    trouble: SyncMutex<Option<String>>,
+    /// Cancelled once a command may make no more.
+    spent: CancellationToken,
 }
 
 impl Budget {
@@ -39,7 +49,30 @@ impl Budget {
             stamps,
             most,
             unnoted: Mutex::default(),
+            of_command: false,
+            trouble: SyncMutex::default(),
+            spent: CancellationToken::new(),
         }
+    }
+
+    /// The same for a command: of requests that cannot be noted it makes [`UNNOTED_MAX`] at most, and waits for ever before the next one.
+    #[must_use]
+    pub fn of_command(self) -> Self {
+        Budget {
+            of_command: true,
+            ..self
+        }
+    }
+
+    /// Why requests could not be noted, if one could not.
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.lock();
+        trouble.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Resolves once a command waits for ever.
+    pub async fn spent(&self) {
+        self.spent.cancelled().await;
     }
 
     async fn wait(&self) {
@@ -51,6 +84,16 @@ impl Budget {
             let wait = match charged {
                 Ok(None) => return,
                 Ok(Some(wait)) => wait,
+                Err(error) if self.of_command => {
+                    let trouble = self.trouble.lock();
+                    *trouble.unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                    if unnoted.len() < UNNOTED_MAX {
+                        unnoted.push(Instant::now());
+                        return;
+                    }
+                    self.spent.cancel();
+                    std::future::pending().await
+                }
                 Err(error) => {
                     warn!(%error, "the request to Microsoft Graph cannot be noted in the state; others do not know of it");
                     unnoted.retain(|at| at.elapsed() < PERIOD);
@@ -73,5 +116,31 @@ impl Budget {
 impl Charge for Budget {
     fn charge(&self) -> Pending<'_, ()> {
         Box::pin(self.wait())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Unwritable;
+
+    impl Stamps for Unwritable {
+        fn charge(&self, _: u32) -> io::Result<Option<Duration>> {
+            Err(io::Error::other("read-only"))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_makes_three_requests_that_cannot_be_noted() {
+        let budget = Budget::new(Arc::new(Unwritable), 90).of_command();
+        for _ in 0..UNNOTED_MAX {
+            budget.wait().await;
+        }
+        tokio::select! {
+            () = budget.wait() => panic!("a fourth request"),
+            () = budget.spent() => {}
+        }
+        assert_eq!(budget.trouble().as_deref(), Some("read-only"));
     }
 }
