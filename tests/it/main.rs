@@ -16,6 +16,7 @@ mod checking;
 mod clock;
 mod codings;
 mod collecting;
+mod compare;
 mod configuration;
 mod crash;
 mod dates;

@@ -248,6 +248,16 @@ impl Service {
         lock(&self.inner.store).between(report, None, from, to, now)
     }
 
+    /// Has Graph not show a row that the reporting service shows; whether it is there.
+    pub fn hide_from_graph(&self, row: RowId) -> bool {
+        lock(&self.inner.store).hide(row, Source::Graph)
+    }
+
+    /// Has the reporting service not show a row that Graph shows; whether it is there.
+    pub fn hide_from_reports(&self, row: RowId) -> bool {
+        lock(&self.inner.store).hide(row, Source::Reports)
+    }
+
     /// Takes a row out; whether it was there.
     pub fn remove(&self, row: RowId) -> bool {
         lock(&self.inner.store).remove(row)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::generator::{Backlog, Generator, Ticks, ticks};
+use super::ledger::Source;
 use super::row::{Content, Row};
 use crate::records::{Identity, Records};
 use crate::report::{Aggregate, Report};
@@ -39,6 +40,8 @@ struct Table {
     order: Vec<(Ticks, u32)>,
     /// When rows are there, by number, where that is not always.
     spans: HashMap<u32, Span>,
+    /// The service that does not show a row, by number, where one does not.
+    hidden: HashMap<u32, Source>,
     generators: u64,
 }
 
@@ -125,6 +128,13 @@ impl Store {
         Some(self.insert(row.table.report, before.member(member, value), Some(at)))
     }
 
+    /// Has one of the services not show a row that the other one shows; whether it is there.
+    pub(crate) fn hide(&mut self, row: RowId, from: Source) -> bool {
+        let table = self.tables.get_mut(&row.table);
+        let table = table.filter(|table| (row.number as usize) < table.contents.len());
+        table.is_some_and(|table| table.hidden.insert(row.number, from).is_none())
+    }
+
     pub(crate) fn remove(&mut self, row: RowId) -> bool {
         let Some(table) = self.tables.get_mut(&row.table) else {
             return false;
@@ -147,7 +157,7 @@ impl Store {
     ) -> Slice {
         let rows = self.tables.get(&key).map_or_else(Vec::new, |table| {
             table
-                .there(range, now)
+                .there(range, now, Some(Source::Reports))
                 .rev()
                 .skip(usize::try_from(first).unwrap_or(usize::MAX))
                 .take(length)
@@ -171,7 +181,7 @@ impl Store {
         let Some(table) = self.tables.get(&key) else {
             return newest;
         };
-        for (time, number) in table.there(range, now).rev() {
+        for (time, number) in table.there(range, now, Some(Source::Graph)).rev() {
             let ended = newest.len() >= least
                 && newest
                     .last()
@@ -193,7 +203,11 @@ impl Store {
         position: u64,
         now: Ticks,
     ) -> Option<(RowId, Ticks)> {
-        let mut entries = self.tables.get(&key)?.there(range, now).rev();
+        let mut entries = self
+            .tables
+            .get(&key)?
+            .there(range, now, Some(Source::Reports))
+            .rev();
         let (time, number) = entries.nth(usize::try_from(position).ok()?)?;
         Some((
             RowId {
@@ -218,7 +232,7 @@ impl Store {
             return Vec::new();
         };
         table
-            .there((ticks(from), ticks(to)), now)
+            .there((ticks(from), ticks(to)), now, None)
             .map(|(_, number)| RowId {
                 table: key,
                 number: *number,
@@ -269,20 +283,22 @@ impl Table {
             .position(|(_, number)| *number == row.number)
     }
 
-    /// The rows of a range that are there now, oldest first.
+    /// The rows of a range that are there now, oldest first; those that this service does not show are left out.
     fn there(
         &self,
         range: (Ticks, Ticks),
         now: Ticks,
+        shown_by: Option<Source>,
     ) -> Box<dyn DoubleEndedIterator<Item = &(Ticks, u32)> + '_> {
         let within = self.within(range).iter();
-        if self.spans.is_empty() {
+        if self.spans.is_empty() && self.hidden.is_empty() {
             // Skipping rows costs nothing here.
             return Box::new(within);
         }
         Box::new(within.filter(move |(_, number)| {
             let span = self.spans.get(number);
-            span.is_none_or(|span| (span.from..span.until).contains(&now))
+            let is_shown = shown_by.is_none() || self.hidden.get(number).copied() != shown_by;
+            is_shown && span.is_none_or(|span| (span.from..span.until).contains(&now))
         }))
     }
 
