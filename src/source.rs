@@ -33,6 +33,7 @@ mod pem;
 mod proxy;
 mod refusal;
 pub mod reporting;
+mod roles;
 mod route;
 mod sign_in;
 mod structure;
@@ -56,6 +57,7 @@ pub use self::http::{Charge, Client};
 pub use self::meter::Meter;
 pub use self::page::Page;
 pub use self::reporting::ReportSource;
+pub use self::roles::Roles;
 pub use self::route::Route;
 pub use self::walk::Walk;
 

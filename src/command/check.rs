@@ -1,9 +1,10 @@
 //! Whether all will work, told before the first record: configuration, state folder, files, relays, sign-in, each report, clocks.
 //!
 //! Changes nothing and delivers nothing: the state folder is looked at (its lock is held for an instant), a relay gets an empty delivery, each report is asked
-//! once for its shortest window, and what comes is dropped. What does not depend on one another is tried at the same time, each part
+//! once for its shortest window, and what comes is dropped. A request to Microsoft Graph is noted in the state, as every command's is. What does not depend on one another is tried at the same time, each part
 //! with a bound; what cannot be tried because something before it has failed says so.
 
+mod graph;
 mod inputs;
 mod line;
 mod outputs;
@@ -43,7 +44,7 @@ pub async fn check(
     }
     for at in 0..config.inputs.len() {
         let config = Arc::clone(&config);
-        parts.spawn(async move { ((2, at), inputs::lines(&config.inputs[at]).await) });
+        parts.spawn(async move { ((2, at), inputs::lines(config, at).await) });
     }
     let mut parts = parts.join_all().await;
     parts.sort_by_key(|(place, _)| *place);

@@ -16,6 +16,7 @@ use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 
 use self::comparison::{Comparison, Step};
 pub use self::findings::{Different, Findings, Hour, Listed, Message};
+pub(super) use self::side::Unmetered;
 use self::side::{Failure, GraphSide, ReportSide};
 use crate::config::{Config, Credentials, Input, Persistence};
 use crate::record::{Fingerprinter, Mask};

@@ -40,6 +40,13 @@ impl Authorization {
         self.header.clone()
     }
 
+    /// The token; `None` where it is none.
+    pub(super) fn token(&self) -> Option<&str> {
+        str::from_utf8(self.header.as_bytes())
+            .ok()?
+            .strip_prefix("Bearer ")
+    }
+
     /// Whether both are the same token.
     pub(super) fn is(&self, other: &Self) -> bool {
         self.serial == other.serial

@@ -27,6 +27,7 @@ use super::grant::Grant;
 use super::limiter::{LONGEST_PAUSE, Limiter};
 use super::proxy::Proxies;
 use super::refusal::{Refusal, refused};
+use super::roles::Roles;
 use crate::backoff::Backoff;
 
 /// The longest that a token request may take, body included.
@@ -128,6 +129,12 @@ impl Directory {
     /// When the token at hand ends, by our clock.
     pub(super) fn token_expiry(&self) -> Option<DateTime<Utc>> {
         self.current().as_ref().map(|token| token.expiry)
+    }
+
+    /// The permissions that the token at hand names.
+    pub(super) fn roles(&self) -> Option<Roles> {
+        let token = self.usable()?;
+        token.authorization.token().map(Roles::of)
     }
 
     /// When the application's certificate ends, as its file says now.

@@ -275,12 +275,12 @@ impl FetchError {
     }
 
     /// Whether the answer says in Microsoft's words that message trace is being retired.
-    pub(super) fn tells_of_retirement(&self) -> bool {
+    pub(crate) fn tells_of_retirement(&self) -> bool {
         self.0.sign == Some(Sign::Retirement)
     }
 
     /// Whether the answer was a 400 or 500 that says nothing.
-    pub(super) fn is_bare(&self) -> bool {
+    pub(crate) fn is_bare(&self) -> bool {
         self.0.sign == Some(Sign::Bare)
     }
 

@@ -52,10 +52,14 @@ pub(super) fn advised(error: FetchError, status: StatusCode, body: &[u8]) -> Fet
     }
 }
 
+/// The application permission that Graph's message trace takes.
+pub const ROLE: &str = "ExchangeMessageTrace.Read.All";
+
 const PRINCIPAL: &str = "the tenant lacks the service principal of Microsoft's \"Transport Data Platform\": create it with `New-MgServicePrincipal -AppId \
      8bd644d1-64a1-4d4b-ae52-2e0cbf64e373`; it takes effect hours later, and is tried again by itself";
 
-const PERMISSION: &str = "give the application the permission ExchangeMessageTrace.Read.All of Microsoft Graph (application permission, with admin \
+/// What to do where the application may not ask Graph.
+pub const PERMISSION: &str = "give the application the permission ExchangeMessageTrace.Read.All of Microsoft Graph (application permission, with admin \
      consent), and the tenant the service principal of 8bd644d1-64a1-4d4b-ae52-2e0cbf64e373 (`New-MgServicePrincipal -AppId` with this id); each \
      may take hours to have an effect";
 

@@ -22,6 +22,7 @@ use super::error::{FetchError, Kind};
 use super::limiter::Limiter;
 use super::meter::Meter;
 use super::proxy::{self, Proxies};
+use super::roles::Roles;
 use super::sign_in::SignIn;
 use super::{Pending, graph, tls};
 use crate::blocking;
@@ -200,6 +201,11 @@ impl Client {
     /// When the token at hand ends; `None` where there is none.
     pub fn token_expiry(&self) -> Option<DateTime<Utc>> {
         self.0.sign_in.token_expiry()
+    }
+
+    /// The permissions that the token at hand names; `None` where there is none.
+    pub fn roles(&self) -> Option<Roles> {
+        self.0.sign_in.roles()
     }
 
     /// When the certificate ends that the application signs in with; `None` where there is none, or where it cannot be read. Blocks on

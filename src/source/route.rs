@@ -7,10 +7,13 @@ use super::proxy::Proxies;
 use crate::config::Input;
 
 /// Where a connection for some host leads.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Requests for reports lead there.
     pub reports: bool,
+    /// Requests to Microsoft Graph lead there.
+    pub graph: bool,
     /// Requests for tokens lead there.
     pub tokens: bool,
     /// The host that is asked.
@@ -28,6 +31,8 @@ impl Route {
     pub fn parameter(&self) -> &'static str {
         if self.reports {
             "base_url"
+        } else if self.graph {
+            "graph_url"
         } else {
             "authority_url"
         }
@@ -35,6 +40,15 @@ impl Route {
 }
 
 impl Client {
+    /// Where requests of `input` to Microsoft Graph lead, where it has a way there.
+    pub fn route_to_graph(&self, input: &Input) -> Option<Route> {
+        let graph = input.graph.as_ref()?;
+        Some(Route {
+            graph: true,
+            ..route(&graph.url, &self.0.proxies)
+        })
+    }
+
     /// Where requests of `input` lead: those for reports, and those for tokens where they lead elsewhere.
     pub fn routes(&self, input: &Input) -> Vec<Route> {
         let mut reports = route(&input.base_url, &self.0.proxies);
@@ -76,6 +90,7 @@ fn route(url: &Url, proxies: &Proxies) -> Route {
     };
     Route {
         reports: false,
+        graph: false,
         tokens: false,
         host,
         via,

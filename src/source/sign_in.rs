@@ -17,6 +17,7 @@ use super::directory::{Directory, Proof};
 use super::error::FetchError;
 use super::limiter::Limiter;
 use super::proxy::Proxies;
+use super::roles::Roles;
 use crate::config::{Credentials, Input};
 use crate::foreign::{Hidden, hide};
 
@@ -103,6 +104,11 @@ impl SignIn {
     /// When the token at hand ends.
     pub(super) fn token_expiry(&self) -> Option<DateTime<Utc>> {
         self.directory()?.token_expiry()
+    }
+
+    /// The permissions that the token at hand names.
+    pub(super) fn roles(&self) -> Option<Roles> {
+        self.directory()?.roles()
     }
 
     /// When the application's certificate ends, as its file says now.

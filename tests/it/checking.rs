@@ -13,7 +13,7 @@ use testkit::disk::Disk;
 use testkit::pki::{Authority, Identity, KeyForm, Pki, Wish};
 use testkit::relay::{Behaviour, Options, Relay, TlsVersions};
 use testkit::report::Report;
-use testkit::service::{self, Fault, RetryAfter, Target, When};
+use testkit::service::{self, Fault, Principal, Retirement, RetryAfter, Target, When};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::setting::{PATIENCE, Setting, log, may_mount, program, skip, stop};
@@ -83,11 +83,17 @@ async fn check_with(setting: &Setting, arguments: &[&str], variables: &[(&str, &
     }
 }
 
-/// The files in a folder with their contents; what is denied is left out.
+/// The files in a folder with their contents; what is denied is left out, and so is the one that every command notes its requests to Graph in.
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = vec![];
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
+        if path
+            .file_name()
+            .is_some_and(|name| name == "graph-requests")
+        {
+            continue;
+        }
         if path.is_dir() {
             found.extend(files(&path));
         } else {
@@ -733,4 +739,109 @@ async fn every_output_and_input_has_lines_of_its_own() {
     input other: clock
     failed: 1, not tried: 0
     ");
+}
+
+/// Message traces alone, with Graph at hand.
+fn configure_graph(setting: &Setting, source: &str, requests: &str) {
+    let graph = setting.service.graph_url();
+    let input = setting.input().option("graph_url", &graph);
+    let input = input.option("graph_requests_per_5_minutes", requests);
+    configure(
+        setting,
+        input.service(Report::MessageTrace, &[("source", source)]),
+    );
+}
+
+/// Expects the status, and the text in the line of message traces, from Graph or from the reporting service.
+async fn expect(setting: &Setting, code: i32, from: &str, verdict: &str, texts: &[&str]) {
+    let told = check(setting).await;
+    assert_eq!(told.code, code, "{}", told.text);
+    let part = format!("MessageTrace_service{from} ");
+    let line = told.text.lines().find(|line| line.contains(&part));
+    let line = line.unwrap_or_else(|| panic!("no {part}: {}", told.text));
+    let verdict = format!(" {verdict}: ");
+    for text in [&verdict[..]].iter().chain(texts) {
+        assert!(line.contains(text), "{text}: {line}");
+    }
+}
+
+const GRAPH: &str = " from Microsoft Graph";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graph_is_tried_where_it_may_be_used_and_its_requests_are_counted() {
+    let setting = setting().await;
+    configure_graph(&setting, "auto", "3");
+    for used in ["1 of 3", "2 of 3", "3 of 3"] {
+        expect(
+            &setting,
+            0,
+            GRAPH,
+            "ok",
+            &["answers from Microsoft Graph", used],
+        )
+        .await;
+    }
+    let all = "all 3 requests to Microsoft Graph for five minutes are used";
+    expect(&setting, 0, GRAPH, "not tried", &[all]).await;
+    assert_eq!(setting.service.requests_to_graph().len(), 3);
+    assert_eq!(setting.service.requests_for(Report::MessageTrace).len(), 4);
+
+    // Where it alone is used, the reporting service is not asked.
+    configure_graph(&setting, "graph", "90");
+    expect(&setting, 0, GRAPH, "ok", &["4 of 90"]).await;
+    configure_graph(&setting, "reporting_service", "90");
+    expect(&setting, 0, "", "ok", &["MessageTrace answers"]).await;
+    assert_eq!(setting.service.requests_to_graph().len(), 4);
+    assert_eq!(setting.service.requests_for(Report::MessageTrace).len(), 5);
+
+    fs::remove_file(setting.folder.state().join("graph-requests")).unwrap();
+    fs::create_dir(setting.folder.state().join("graph-requests")).unwrap();
+    configure_graph(&setting, "auto", "90");
+    expect(&setting, 0, GRAPH, "ok", &["cannot be noted in the state"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_one_of_two_permissions_it_is_told_which_service_works() {
+    let setting = setting().await;
+    configure_graph(&setting, "auto", "90");
+    let works = "until then it works with the reporting service alone";
+    let adjust = |change: fn(&mut service::Options)| setting.service.adjust(change);
+    let with_roles = |roles: &'static [&'static str]| {
+        setting.service.adjust(|options| {
+            options.access.graph_roles = roles.iter().map(ToString::to_string).collect();
+        });
+    };
+    with_roles(&[]);
+    let claim = "it has no claim `roles`): give the application the permission ExchangeMessageTrace.Read.All";
+    expect(&setting, 0, GRAPH, "warning", &[claim, works]).await;
+    with_roles(&["Mail.Read"]);
+    let other = "does not name the permission ExchangeMessageTrace.Read.All";
+    expect(&setting, 0, GRAPH, "warning", &[other, works]).await;
+    configure_graph(&setting, "graph", "90");
+    expect(&setting, 1, GRAPH, "FAILED", &[other]).await;
+    // Nothing was asked: the token says it.
+    assert_eq!(setting.service.requests_to_graph().len(), 0);
+
+    configure_graph(&setting, "auto", "90");
+    with_roles(&["ExchangeMessageTrace.Read.All"]);
+    adjust(|options| options.graph.principal = Principal::Missing);
+    let principal = [
+        "`New-MgServicePrincipal -AppId 8bd644d1-64a1-4d4b-ae52-2e0cbf64e373`",
+        "it takes effect hours later",
+        works,
+    ];
+    expect(&setting, 0, GRAPH, "warning", &principal).await;
+
+    adjust(|options| {
+        options.graph.principal = Principal::Present;
+        options.access.reporting_roles.clear();
+    });
+    let alone = "until then it works with Microsoft Graph alone";
+    expect(&setting, 0, "", "warning", &[alone]).await;
+    expect(&setting, 0, GRAPH, "ok", &[]).await;
+    setting.service.retire(Retirement::NeverHad);
+    expect(&setting, 0, "", "warning", &[alone]).await;
+    with_roles(&[]);
+    expect(&setting, 1, "", "FAILED", &[]).await;
+    expect(&setting, 1, GRAPH, "FAILED", &[]).await;
 }
