@@ -148,6 +148,8 @@ impl Service {
                 .and_then(|cursor| cursor.taken_over_by(origin)),
         );
         monitor.opened(begun.cursor);
+        let entries = ledger.cursor().map_or(&[][..], |cursor| &cursor.entries);
+        monitor.comes_from(origin, entries);
         let progress = Progress::default();
         let outlets = outputs.iter().zip(journals).zip(monitor.outlets()).map(
             |((output, journal), monitor)| {

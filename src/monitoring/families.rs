@@ -94,6 +94,7 @@ families! {
 
     state: IntGaugeVec = Gauge "service_state" &["input", "service", "state"], "1 for the state that the service is in, 0 for the others.";
     stalled: IntGaugeVec = Gauge "service_stalled" SERVICE, "1 where the service has not advanced for long though a window was due, whatever its state.";
+    source: IntGaugeVec = Gauge "source" &["input", "service", "source"], "1 for the service of Microsoft's that the records come from, 0 for the other one; absent where there is only one.";
     lag: GaugeVec = Gauge "lag_seconds" SERVICE, "How far the cursor is behind the present less the delay.";
     cursor: GaugeVec = Gauge "cursor_timestamp_seconds" SERVICE, "The cursor, in seconds since 1970: everything before it is delivered and confirmed.";
     deletion: GaugeVec = Gauge "deletion_seconds" SERVICE, "How long until Microsoft deletes the first of what is not confirmed yet.";

@@ -16,6 +16,7 @@ use super::state::{Facts, State};
 use super::trouble::Trouble;
 use crate::config::ServiceConfig;
 use crate::ledger::{Entry, Outcome};
+use crate::report::Origin;
 use crate::source::limiter::Waited;
 use crate::source::{DIFFERENCE_MAX, Kind, Meter, schedule};
 use crate::window::{Schedule, Window};
@@ -60,6 +61,8 @@ struct Counters {
 struct Gauges {
     states: Vec<(State, IntGauge)>,
     stalled: IntGauge,
+    /// None where there is only one source.
+    sources: Vec<(Origin, IntGauge)>,
     lag: Gauge,
     cursor: Gauge,
     deletion: Gauge,
@@ -123,6 +126,12 @@ struct Live {
     pace: Option<Pace>,
     trouble: Option<Trouble>,
     last_window: Option<DateTime<Utc>>,
+    source: Option<Origin>,
+    /// The records from this instant on come from it, where others came from elsewhere.
+    source_since: Option<DateTime<Utc>>,
+    /// What was empty and could not be confirmed to be.
+    empty_unconfirmed: TimeDelta,
+    last_empty_unconfirmed: Option<Window>,
     /// When records were found to be out of reach.
     loss: Option<DateTime<Utc>>,
     /// Since when there is something due and the cursor has not moved.
@@ -152,6 +161,14 @@ pub(super) struct Seen {
     pub(super) left: Option<Duration>,
     pub(super) window: Option<Window>,
     pub(super) last_window: Option<DateTime<Utc>>,
+    /// Where the records come from, where there are two sources.
+    pub(super) source: Option<Origin>,
+    /// From which instant on, where that has changed.
+    pub(super) source_since: Option<DateTime<Utc>>,
+    /// Length of what was empty and could not be confirmed to be.
+    pub(super) empty_unconfirmed: TimeDelta,
+    /// The last of it.
+    pub(super) last_empty_unconfirmed: Option<Window>,
     /// When records were last found to be out of reach.
     pub(super) loss: Option<DateTime<Utc>>,
     /// How long a window has been due while the cursor has not moved.
@@ -191,7 +208,15 @@ impl ServiceMonitor {
             let gauge = families.state.with_label_values(&with(state.name()));
             (state, gauge)
         };
+        let origins = [Origin::ReportingService, Origin::Graph];
+        let has_sources = !config.report.identity.is_empty();
+        let sources = origins.into_iter().filter(|_| has_sources);
+        let source = |source: Origin| {
+            let gauge = families.source.with_label_values(&with(source.name()));
+            (source, gauge)
+        };
         let gauges = Gauges {
+            sources: sources.map(source).collect(),
             states: State::ALL.map(state).to_vec(),
             stalled: families.stalled.with_label_values(&labels),
             lag: families.lag.with_label_values(&labels),
@@ -238,6 +263,22 @@ impl ServiceMonitor {
         live.due = None;
         live.unwritable = false;
         live.ease();
+    }
+
+    /// Its records come from there, after `entries`.
+    pub fn comes_from(&self, source: Origin, entries: &[Entry]) {
+        if self.gauges.sources.is_empty() {
+            return;
+        }
+        let mut live = self.turn();
+        live.source = Some(source);
+        let mut latest = entries.iter().rev();
+        let switch = latest.find(|entry| matches!(entry.outcome, Outcome::Source { .. }));
+        live.source_since = switch.map(|entry| entry.start);
+        live.empty_unconfirmed = TimeDelta::zero();
+        for entry in entries {
+            live.note_empty(entry);
+        }
     }
 
     /// Nothing is due.
@@ -305,6 +346,7 @@ impl ServiceMonitor {
             self.counters.windows.inc();
         }
         let mut live = self.turn();
+        live.note_empty(entry);
         if entry.outcome == Outcome::Unreachable || entry.outcome == Outcome::Capped {
             live.loss = Some(Utc::now());
         }
@@ -393,6 +435,10 @@ impl ServiceMonitor {
             left,
             window: live.window,
             last_window: live.last_window,
+            source: live.source,
+            source_since: live.source_since,
+            empty_unconfirmed: live.empty_unconfirmed,
+            last_empty_unconfirmed: live.last_empty_unconfirmed,
             loss: live.loss,
             due,
             deletion,
@@ -411,6 +457,9 @@ impl ServiceMonitor {
         }
         gauges.stalled.set(i64::from(seen.stalled));
         let seconds = |time: Option<TimeDelta>| time.map_or(f64::NAN, TimeDelta::as_seconds_f64);
+        for (source, gauge) in &gauges.sources {
+            gauge.set(i64::from(Some(*source) == seen.source));
+        }
         gauges.lag.set(seconds(seen.lag));
         gauges.cursor.set(seen.cursor.map_or(f64::NAN, timestamp));
         gauges.deletion.set(seconds(seen.deletion));
@@ -449,6 +498,14 @@ impl ServiceMonitor {
 }
 
 impl Live {
+    /// Takes note of a window that was empty and could not be confirmed to be.
+    fn note_empty(&mut self, entry: &Entry) {
+        if entry.outcome == Outcome::EmptyUnconfirmed {
+            self.empty_unconfirmed += entry.window().length();
+            self.last_empty_unconfirmed = Some(entry.window());
+        }
+    }
+
     /// What was the matter is over.
     fn ease(&mut self) {
         if let Some(trouble) = &mut self.trouble {

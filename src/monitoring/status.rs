@@ -13,6 +13,7 @@ use super::service::{Seen, ServiceMonitor};
 use super::state::State;
 use super::trouble::Trouble;
 use super::{Monitor, OutputFacts};
+use crate::report::Origin;
 use crate::window::Window;
 
 /// Everything at one instant.
@@ -91,6 +92,14 @@ pub struct ServiceStatus {
     pub window: Option<Window>,
     /// When a window was last committed.
     pub last_window: Option<DateTime<Utc>>,
+    /// Which of Microsoft's services its records come from, where there are two.
+    pub source: Option<Origin>,
+    /// From which instant on its records come from there, where that has changed.
+    pub source_since: Option<DateTime<Utc>>,
+    /// Length of the time for which nothing came, and Microsoft Graph could not be asked whether there is something.
+    pub empty_unconfirmed_seconds: u64,
+    /// The last of it.
+    pub last_empty_unconfirmed: Option<Window>,
     /// How long until Microsoft deletes the first of what is not confirmed.
     pub deletion_seconds: Option<i64>,
     /// The last thing that went wrong.
@@ -230,6 +239,11 @@ fn of_service(
         caught_up_at: left.and_then(|left| now.checked_add_signed(left)),
         window: seen.window,
         last_window: seen.last_window,
+        source: seen.source,
+        source_since: seen.source_since,
+        empty_unconfirmed_seconds: u64::try_from(seen.empty_unconfirmed.num_seconds())
+            .unwrap_or_default(),
+        last_empty_unconfirmed: seen.last_empty_unconfirmed,
         deletion_seconds: seen.deletion.map(|time| time.num_seconds()),
         trouble: seen.trouble,
         records_per_second: history.rate(now, new),

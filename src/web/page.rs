@@ -198,6 +198,20 @@ fn card(service: &ServiceStatus, several_inputs: bool, now: DateTime<Utc>) -> Ma
                     dt { "Collecting" }
                     dd { (clock(window.start)) " to " (clock(window.end)) }
                 }
+                @if let Some(source) = service.source {
+                    dt { "Source" }
+                    dd {
+                        (source.title())
+                        @if let Some(since) = service.source_since { ", from " (clock(since)) " on" }
+                    }
+                }
+                @if let Some(window) = &service.last_empty_unconfirmed {
+                    dt { "Empty, unconfirmed" }
+                    dd {
+                        (Length(seconds(service.empty_unconfirmed_seconds)))
+                        ", the last " (clock(window.start)) " to " (clock(window.end))
+                    }
+                }
                 dt { "Rate" }
                 dd { (rate(service.records_per_second)) }
                 dt { "Last window done" }

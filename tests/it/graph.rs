@@ -8,7 +8,8 @@ use testkit::records::compare;
 use testkit::report::Report;
 use testkit::service::{self, DeadLink, Fault, Mail, Retirement, Target, Ties, When};
 
-use crate::setting::{PATIENCE, Setting, log, stop};
+use crate::monitoring::Watched;
+use crate::setting::{PATIENCE, Setting, log, program, stop};
 
 const TRACE: Report = Report::MessageTrace;
 const SWITCHED: &str = "from here on they are collected from Microsoft Graph";
@@ -19,6 +20,10 @@ fn configure(setting: &Setting, from: DateTime<Utc>, source: &str) {
     let input = setting.input().option("graph_url", &graph);
     let input = input.option("graph_requests_per_5_minutes", "10000");
     setting.configure(input.service_from(TRACE, from, &[("source", source)]));
+    without_budget(setting);
+}
+
+fn without_budget(setting: &Setting) {
     setting
         .service
         .adjust(|options| options.graph.budget = None);
@@ -206,6 +211,8 @@ async fn without_permission_the_reporting_service_goes_on_and_empty_windows_are_
     assert_eq!(collector.log_with(SWITCHED).len(), 0, "{}", log(&collector));
     let unconfirmed = setting.entries(TRACE, "empty_unconfirmed");
     assert!(!unconfirmed.is_empty(), "{}", log(&collector));
+    let shown = shown(&setting).await;
+    assert!(shown.contains("empty_unconfirmed: "), "{shown}");
     assert!(setting.service.requests_to_graph().len() < 4);
 }
 
@@ -381,4 +388,87 @@ async fn graphs_rows_cost_little_more_than_the_reporting_services() {
     println!("{rows} rows: {reports:.2} s from the reporting service, {graph:.2} s from Graph");
     // The goal for a release build is 1.3; this one need not be one.
     assert!(graph <= reports * 1.8, "{reports} s, {graph} s of Graph");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_looks_sees_which_service_tells_of_the_messages_and_since_when() {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(30), setting.ago(25));
+    setting.rows(TRACE, from, to, 300);
+    configure(&setting, from, "auto");
+    let graph = setting.service.graph_url();
+    let input = setting.input().option("graph_url", &graph);
+    let input = input.service_from(TRACE, from, &[]);
+    let mut watched = Watched::start(&setting, input.clone(), "{listen: 0}").await;
+    let series = |source: &str, value: u8| {
+        let input = "office365_reporting_message";
+        let service = TRACE.service();
+        format!(
+            "exchange_collector_source{{input=\"{input}\",service=\"{service}\",source=\"{source}\"}} {value}"
+        )
+    };
+    setting
+        .until_committed(&watched.collector, &[TRACE], setting.ago(29))
+        .await;
+    let (_, metrics) = watched.get("/metrics").await;
+    assert!(
+        metrics.contains(&series("reporting_service", 1)),
+        "{metrics}"
+    );
+    assert!(metrics.contains(&series("graph", 0)), "{metrics}");
+    let status = |text: &str| {
+        let status: serde_json::Value = serde_json::from_str(text).unwrap();
+        status["services"][0].clone()
+    };
+    let (_, text) = watched.get("/status").await;
+    let seen = status(&text);
+    assert_eq!(seen["source"], "reporting_service", "{seen}");
+    assert!(seen["source_since"].is_null(), "{seen}");
+    stop(&mut watched.collector).await;
+
+    setting.service.retire(Retirement::NeverHad);
+    // There is something to ask for again.
+    let set = setting.ago(28).format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let mut command = Collector::start_with(program(), &setting.folder, |command| {
+        command.args(["state", "set", TRACE.service(), "--cursor", &set]);
+    })
+    .unwrap();
+    command.wait(PATIENCE).await.unwrap();
+    let mut watched = Watched::start(&setting, input, "{listen: 0}").await;
+    setting
+        .until_committed(&watched.collector, &[TRACE], to)
+        .await;
+    let (_, metrics) = watched.get("/metrics").await;
+    assert!(metrics.contains(&series("graph", 1)), "{metrics}");
+    assert!(
+        metrics.contains(&series("reporting_service", 0)),
+        "{metrics}"
+    );
+    let (_, text) = watched.get("/status").await;
+    let seen = status(&text);
+    assert_eq!(seen["source"], "graph", "{seen}");
+    let since: DateTime<Utc> = seen["source_since"].as_str().unwrap().parse().unwrap();
+    assert!(setting.ago(30) <= since && since <= to, "{since}");
+    let (_, page) = watched.get("/").await;
+    assert!(page.contains("Microsoft Graph, from "), "{page}");
+    stop(&mut watched.collector).await;
+    // The switch is told in Devo too.
+    let messages = setting.relay.messages();
+    let is_told = messages.iter().any(|message| {
+        message.level == "error" && message.content["msg"].as_str().unwrap().contains(SWITCHED)
+    });
+    assert!(is_told, "{}", log(&watched.collector));
+
+    let shown = shown(&setting).await;
+    assert!(shown.contains("source: Microsoft Graph, from "), "{shown}");
+}
+
+/// What `state show` says.
+async fn shown(setting: &Setting) -> String {
+    let mut command = Collector::start_with(program(), &setting.folder, |command| {
+        command.args(["state", "show"]);
+    })
+    .unwrap();
+    command.wait(PATIENCE).await.unwrap();
+    command.output().join("\n")
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{configured, existing, whole_name};
 use crate::config::Config;
 use crate::error::chain;
-use crate::ledger::{LedgerError, Reading, ServiceFolder};
+use crate::ledger::{Cursor, LedgerError, Outcome, Reading, ServiceFolder};
 use crate::length::Length;
 use crate::source::schedule;
 
@@ -83,7 +83,7 @@ fn read(path: &Path, service: &ServiceFolder) -> Result<Reading, LedgerError> {
 
 impl Shown {
     /// `{"service", "cursor", "behind_seconds", "lag_seconds", "unfinished": {"start", "end"}, "confirmed": {OUTPUT: records}, "records",
-    /// "entries": [what became of the windows before the cursor], "tenant", "error"}`; `confirmed` counts what lies at or after the cursor.
+    /// "entries": [what became of the windows before the cursor], "source", "source_since", "tenant", "error"}`; `confirmed` counts what lies at or after the cursor.
     pub fn json(&self) -> Value {
         let seconds = |time: Option<TimeDelta>| time.map(|time| time.num_seconds());
         let (reading, error) = match &self.reading {
@@ -107,6 +107,8 @@ impl Shown {
             "confirmed": confirmed,
             "records": cursor.map(|cursor| cursor.records),
             "entries": cursor.map(|cursor| json!(cursor.entries)),
+            "source": cursor.map(|cursor| cursor.source.name()),
+            "source_since": cursor.and_then(switched).map(instant),
             "tenant": cursor.map(|cursor| cursor.tenant.as_str()),
             "error": error,
         })
@@ -144,10 +146,39 @@ impl Shown {
             let (window, outcome) = (entry.window(), entry.outcome.name());
             format!("{outcome}: {window}")
         });
-        let below: Vec<_> = unfinished.into_iter().chain(gaps).collect();
+        let sources = cursor.into_iter().filter_map(|cursor| {
+            let since = switched(cursor)?;
+            let source = cursor.source.title();
+            Some(format!("source: {source}, from {} on", instant(since)))
+        });
+        let below = unfinished
+            .into_iter()
+            .chain(sources)
+            .chain(unconfirmed(cursor));
+        let below: Vec<_> = below.chain(gaps).collect();
         let below = (!below.is_empty()).then(|| below.join("\n  "));
         ([name, at, behind, lag, records], below)
     }
+}
+
+/// From which instant on the records come from where they do now; `None` if they always have.
+fn switched(cursor: &Cursor) -> Option<DateTime<Utc>> {
+    let mut latest = cursor.entries.iter().rev();
+    let switch = latest.find(|entry| matches!(entry.outcome, Outcome::Source { .. }))?;
+    Some(switch.start)
+}
+
+/// The windows that were empty and could not be confirmed to be: the last one of them, and how many there are.
+fn unconfirmed(cursor: Option<&Cursor>) -> Option<String> {
+    let entries = cursor.into_iter().flat_map(|cursor| &cursor.entries);
+    let unconfirmed = entries.filter(|entry| entry.outcome == Outcome::EmptyUnconfirmed);
+    let unconfirmed: Vec<_> = unconfirmed.collect();
+    let last = unconfirmed.last()?;
+    let (name, window) = (last.outcome.name(), last.window());
+    Some(match unconfirmed.len() - 1 {
+        0 => format!("{name}: {window}"),
+        before => format!("{name}: {window}, and {before} before it"),
+    })
 }
 
 /// The table for people.
