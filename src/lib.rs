@@ -80,9 +80,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, warn};
 
 use crate::budget::Budget;
-use crate::config::Config;
+use crate::config::{Config, Persistence};
 use crate::delivery::Shared;
-use crate::ledger::{LedgerError, StateDirectory};
+use crate::ledger::{LedgerError, RequestFile, StateDirectory};
 use crate::monitoring::Monitor;
 use crate::relay::{Host, Relay};
 use crate::stop::GRACE;
@@ -159,8 +159,13 @@ pub async fn run(
         .map(|tenant| tenant.reports().clone())
         .collect();
     let monitor = Arc::new(Monitor::new(&config, &clients)?);
+    // A dry run goes on from a copy, and its requests count all the same.
+    let requests = match &config.globals.state {
+        Persistence::Directory(kept) => RequestFile::of(kept),
+        Persistence::Memory { .. } => state.requests(),
+    };
     for tenant in &tenants {
-        tenant.keep_budget_in(&state);
+        tenant.keep_budget_in(&requests);
     }
     let listen = config.globals.monitoring.listen;
     let listener = web::listen(listen).await;

@@ -119,10 +119,10 @@ impl Tenant {
         file.made(&self.stamps.tenant, budget::PERIOD, Utc::now())
     }
 
-    /// From here on the budget of Graph is kept in this state folder.
-    pub(crate) fn keep_budget_in(&self, state: &StateDirectory) {
+    /// From here on the budget of Graph is kept in this file.
+    pub(crate) fn keep_budget_in(&self, requests: &RequestFile) {
         // It is set once.
-        self.stamps.file.set(state.requests()).ok();
+        self.stamps.file.set(requests.clone()).ok();
     }
 
     /// The source of a service: the one that the configuration names, or else that its state was left with, or `now`.

@@ -151,6 +151,28 @@ async fn it_runs_beside_a_collector_and_keeps_the_budget_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_keeps_the_budget_too_though_it_keeps_nothing_else() {
+    let setting = Setting::new().await;
+    let from = setting.ago(30);
+    setting.rows(TRACE, from, setting.ago(24), 300);
+    let start = from.to_rfc3339_opts(SecondsFormat::Secs, true);
+    configure(
+        &setting,
+        "90",
+        &[("source", "graph"), ("start_time", &start)],
+    );
+    let mut command = Collector::start_with(program(), &setting.folder, |command| {
+        command.arg("--dry-run");
+    })
+    .unwrap();
+    let code = command.wait(PATIENCE).await.unwrap().code;
+    assert_eq!(code, Some(0), "{}", log(&command));
+    let noted = std::fs::read_to_string(setting.folder.state().join("graph-requests")).unwrap();
+    let made = setting.service.requests_to_graph().len();
+    assert!(made > 0 && noted.lines().count() == made, "{made}: {noted}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_requests_cannot_be_noted_it_makes_three_and_tells_what_is_missing() {
     let setting = Setting::new().await;
     let (from, to) = (setting.ago(34), setting.ago(28));
