@@ -252,6 +252,25 @@ async fn dead_links_and_small_pages_lose_and_repeat_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn times_that_are_cut_lose_and_repeat_nothing() {
+    for (known, shown) in [(7, 3), (7, 0), (3, 0), (3, 1)] {
+        let setting = Setting::new().await;
+        let (from, to) = (setting.ago(30), setting.ago(25));
+        setting.rows(TRACE, from, to, 1_000);
+        // Several pages of a few seconds.
+        let dense = setting.ago(28) + TimeDelta::seconds(7);
+        setting.rows(TRACE, dense, dense + TimeDelta::seconds(12), 600);
+        setting.service.adjust(|options| {
+            options.graph.page_rows = 100;
+            options.graph.known_decimals = known;
+            options.graph.shown_decimals = shown;
+        });
+        configure(&setting, from, "graph");
+        collect(&setting, from, to).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_mail_to_twenty_thousand_arrives_for_each_of_them() {
     for dead in [false, true] {
         let setting = Setting::new().await;
@@ -378,7 +397,6 @@ async fn cost(source: &str, rows: u32) -> f64 {
 
 /// `BACKLOG_ROWS` says how many rows (60,000 if it is not set), `COLLECTOR` which program, as in [`crate::backlog`].
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "the figures are what it is run for")]
 async fn graphs_rows_cost_little_more_than_the_reporting_services() {
     let rows = std::env::var("BACKLOG_ROWS").map_or(60_000, |rows| rows.parse().unwrap());
     let (reports, graph) = (

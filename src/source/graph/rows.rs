@@ -56,6 +56,8 @@ pub(super) const GRAPH_STATUSES: [&str; 8] = [
 pub(in crate::source) struct Key {
     /// When the message was received, if the row says it.
     pub(in crate::source) received: Option<DateTime<Utc>>,
+    /// The decimals of its seconds that the row shows.
+    pub(in crate::source) decimals: usize,
     /// The message's id.
     pub(in crate::source) id: Option<String>,
 }
@@ -80,6 +82,7 @@ pub(in crate::source) fn translated(
             body.extend_from_slice(item);
             Key {
                 received: None,
+                decimals: 0,
                 id: None,
             }
         });
@@ -125,6 +128,7 @@ fn append_row(row: &[u8], organization: Option<&[u8]>, out: &mut Vec<u8>) -> Key
     }
     out.push(b'}');
     Key {
+        decimals: received.as_ref().map_or(0, Received::decimals),
         received: received.map(|received| received.instant),
         id: values[ID].and_then(text).map(Cow::into_owned),
     }
@@ -155,6 +159,12 @@ struct Received {
 }
 
 impl Received {
+    fn decimals(&self) -> usize {
+        let fraction = self.written.rsplit_once('.');
+        // A quote stands behind them.
+        fraction.map_or(0, |(_, digits)| digits.len() - 1)
+    }
+
     /// A time in the usual spelling, `"2026-01-21T14:12:34.058Z"`.
     fn usual(value: &[u8]) -> Option<Self> {
         let [b'"', text @ .., b'Z', b'"'] = value else {

@@ -26,7 +26,7 @@ use super::rows::{GRAPH_STATUSES, Key};
 use super::{PAGE_ROWS, PATH, SERVICE};
 use crate::record::{Fingerprint, Fingerprinter};
 
-/// The unit of the times that rows show (inferred): what is behind it they do not show.
+/// The finest unit of time that rows show (inferred): what is behind it they do not show.
 const SHOWN: TimeDelta = TimeDelta::milliseconds(1);
 /// The finest time that can be asked for (seen).
 const TICK: TimeDelta = TimeDelta::nanoseconds(100);
@@ -74,6 +74,8 @@ pub(super) struct GraphWalk {
     /// The messages that have been asked for by their ids.
     asked_for: HashSet<String>,
     is_begun: bool,
+    /// The unit of the times that rows show: of all that have one shown time the last may not have come yet.
+    shown: TimeDelta,
     in_disorder: bool,
     was_cut_off: bool,
     body_hint: usize,
@@ -105,6 +107,7 @@ impl GraphWalk {
             of_message: HashMap::new(),
             asked_for: HashSet::new(),
             is_begun: false,
+            shown: SHOWN,
             in_disorder: false,
             was_cut_off: false,
             body_hint: 0,
@@ -193,7 +196,8 @@ impl GraphWalk {
         if let Some(next) = next {
             let times = || keys.iter().filter_map(|key| key.received);
             let in_order = times().count() == keys.len() && times().is_sorted_by(|a, b| a >= b);
-            let to = times().min().map(|oldest| oldest + SHOWN - TICK);
+            self.shown = self.shown.max(unit(keys));
+            let to = times().min().map(|oldest| oldest + self.shown - TICK);
             match to {
                 Some(to) if in_order && to < ask.to && ask.from <= to => {
                     again = Some(to);
@@ -273,7 +277,7 @@ impl GraphWalk {
             ..again
         };
         // All of its rows that have been seen are of this time, and what is older is asked for behind them.
-        let at = ask.to.duration_trunc(SHOWN).unwrap_or(ask.to);
+        let at = ask.to.duration_trunc(self.shown).unwrap_or(ask.to);
         let instant = Ask {
             from: at.max(ask.from),
             dead: 0,
@@ -348,6 +352,16 @@ impl GraphWalk {
             }
         }
         new
+    }
+}
+
+/// The unit of the times that these rows show: whole seconds, as the documentation prints them, or a fraction.
+fn unit(keys: &[Key]) -> TimeDelta {
+    match keys.iter().map(|key| key.decimals).max() {
+        Some(0) => TimeDelta::seconds(1),
+        Some(1) => TimeDelta::milliseconds(100),
+        Some(2) => TimeDelta::milliseconds(10),
+        _ => SHOWN,
     }
 }
 
