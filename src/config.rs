@@ -33,6 +33,7 @@ mod tree;
 mod words;
 mod yaml;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -137,12 +138,17 @@ fn config(tree: &Node, now: DateTime<Utc>, findings: &Findings) -> Option<Config
         .map_or(Globals::STATISTICS_PERIOD, |globals| {
             globals.statistics_period
         });
-    let outputs = outputs::read(&file.field("outputs"), compression, statistics_period);
-    let (inputs, disabled) = inputs::read(&file.field("inputs"), now);
+    let field = file.field("outputs");
+    let offered = outputs::Offered {
+        default: outputs::read(&field, compression, statistics_period),
+        names: outputs::names(&field),
+        ..outputs::Offered::default()
+    };
+    let (inputs, disabled) = inputs::read(&file.field("inputs"), now, &offered);
     file.warn_of_unknown();
     Some(Config {
         globals: globals?,
-        outputs,
+        outputs: offered.default,
         inputs,
         disabled,
     })
@@ -153,7 +159,7 @@ fn config(tree: &Node, now: DateTime<Utc>, findings: &Findings) -> Option<Config
 pub struct Config {
     /// What concerns the process as a whole.
     pub globals: Globals,
-    /// Where the records go: every output gets every record.
+    /// Where records go, those of each input to the ones that it names, and the collector's own messages to all of them.
     pub outputs: Vec<Output>,
     /// Where the records come from; inputs that are not enabled are left out.
     pub inputs: Vec<Input>,
@@ -162,9 +168,19 @@ pub struct Config {
 }
 
 impl Config {
+    /// Every output by its name, also those that only inputs know.
+    pub fn all_outputs(&self) -> Vec<&Output> {
+        let mut known = HashSet::new();
+        let of_inputs = self.inputs.iter().flat_map(|input| &input.outputs);
+        let all = self.outputs.iter().chain(of_inputs);
+        all.filter(|output| known.insert(output.name.as_str()))
+            .collect()
+    }
+
     /// The files that are read again and again while the collector runs: certificates and keys.
     pub fn files(&self) -> Vec<PathBuf> {
-        let relays = self.outputs.iter().flat_map(|output| match &output.kind {
+        let outputs = self.all_outputs().into_iter();
+        let relays = outputs.flat_map(|output| match &output.kind {
             OutputKind::Relay(relay) => {
                 vec![relay.chain.clone(), relay.cert.clone(), relay.key.clone()]
             }
@@ -186,12 +202,16 @@ impl Config {
         relays.chain(tenants).collect()
     }
 
-    /// The same with nothing delivered: the lines of the first output are printed.
+    /// The same with nothing delivered: the lines of each input's first output are printed.
     #[must_use]
     pub fn dry(mut self) -> Self {
-        self.outputs.truncate(1);
-        for output in &mut self.outputs {
-            output.kind = OutputKind::Printed(Box::new(output.kind.clone()));
+        let inputs = self.inputs.iter_mut();
+        let of_inputs = inputs.map(|input| &mut input.outputs);
+        for outputs in std::iter::once(&mut self.outputs).chain(of_inputs) {
+            outputs.truncate(1);
+            for output in outputs {
+                output.kind = OutputKind::Printed(Box::new(output.kind.clone()));
+            }
         }
         self
     }
@@ -399,6 +419,8 @@ pub struct Input {
     pub graph_requests: NonZeroU32,
     /// PEM file: further trust anchors for HTTPS.
     pub ca_bundle: Option<PathBuf>,
+    /// Where its records go, one output at least.
+    pub outputs: Vec<Output>,
     /// The services to run.
     pub services: Vec<ServiceConfig>,
 }

@@ -114,7 +114,7 @@ pub struct Prepared {
 /// If a file cannot be used: a line for each output and input with one, and what to do.
 pub fn prepare(config: Config) -> anyhow::Result<Prepared> {
     let mut mistakes = vec![];
-    for output in &config.outputs {
+    for output in config.all_outputs() {
         if let Err(error) = Relay::new(output).check() {
             let action = error.action().unwrap_or_default();
             let error = error::chain(&error);
@@ -224,7 +224,7 @@ pub async fn run(
     }
     info!(
         services = services.len(),
-        outputs = config.outputs.len(),
+        outputs = config.all_outputs().len(),
         "collecting"
     );
     until_the_end(services, ends, stop, &token, left_out).await

@@ -79,7 +79,7 @@ impl Monitor {
         for (input, client) in config.inputs.iter().zip(clients) {
             let monitor = Arc::new(InputMonitor::new(&families, &input.name, client.clone()));
             services.extend(input.services.iter().map(|service| {
-                let outputs = config.outputs.iter().map(|output| output.name.as_str());
+                let outputs = input.outputs.iter().map(|output| output.name.as_str());
                 let stalled_after = config.globals.monitoring.stalled_after;
                 ServiceMonitor::new(&families, &monitor, service, outputs, stalled_after)
             }));
@@ -100,7 +100,11 @@ impl Monitor {
             families,
             inputs,
             services,
-            outputs: config.outputs.iter().map(OutputFacts::new).collect(),
+            outputs: config
+                .all_outputs()
+                .into_iter()
+                .map(OutputFacts::new)
+                .collect(),
             history: Mutex::new(history),
         })
     }

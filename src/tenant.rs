@@ -227,7 +227,7 @@ impl Running {
             };
             self.tenant.source(input, service, ledger, switch)
         };
-        let outputs = (&self.config.outputs[..], &self.shared);
+        let outputs = (&input.outputs[..], &self.shared);
         let service = Service::open(&self.state, input, service, outputs, source, surround)?;
         Ok(Opened {
             service,

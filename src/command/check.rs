@@ -38,9 +38,9 @@ pub async fn check(
     let mut parts = JoinSet::new();
     let whole = Arc::clone(&config);
     parts.spawn(DISK.run(move || ((0, 0), state::lines(&whole))));
-    for at in 0..config.outputs.len() {
-        let config = Arc::clone(&config);
-        parts.spawn(async move { ((1, at), outputs::lines(&config.outputs[at]).await) });
+    for (at, output) in config.all_outputs().into_iter().enumerate() {
+        let output = output.clone();
+        parts.spawn(async move { ((1, at), outputs::lines(&output).await) });
     }
     for at in 0..config.inputs.len() {
         let config = Arc::clone(&config);
@@ -58,7 +58,7 @@ fn configuration(source: &Source, loaded: &Loaded) -> Vec<Line> {
     let text = format!(
         "{}: {}, {}, {}",
         source,
-        counted(config.outputs.len(), "output"),
+        counted(config.all_outputs().len(), "output"),
         counted(config.inputs.len(), "input"),
         counted(services, "service"),
     );

@@ -18,7 +18,7 @@ const INPUT: &str = "an input";
 const UNLIMITED: &str = "without which a limit is missing";
 const ELSEWHERE: &str = "without which credentials would go to another address";
 
-const GUARDS: [Guard; 12] = [
+const GUARDS: [Guard; 13] = [
     Guard {
         key: "obfuscation_data",
         place: "each service whose records it is to mask",
@@ -63,6 +63,11 @@ const GUARDS: [Guard; 12] = [
         key: "scope",
         place: INPUT,
         without: ELSEWHERE,
+    },
+    Guard {
+        key: "outputs",
+        place: INPUT,
+        without: "without which records would go to other outputs than they are meant for",
     },
     Guard {
         key: "listen",
@@ -149,6 +154,7 @@ mod tests {
             &["requests_per_second"],
             Some("requests_per_second"),
         );
+        check("output", &["id", "outputs"], Some("outputs"));
         check("enable", &["enabled", "environment"], Some("enabled"));
         check("debgu", &["debug", "name"], None);
         check("start_tim", &["start_time"], None);

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use chrono::{DateTime, Utc};
 
+use super::outputs::Offered;
 use super::reader::{Field, Section};
 use super::words::{listed, quoted};
 use super::{Credentials, Input, ServiceConfig, credentials, endpoints, limits, names, services};
@@ -27,7 +28,11 @@ const GRAPH_REQUESTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(89);
 const BASIC: &str = "Graph takes no user name and password: give `tenant_id`, `client_id` and `client_secret`, or a certificate";
 
 /// Reads the enabled inputs. Those that are not are looked through as well, for warnings only; of these the names and ids are returned.
-pub(super) fn read(field: &Field<'_>, now: DateTime<Utc>) -> (Vec<Input>, Vec<(String, String)>) {
+pub(super) fn read(
+    field: &Field<'_>,
+    now: DateTime<Utc>,
+    offered: &Offered,
+) -> (Vec<Input>, Vec<(String, String)>) {
     let Some(section) = field.section_or_empty() else {
         return (Vec::new(), Vec::new());
     };
@@ -53,12 +58,13 @@ pub(super) fn read(field: &Field<'_>, now: DateTime<Utc>) -> (Vec<Input>, Vec<(S
             section.findings().leniently(|| {
                 let identity = identity(field, &section);
                 names_of_disabled.extend(identity.0.clone().zip(identity.1.clone()));
-                input(field, &section, identity, beside.as_ref(), now)
+                input(field, &section, identity, beside.as_ref(), (now, offered))
             });
             continue;
         }
         let identity = identity(field, &section);
-        let Some(input) = input(field, &section, identity, beside.as_ref(), now) else {
+        let context = (now, offered);
+        let Some(input) = input(field, &section, identity, beside.as_ref(), context) else {
             continue;
         };
         if !names.insert(input.name.clone()) {
@@ -128,7 +134,7 @@ fn input(
     section: &Section<'_>,
     (name, id): (Option<String>, Option<String>),
     beside: Option<&Beside<'_>>,
-    now: DateTime<Utc>,
+    (now, offered): (DateTime<Utc>, &Offered),
 ) -> Option<Input> {
     let credentials = credentials::read(section.field("credentials"));
     let concurrent_requests = section
@@ -155,6 +161,7 @@ fn input(
         now,
         no_graph,
     };
+    let outputs = offered.chosen(&section.field("outputs"));
     let services = services(field.key(), section, beside, &context);
     section.warn_of_unknown();
     let endpoints = endpoints?;
@@ -172,6 +179,7 @@ fn input(
         graph: endpoints.graph,
         graph_requests: graph_requests.unwrap_or(GRAPH_REQUESTS),
         ca_bundle,
+        outputs,
         services,
     })
 }

@@ -83,7 +83,7 @@ pub(super) const FILE: &[Key] = &[
     must(
         "outputs",
         Kind::Named(OUTPUT),
-        "Where the records go. Every output gets every record",
+        "Where the records go. An output gets the records of every input that does not name others",
     ),
     must(
         "inputs",
@@ -309,6 +309,11 @@ pub(super) const INPUT: &[Key] = &[
         "start_time",
         Kind::Text,
         "Where a service begins that has not collected yet, such as `2024-05-07T15:35:24.133642` (UTC). Default: the present less the delay",
+    ),
+    may(
+        "outputs",
+        Kind::Texts,
+        "The names of the outputs that this input's records go to. Default: all of the file",
     ),
     may(
         "services",

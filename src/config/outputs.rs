@@ -1,4 +1,4 @@
-//! `outputs`: the places where every record goes.
+//! `outputs`: the places where records go, and those of them that an input's records go to.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -6,8 +6,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::reader::{Field, Section};
-use super::words::quoted;
-use super::{Compression, Output, OutputKind, ReceiptPolicy, RelayOutput, SyslogOutput, names};
+use super::words::{listed, quoted};
+use super::{
+    Compression, Output, OutputKind, ReceiptPolicy, RelayOutput, SyslogOutput, names, scalar,
+};
 
 const PORT: u16 = 443;
 pub(super) const PORTS: RangeInclusive<u32> = 1..=u16::MAX as u32;
@@ -27,6 +29,67 @@ enum Type {
     Relay,
     Syslog,
     Console,
+}
+
+/// The outputs that the records of an input may go to.
+#[derive(Default)]
+pub(super) struct Offered {
+    /// Those that an input has which names none.
+    pub(super) default: Vec<Output>,
+    /// Those that it may name beside.
+    pub(super) further: Vec<Output>,
+    /// The names of all of them, those with a mistake included.
+    pub(super) names: Vec<String>,
+}
+
+impl Offered {
+    /// The outputs that are named under `field`, or the default ones where the key is absent. A key that is there and names none is a
+    /// mistake: it must not send a tenant's records everywhere.
+    pub(super) fn chosen(&self, field: &Field<'_>) -> Vec<Output> {
+        if !field.is_present() {
+            return self.default.clone();
+        }
+        let items = field.items();
+        if items.is_empty() && (field.is_blank() || field.is_given_as_list()) {
+            field.mistake("no output is named: name those that this input's records go to, or remove the key for the default");
+        }
+        let mut chosen: Vec<Output> = Vec::new();
+        for item in items {
+            let item = item.required("the name of an output");
+            let Some(name) = item.parse(|text| scalar::name(text).map(|(name, _)| name)) else {
+                continue;
+            };
+            if chosen.iter().any(|output| output.name == name) {
+                item.mistake(format!("{} is named twice: remove one", quoted(&name)));
+                continue;
+            }
+            let mut known = self.default.iter().chain(&self.further);
+            match known.find(|output| output.name == name) {
+                Some(output) => chosen.push(output.clone()),
+                // One with a mistake has been reported.
+                None if self.names.contains(&name) => {}
+                None => {
+                    let names: Vec<_> = self.names.iter().map(String::as_str).collect();
+                    item.mistake(format!(
+                        "there is no output {}: name one of {}",
+                        quoted(&name),
+                        listed(&names, "and")
+                    ));
+                }
+            }
+        }
+        chosen
+    }
+}
+
+/// The names of the outputs under `field`, right or wrong.
+pub(super) fn names(field: &Field<'_>) -> Vec<String> {
+    let section = field.peek();
+    let names = section.iter().flat_map(Section::fields);
+    names
+        .filter_map(|field| scalar::name(field.key()).ok())
+        .map(|(name, _)| name)
+        .collect()
 }
 
 /// `compression` is what `globals` ask of those outputs that the original's Devo sender serves; `statistics_period` is for all.

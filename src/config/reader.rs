@@ -244,6 +244,11 @@ impl<'a> Field<'a> {
         matches!(self.value, Some(Value::List(_)))
     }
 
+    /// Whether the key is there, with a value or without.
+    pub(super) fn is_present(&self) -> bool {
+        self.present
+    }
+
     /// Whether the key is there but nothing stands behind it.
     pub(super) fn is_blank(&self) -> bool {
         self.present && self.value.is_none()
@@ -342,6 +347,14 @@ impl<'a> Field<'a> {
             "has to be a map of keys: indent the lines that belong to it, one `key: value` each",
         );
         None
+    }
+
+    /// The map under this key, if there is one; what else may be there is not reported.
+    pub(super) fn peek(&self) -> Option<Section<'a>> {
+        match self.value? {
+            Value::Map(entries) => Some(self.section_of(entries)),
+            _ => None,
+        }
     }
 
     /// Whether a map stands here that has something under `key`.

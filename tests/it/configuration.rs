@@ -22,6 +22,7 @@ use secrecy::ExposeSecret;
 mod credentials;
 mod hosted;
 mod mistakes;
+mod outputs;
 mod protecting;
 mod warnings;
 

@@ -53,4 +53,5 @@ mod signing_in;
 mod spellings;
 mod state;
 mod taking_over;
+mod tenants;
 mod unit;

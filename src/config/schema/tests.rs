@@ -55,6 +55,7 @@ inputs:
       - period: 5m
         number_of_requests: 100
     environment: a
+    outputs: [a, b]
     base_url: https://localhost/
     authority_url: https://localhost/
     scope: a
@@ -314,6 +315,7 @@ fn what_is_misspelt_or_of_the_wrong_kind_is_not_valid() {
         ("directory_name: state", "directory_name: [state]"),
         ("name: [Domain, '*']", "name: Domain"),
         ("name: [Domain, '*']", "name: []"),
+        ("outputs: [a, b]", "outputs: []"),
         ("number_of_requests: -1", "number_of_requests: -2"),
         ("obfuscation_data", "obfuscation"),
     ] {

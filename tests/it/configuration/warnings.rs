@@ -17,7 +17,7 @@ fn unknown_keys_at_every_level() {
         ("debug: true", "debgu: true"),
         ("directory_name:", "directory:"),
         ("port: 443", "prot: 443"),
-        ("outputs:", "output: x\noutputs:"),
+        ("inputs:", "input: x\ninputs:"),
         (
             "office365_reporting_Dlp_service:\n",
             "office365_reporting_Dlp_service:\n        start_tim: 2024-05-07\n",
@@ -25,8 +25,8 @@ fn unknown_keys_at_every_level() {
     ]), @r"
     config.yaml:2: globals.debgu: unknown key, not used: did you mean `debug`?
     config.yaml:8: globals.persistence.config.directory: unknown key, not used: did you mean `directory_name`?
-    config.yaml:11: output: unknown key, not used: did you mean `outputs`?
-    config.yaml:17: outputs.devo_1.config.prot: unknown key, not used: did you mean `port`?
+    config.yaml:16: outputs.devo_1.config.prot: unknown key, not used: did you mean `port`?
+    config.yaml:21: input: unknown key, not used: did you mean `inputs`?
     config.yaml:52: inputs.office365_reporting_message.services.office365_reporting_Dlp_service.start_tim: unknown key, not used: did you mean `start_time`?
     ");
 }
