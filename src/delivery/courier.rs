@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -27,7 +27,7 @@ use crate::error::chain;
 use crate::ledger::{Confirmed, Journal, LedgerError, Mark, OnDisk};
 use crate::monitoring::{Cause, OutletMonitor};
 use crate::relay::Host;
-use crate::stop::{Progress, Stopped};
+use crate::stop::{GRACE, Progress, Stopped};
 
 /// A delivery is ended, and the next connection takes over, at this many unconfirmed bytes.
 const DELIVERY_MAX: usize = 8 << 20;
@@ -43,6 +43,10 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 
 /// A delivery is ended when it is this old, so that the cursor follows also where little comes.
 const AGE_MAX: Duration = Duration::from_secs(30);
+
+/// How long the last receipt is waited for. Where the whole collector stops, it is gone before; where one input does, its state must be free
+/// for what comes after it, whatever its relay does.
+const LAST: Duration = GRACE.saturating_add(Duration::from_secs(1));
 
 /// Where others wait for memory, lines without a receipt for so long are given back.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -354,7 +358,17 @@ impl Courier {
         let (chunks, bytes, count) = (open.chunks, open.bytes, open.records);
         let asked = Instant::now();
         let finish = self.shipments.finish(open.delivery);
-        let receipt = holding(finish, &mut self.waiting, &self.budget, self.since).await;
+        let receipt = holding(finish, &mut self.waiting, &self.budget, self.since);
+        let stop = self.stop.clone();
+        let too_late = async {
+            stop.cancelled().await;
+            sleep(LAST).await;
+        };
+        let receipt = tokio::select! {
+            biased;
+            receipt = receipt => receipt,
+            () = too_late => Err(Failure::Stopped),
+        };
         let receipt = receipt.inspect_err(|_| self.halve(bytes, count))?;
         self.progress.made();
         self.backoff.reset();
