@@ -32,7 +32,7 @@ mod system;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
 
@@ -67,6 +67,9 @@ pub struct StateDirectory {
     key: Option<Key>,
     /// Holds the lock for as long as the process lives.
     lock: Arc<Lock>,
+    /// What the original collector has left, once somebody has looked: to look at the whole folder for each service would take time by the
+    /// square of their number.
+    original: OnceLock<Option<Original>>,
 }
 
 /// Whose ledger it is. All three are safe in a file name.
@@ -109,16 +112,21 @@ impl StateDirectory {
             path: path.to_owned(),
             key,
             lock,
+            original: OnceLock::new(),
         })
     }
 
-    /// What the original collector has left in the folder.
+    /// What the original collector had left in the folder when it was first looked for.
     ///
     /// # Errors
     ///
     /// If the folder cannot be read.
     pub fn original(&self) -> Result<Option<Original>, LedgerError> {
-        Original::find(&self.path)
+        if let Some(known) = self.original.get() {
+            return Ok(*known);
+        }
+        let found = Original::find(&self.path)?;
+        Ok(*self.original.get_or_init(|| found))
     }
 
     /// The file of what is known of the relays' addresses.
