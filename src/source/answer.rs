@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use url::Url;
 
 use super::coding::{self, Decoder};
@@ -65,12 +65,15 @@ const LARGE: usize = 4 << 20;
 /// Held while a large body is read.
 static LARGE_BODY: Semaphore = Semaphore::const_new(1);
 
+/// The turn of a large body, to be kept for as long as its bytes are.
+pub(super) type LargeTurn = Option<SemaphorePermit<'static>>;
+
 /// Reads a whole body, decompressed, of at most `bytes_max`. `size_hint` is how long it will probably be.
 pub(super) async fn body(
     mut response: Response,
     bytes_max: usize,
     size_hint: usize,
-) -> Result<Vec<u8>, FetchError> {
+) -> Result<(Vec<u8>, LargeTurn), FetchError> {
     let mut decoder = Decoder::new(response.headers(), bytes_max)?;
     let announced = response.content_length();
     if announced.is_some_and(|length| length > bytes_max as u64) {
@@ -93,7 +96,7 @@ pub(super) async fn body(
         decoder.decode(&chunk, &mut body)?;
     }
     decoder.finish()?;
-    Ok(body)
+    Ok((body, large))
 }
 
 /// The beginning of an error's body, as far as it comes without much ado.

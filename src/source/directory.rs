@@ -297,7 +297,7 @@ impl Directory {
                 let error = FetchError::new(Kind::SignInFailed, text).with_source(error);
                 return Err(failed(error.with_request_id(request_id)));
             }
-            body => Zeroizing::new(body.unwrap_or_default()),
+            body => Zeroizing::new(body.map(|(body, _)| body).unwrap_or_default()),
         };
         if let Some(grant) = status.is_success().then(|| Grant::read(&body)).flatten() {
             if status == StatusCode::OK {

@@ -303,8 +303,9 @@ impl Client {
         let request_id = answer::request_id(response.headers());
         if status == StatusCode::OK {
             return match answer::body(response, BODY_MAX_BYTES, hint).await {
-                Ok(json) => Ok(Body {
+                Ok((json, turn)) => Ok(Body {
                     json,
+                    turn,
                     request_id,
                     date,
                 }),
@@ -345,6 +346,8 @@ fn limiters(input: &Input) -> HashMap<&'static str, Limiter> {
 /// What the service answered with status 200.
 pub(super) struct Body {
     pub(super) json: Vec<u8>,
+    /// Kept until the bytes are a page, which is smaller.
+    pub(super) turn: answer::LargeTurn,
     pub(super) request_id: Option<String>,
     /// When the answer was made, as it says.
     pub(super) date: Option<DateTime<Utc>>,

@@ -92,6 +92,7 @@ impl Walk {
         let fetch = self.client.fetch(service, url, followed, hint, meter);
         let Body {
             json,
+            turn: _turn,
             request_id,
             date,
         } = fetch.await?;
