@@ -303,7 +303,14 @@ fn is_same(name: &str, here: Option<&Value>, there: Option<&Value>) -> bool {
         RECEIVED => {
             let time = |value| text(value).and_then(|text| instant(&text));
             let times = time(here).zip(time(there));
-            times.is_some_and(|(here, there)| (here - there).abs() < ONE_TIME)
+            // As Microsoft's documentation prints Graph's times: cut to the second.
+            let is_whole = text(there).is_some_and(|text| !text.contains('.'));
+            let one_time = if is_whole {
+                TimeDelta::seconds(1)
+            } else {
+                ONE_TIME
+            };
+            times.is_some_and(|(here, there)| (here - there).abs() < one_time)
         }
         STATUS => {
             let word = |value| {
