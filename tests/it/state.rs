@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use testkit::collector::{Collector, Config, Credentials, Output};
@@ -65,9 +65,17 @@ async fn fill_up() -> (Setting, Disk, Collector) {
     let line = collector.wait_for("make room on the disk", PATIENCE).await;
     let line = line.unwrap();
     assert!(line.contains("ERROR") && line.contains("state/"), "{line}");
-    // Polling pauses.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let (requests, read) = (setting.service.requests().len(), setting.relay.count());
+    // Polling pauses, once the relay has read what was on its way.
+    let looks = || (setting.service.requests().len(), setting.relay.count());
+    let (begun, mut before) = (Instant::now(), looks());
+    let (requests, read) = loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = looks();
+        if std::mem::replace(&mut before, now) == now {
+            break now;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{}", log(&collector));
+    };
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(setting.service.requests().len(), requests);
     assert_eq!(setting.relay.count(), read);
