@@ -8,7 +8,7 @@ use prometheus::Gauge;
 
 use super::families::Families;
 use super::lock;
-use crate::source::{Client, RemoteTimes, agreed};
+use crate::source::{Client, agreed};
 
 /// An input, looked at from outside: it is told nothing, its client is asked.
 pub(super) struct InputMonitor {
@@ -50,12 +50,7 @@ impl InputMonitor {
 
     /// The time that the clocks agree on, by which windows are planned.
     pub(super) fn now(&self) -> DateTime<Utc> {
-        let theirs = RemoteTimes {
-            service: self.client.service_time(),
-            service_age: None,
-            directory: self.client.directory_time(),
-        };
-        agreed(Utc::now(), theirs).0
+        agreed(Utc::now(), self.client.clocks()).0
     }
 
     /// The service's clock, by which it deletes.

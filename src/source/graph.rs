@@ -131,11 +131,7 @@ impl Source for GraphSource {
     }
 
     fn clocks(&self) -> RemoteTimes {
-        RemoteTimes {
-            service: self.client.service_time(),
-            service_age: self.client.service_time_age(),
-            directory: self.client.directory_time(),
-        }
+        self.client.clocks()
     }
 
     fn paused(&self) -> Option<Duration> {

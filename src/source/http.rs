@@ -24,7 +24,7 @@ use super::meter::Meter;
 use super::proxy::{self, Proxies};
 use super::roles::Roles;
 use super::sign_in::SignIn;
-use super::{Pending, graph, tls};
+use super::{Pending, RemoteTimes, graph, tls};
 use crate::blocking;
 use crate::config::{Credentials, Input, is_loopback};
 use crate::foreign::Hidden;
@@ -169,11 +169,6 @@ impl Client {
         self.0.clock.now()
     }
 
-    /// How long ago the service last told its clock. `None` before the first answer.
-    pub fn service_time_age(&self) -> Option<Duration> {
-        self.0.clock.age()
-    }
-
     /// Takes the service's time from an answer that was a page.
     pub(super) fn hear(&self, date: Option<DateTime<Utc>>) {
         if let Some(date) = date {
@@ -196,6 +191,15 @@ impl Client {
     /// are none.
     pub fn directory_time(&self) -> Option<DateTime<Utc>> {
         self.0.sign_in.directory_time()
+    }
+
+    /// What the clocks at the other side say now.
+    pub(crate) fn clocks(&self) -> RemoteTimes {
+        RemoteTimes {
+            service: self.service_time(),
+            service_age: self.0.clock.age(),
+            directory: self.directory_time(),
+        }
     }
 
     /// When the token at hand ends; `None` where there is none.
