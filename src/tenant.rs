@@ -73,8 +73,7 @@ impl Tenant {
     pub(crate) fn of_command(input: &Input, state: &Persistence) -> anyhow::Result<Self> {
         let tenant = Tenant::with(input, Charges::of_command)?;
         if let Persistence::Directory(folder) = state {
-            // It is set once.
-            tenant.stamps.file.set(RequestFile::of(folder)).ok();
+            tenant.keep_budget_in(&RequestFile::of(folder));
         }
         Ok(tenant)
     }

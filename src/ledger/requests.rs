@@ -4,18 +4,16 @@
 //! nothing: at the worst a few requests too many are made, which Graph refuses and nothing is lost by.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-const FILE: &str = "graph-requests";
+use super::file;
 
-/// Nobody else may read it.
-const MODE: u32 = 0o600;
+const FILE: &str = "graph-requests";
 
 /// The file of a state folder.
 #[derive(Clone, Debug)]
@@ -37,9 +35,7 @@ impl RequestFile {
     ///
     /// If the file cannot be locked or read.
     pub fn made(&self, tenant: &str, period: Duration, now: DateTime<Utc>) -> io::Result<usize> {
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags(nix::libc::O_NOFOLLOW);
-        let mut file = match options.open(&self.path) {
+        let mut file = match file::open(&self.path, File::options().read(true)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             Err(error) => return Err(error),
@@ -64,10 +60,9 @@ impl RequestFile {
         period: Duration,
         now: DateTime<Utc>,
     ) -> io::Result<Option<Duration>> {
-        let mut options = OpenOptions::new();
+        let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
-        options.mode(MODE).custom_flags(nix::libc::O_NOFOLLOW);
-        let mut file = options.open(&self.path)?;
+        let mut file = file::open(&self.path, &mut options)?;
         file.lock()?;
         let now = now.timestamp_millis();
         let period = i64::try_from(period.as_millis()).unwrap_or(i64::MAX);
