@@ -268,12 +268,6 @@ impl FetchError {
         self
     }
 
-    /// The same, from an answer that tells of retirement.
-    pub(super) fn of_retirement(mut self) -> Self {
-        self.0.sign = Some(Sign::Retirement);
-        self
-    }
-
     /// Whether the answer says in Microsoft's words that message trace is being retired.
     pub(crate) fn tells_of_retirement(&self) -> bool {
         self.0.sign == Some(Sign::Retirement)

@@ -16,6 +16,7 @@ use std::ops::{ControlFlow, Range};
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use memchr::memmem;
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -153,9 +154,14 @@ impl Page {
         if let Some((rows, next)) = usual(&body, fingerprinter) {
             return Ok((rows.page(body), next));
         }
-        let json = object(&body)?;
-        let is_sound = is_sound(json)?;
-        let envelope = Envelope::read(json)?;
+        // What stands in the place of a page may say why there is none; what a row says counts for nothing.
+        let told = |error: FetchError| match error.kind() {
+            Kind::NotAPage => error.with_signs(StatusCode::OK, &body),
+            _ => error,
+        };
+        let json = object(&body).map_err(told)?;
+        let is_sound = is_sound(json).map_err(told)?;
+        let envelope = Envelope::read(json).map_err(told)?;
         let list = envelope.rows.as_ptr().addr() - body.as_ptr().addr();
         let list = list..list + envelope.rows.len();
         let (is_verbose, next) = (envelope.is_verbose, envelope.next);

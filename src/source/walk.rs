@@ -11,7 +11,7 @@ use super::error::{FetchError, Kind};
 use super::http::{Body, Client};
 use super::meter::Meter;
 use super::page::Page;
-use super::{Query, fault, link};
+use super::{Query, link};
 use crate::record::Fingerprinter;
 
 /// Links are followed so often at most; the service cuts off what is beyond.
@@ -101,8 +101,6 @@ impl Walk {
         }
         // From here on nothing waits, so that page and position change together.
         let size = json.len();
-        // Told in the place of a page.
-        let retired = json.len() < fault::BODY_MAX_BYTES && fault::tells_of_retirement(&json);
         let parsed = Page::parse(json, &self.fingerprinter).and_then(|(page, link)| match link {
             Some(link) if self.pages + 1 < PAGES_MAX => {
                 Ok((page, Some(link::next_page(url, &link)?)))
@@ -111,14 +109,7 @@ impl Walk {
         });
         let (page, next) = match parsed {
             Ok(parsed) => parsed,
-            Err(error) => {
-                let error = error.with_request_id(request_id);
-                return Err(if retired {
-                    error.of_retirement()
-                } else {
-                    error
-                });
-            }
+            Err(error) => return Err(error.with_request_id(request_id)),
         };
         self.client.hear(date);
         self.next = match next {

@@ -440,3 +440,23 @@ fn shows_the_message_of_an_error_that_came_with_200() {
         "the service answered 200 with a document instead of JSON: We cannot currently process your request, please wait a few minutes",
     );
 }
+
+#[test]
+fn only_what_is_no_page_tells_of_retirement() {
+    const TEXT: &str = "Get-MessageTrace will start deprecating on September 1st, 2025. Switch to Get-MessageTraceV2.";
+    let tells = |body: String| {
+        let error = Page::parse(body.into(), &fingerprinter()).unwrap_err();
+        error.tells_of_retirement()
+    };
+    for body in [
+        TEXT.to_owned(),
+        format!("<html>{TEXT}</html>"),
+        format!(r#"{{"error":{{"message":"{TEXT}"}}}}"#),
+        format!(r#"{{"Message":"{TEXT}"}}"#),
+    ] {
+        assert!(tells(body.clone()), "{body}");
+    }
+    // A mail about it, whose page is cut short.
+    assert!(!tells(format!(r#"{{"value":[{{"Subject":"{TEXT}"}},{{"#)));
+    assert!(!tells("<html>Sign in</html>".to_owned()));
+}
