@@ -121,13 +121,13 @@ impl Source for GraphSource {
     }
 
     fn walk(&self, first: DateTime<Utc>, last: DateTime<Utc>) -> Box<dyn Pages> {
-        let walk = GraphWalk::new(
+        Box::new(GraphWalk::new(
             self.client.clone(),
             self.fingerprinter.clone(),
             self.organization.clone(),
+            Arc::clone(&self.meter),
             (first, last),
-        );
-        Box::new(walk.metered(Arc::clone(&self.meter)))
+        ))
     }
 
     fn clocks(&self) -> RemoteTimes {

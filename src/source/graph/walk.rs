@@ -51,6 +51,20 @@ struct Ask {
     dead: u32,
 }
 
+impl Ask {
+    /// Asks from the beginning.
+    fn new((from, to): (DateTime<Utc>, DateTime<Utc>), condition: Condition) -> Self {
+        Ask {
+            from,
+            to,
+            condition,
+            link: None,
+            via: None,
+            dead: 0,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Condition {
     None,
@@ -63,7 +77,7 @@ pub(super) struct GraphWalk {
     client: Client,
     fingerprinter: Fingerprinter,
     organization: Option<String>,
-    meter: Option<Arc<dyn Meter>>,
+    meter: Arc<dyn Meter>,
     range: (DateTime<Utc>, DateTime<Utc>),
     /// What is left to ask for; the first is next.
     asks: VecDeque<Ask>,
@@ -86,23 +100,16 @@ impl GraphWalk {
         client: Client,
         fingerprinter: Fingerprinter,
         organization: Option<String>,
-        (from, to): (DateTime<Utc>, DateTime<Utc>),
+        meter: Arc<dyn Meter>,
+        range: (DateTime<Utc>, DateTime<Utc>),
     ) -> Self {
-        let all = Ask {
-            from,
-            to,
-            condition: Condition::None,
-            link: None,
-            via: None,
-            dead: 0,
-        };
         GraphWalk {
             client,
             fingerprinter,
             organization,
-            meter: None,
-            range: (from, to),
-            asks: VecDeque::from([all]),
+            meter,
+            range,
+            asks: VecDeque::from([Ask::new(range, Condition::None)]),
             known: HashMap::new(),
             of_message: HashMap::new(),
             asked_for: HashSet::new(),
@@ -114,23 +121,16 @@ impl GraphWalk {
         }
     }
 
-    /// The same walk, whose requests `meter` takes note of.
-    pub(super) fn metered(self, meter: Arc<dyn Meter>) -> Self {
-        Self {
-            meter: Some(meter),
-            ..self
-        }
-    }
-
     async fn next(&mut self) -> Result<Option<Page>, FetchError> {
         while let Some(ask) = self.asks.front().cloned() {
             let url = match &ask.link {
                 Some(link) => link.clone(),
                 None => self.url(&ask),
             };
-            let meter = self.meter.as_deref();
-            let client = self.client.clone();
-            let fetch = client.fetch(SERVICE, &url, ask.link.is_some(), self.body_hint, meter);
+            let (followed, hint) = (ask.link.is_some(), self.body_hint);
+            let fetch = self
+                .client
+                .fetch(SERVICE, &url, followed, hint, Some(&*self.meter));
             let body = match fetch.await {
                 Ok(body) => body,
                 Err(error) if error.kind() == Kind::LinkRejected => {
@@ -139,9 +139,7 @@ impl GraphWalk {
                 }
                 Err(error) => return Err(error),
             };
-            if let Some(meter) = &self.meter {
-                meter.received(body.json.len());
-            }
+            self.meter.received(body.json.len());
             // From here on nothing waits, so that page and position change together.
             let size = body.json.len();
             let organization = self.organization.as_deref();
@@ -201,13 +199,8 @@ impl GraphWalk {
             match to {
                 Some(to) if in_order && to < ask.to && ask.from <= to => {
                     again = Some(to);
-                    self.asks.push_front(Ask {
-                        to,
-                        link: None,
-                        via: None,
-                        dead: 0,
-                        ..ask
-                    });
+                    self.asks
+                        .push_front(Ask::new((ask.from, to), ask.condition));
                 }
                 _ => {
                     if !in_order && !std::mem::replace(&mut self.in_disorder, true) {
@@ -222,9 +215,12 @@ impl GraphWalk {
                 }
             }
         }
-        self.know(page, keys, again);
         if self.asks.is_empty() {
             self.ask_for_large_messages();
+        }
+        // Behind the last page nothing comes again.
+        if !self.asks.is_empty() {
+            self.know(page, keys, again);
         }
     }
 
@@ -322,22 +318,18 @@ impl GraphWalk {
             .filter(|(id, rows)| **rows >= ROWS_OF_ONE_MAX && !self.asked_for.contains(*id))
             .map(|(id, _)| id.clone());
         let large: Vec<String> = large.collect();
-        let (from, to) = self.range;
         for id in large {
             self.asked_for.insert(id.clone());
-            self.asks.push_back(Ask {
-                from,
-                to,
-                condition: Condition::Id(id),
-                link: None,
-                via: None,
-                dead: 0,
-            });
+            let ask = Ask::new(self.range, Condition::Id(id));
+            self.asks.push_back(ask);
         }
     }
 
     /// The places of the rows that have not come yet. Equal rows of one page are as many records.
     fn new_rows(&self, page: &Page) -> Vec<usize> {
+        if self.known.is_empty() {
+            return (0..page.len()).collect();
+        }
         let mut on_page: HashMap<Fingerprint, u32> = HashMap::new();
         let mut new = Vec::with_capacity(page.len());
         for (place, fingerprint) in page.fingerprints().enumerate() {
