@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::StatusCode;
 
 pub use self::retirement::Retiring;
 use self::walk::GraphWalk;
@@ -38,14 +37,14 @@ const SERVICE: &str = "office365_reporting_MessageTrace_service";
 const PATH: &str = "v1.0/admin/exchange/tracing/messageTraces";
 
 /// A refusal of Graph's, with what can be done about it there.
-pub(super) fn advised(error: FetchError, status: StatusCode, body: &[u8]) -> FetchError {
+pub(super) fn advised(error: FetchError, body: &[u8]) -> FetchError {
     let message = fault::message(body).unwrap_or_default();
     if message.contains("Service principal-less Authentication failed") {
         return error.with_action(PRINCIPAL);
     }
-    match (error.kind(), status.as_u16()) {
-        (Kind::Unauthorized | Kind::Forbidden, _) => error.with_action(PERMISSION),
-        (Kind::NotFound, _) => error.with_action(
+    match error.kind() {
+        Kind::Unauthorized | Kind::Forbidden => error.with_action(PERMISSION),
+        Kind::NotFound => error.with_action(
             "check `graph_url`: Graph's message trace is not there; not every cloud of Microsoft's has it",
         ),
         _ => error,

@@ -329,7 +329,7 @@ impl Client {
         let error = answer::refused(refusal, &body).with_signs(status, &body);
         let error = match self.0.api {
             Api::Reports => error,
-            Api::Graph => graph::advised(error, status, &body),
+            Api::Graph => graph::advised(error, &body),
         };
         Err(error.with_request_id(request_id))
     }

@@ -29,12 +29,10 @@ const REFUSED_FOR: Duration = Duration::from_mins(10);
 const TOGETHER: TimeDelta = TimeDelta::hours(6);
 
 /// The reporting service for message traces, and Graph, which may have to take over.
-pub struct Retiring {
-    reports: Arc<ReportSource>,
-    shared: Arc<Shared>,
-}
+pub struct Retiring(Arc<Shared>);
 
 struct Shared {
+    reports: ReportSource,
     graph: GraphSource,
     /// What is younger may still get rows.
     delay: TimeDelta,
@@ -66,40 +64,37 @@ impl Retiring {
         delay: Duration,
         takes_over: CancellationToken,
     ) -> Self {
-        Retiring {
-            reports: Arc::new(reports),
-            shared: Arc::new(Shared {
-                graph,
-                delay: TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX),
-                takes_over,
-                signs: Mutex::default(),
-                asking: tokio::sync::Mutex::default(),
-            }),
-        }
+        Retiring(Arc::new(Shared {
+            reports,
+            graph,
+            delay: TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX),
+            takes_over,
+            signs: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+        }))
     }
 }
 
 impl Source for Retiring {
     fn terms(&self) -> &Terms {
-        self.reports.terms()
+        self.0.reports.terms()
     }
 
     fn walk(&self, first: DateTime<Utc>, last: DateTime<Utc>) -> Box<dyn Pages> {
         Box::new(Walk {
-            pages: self.reports.walk(first, last),
+            pages: self.0.reports.walk(first, last),
             range: (first, last),
             is_begun: false,
-            reports: Arc::clone(&self.reports),
-            shared: Arc::clone(&self.shared),
+            shared: Arc::clone(&self.0),
         })
     }
 
     fn clocks(&self) -> RemoteTimes {
-        self.reports.clocks()
+        self.0.reports.clocks()
     }
 
     fn paused(&self) -> Option<Duration> {
-        self.reports.paused()
+        self.0.reports.paused()
     }
 }
 
@@ -107,7 +102,6 @@ struct Walk {
     pages: Box<dyn Pages>,
     range: (DateTime<Utc>, DateTime<Utc>),
     is_begun: bool,
-    reports: Arc<ReportSource>,
     shared: Arc<Shared>,
 }
 
@@ -157,12 +151,12 @@ impl Walk {
 
     fn begin_again(&mut self) {
         let (first, last) = self.range;
-        self.pages = self.reports.walk(first, last);
+        self.pages = self.shared.reports.walk(first, last);
         self.is_begun = false;
     }
 
     fn now(&self) -> DateTime<Utc> {
-        let clocks = self.reports.clocks();
+        let clocks = self.shared.reports.clocks();
         clocks.service.or(clocks.directory).unwrap_or_else(Utc::now)
     }
 }
