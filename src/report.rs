@@ -119,6 +119,11 @@ pub enum AggregateBy {
 }
 
 impl Report {
+    /// Whether two of Microsoft's services tell of its records.
+    pub fn has_two_services(&self) -> bool {
+        !self.identity.is_empty()
+    }
+
     /// The report that the configuration calls `service`, if there is one.
     pub fn by_service(service: &str) -> Option<&'static Report> {
         REPORTS.iter().find(|report| report.service == service)

@@ -142,7 +142,7 @@ impl Tenant {
         let fingerprinter = ledger.fingerprinter(service.report);
         let meter = || Arc::clone(switch.monitor) as Arc<dyn crate::source::Meter>;
         let report = service.report;
-        let graph = self.graph.as_ref().filter(|_| !report.identity.is_empty());
+        let graph = self.graph.as_ref().filter(|_| report.has_two_services());
         let graph = graph.map(|client| {
             let client = client.clone();
             let share = client.share();

@@ -69,7 +69,7 @@ impl Range {
 
 fn message_trace() -> Result<&'static Report> {
     let mut reports = REPORTS.iter();
-    let report = reports.find(|report| !report.identity.is_empty());
+    let report = reports.find(|report| report.has_two_services());
     report.context("no report comes from two services")
 }
 
@@ -154,7 +154,7 @@ fn chosen<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c Input> {
     }
     let has_traces = |input: &&Input| {
         let mut services = input.services.iter();
-        services.any(|service| !service.report.identity.is_empty())
+        services.any(|service| service.report.has_two_services())
     };
     let with_traces: Vec<&Input> = all.iter().copied().filter(has_traces).collect();
     match (&with_traces[..], &all[..]) {

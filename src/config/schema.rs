@@ -101,7 +101,7 @@ fn services() -> Value {
             let keys: Vec<_> = SERVICE
                 .iter()
                 .filter(|key| has_buckets || key.name != "aggregate_by")
-                .filter(|key| !report.identity.is_empty() || key.name != "source")
+                .filter(|key| report.has_two_services() || key.name != "source")
                 .copied()
                 .collect();
             let mut service = section(&keys);

@@ -123,7 +123,7 @@ pub(super) const SOURCES: &[&str] = &["auto", "reporting_service", "graph"];
 
 fn source(section: &Section<'_>, report: &Report, no_graph: Option<&str>) -> SourceChoice {
     let field = section.field("source");
-    if report.identity.is_empty() {
+    if !report.has_two_services() {
         if section
             .entry("source")
             .is_some_and(|entry| entry.is_given())

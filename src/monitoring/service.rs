@@ -209,7 +209,7 @@ impl ServiceMonitor {
             (state, gauge)
         };
         let origins = [Origin::ReportingService, Origin::Graph];
-        let has_sources = !config.report.identity.is_empty();
+        let has_sources = config.report.has_two_services();
         let sources = origins.into_iter().filter(|_| has_sources);
         let source = |source: Origin| {
             let gauge = families.source.with_label_values(&with(source.name()));

@@ -202,7 +202,7 @@ impl Fingerprinter {
 
     /// The fingerprinter of a report's rows.
     pub fn of(key: &[u8; 16], report: &Report) -> Self {
-        let identity = !report.identity.is_empty();
+        let identity = report.has_two_services();
         Fingerprinter {
             identity: identity.then(|| Arc::new(Identity::new(report.identity))),
             ..Fingerprinter::new(key, report.times)

@@ -106,7 +106,7 @@ pub(super) async fn lines(config: Arc<Config>, at: usize) -> Vec<Line> {
 
 /// Whether message traces of this service may be asked for at Graph, where the input has a way there.
 fn may_use_graph(service: &ServiceConfig) -> bool {
-    !service.report.identity.is_empty()
+    service.report.has_two_services()
         && service.source != SourceChoice::Only(Origin::ReportingService)
 }
 

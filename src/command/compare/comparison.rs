@@ -343,7 +343,7 @@ mod tests {
 
     fn report() -> &'static Report {
         { REPORTS.iter() }
-            .find(|report| !report.identity.is_empty())
+            .find(|report| report.has_two_services())
             .unwrap()
     }
 
