@@ -401,7 +401,7 @@ pub struct Input {
     pub credentials: Credentials,
     /// The most requests a second, all services together.
     pub requests_per_second: NonZeroU32,
-    /// Further budgets, all of which hold.
+    /// Further limits; every one of them applies.
     pub requests_limits: Vec<RequestsLimit>,
     /// Requests in flight at once beyond one for each service.
     pub concurrent_requests: u32,
@@ -502,7 +502,7 @@ pub struct ServiceConfig {
     pub aggregate_by: Option<AggregateBy>,
     /// What is masked in each record.
     pub mask: Mask,
-    /// Budgets of this service alone, all of which hold beside its input's.
+    /// Limits for this service alone. Those of its input apply as well.
     pub requests_limits: Vec<RequestsLimit>,
     /// Which service is asked; there is a choice for message traces only.
     pub source: SourceChoice,

@@ -262,7 +262,7 @@ pub(super) const INPUT: &[Key] = &[
     may(
         "requests_limits",
         Kind::List(LIMIT),
-        "Further budgets, all of which hold",
+        "Further limits; every one of them applies",
     ),
     may(
         "concurrent_requests",
@@ -438,7 +438,7 @@ pub(super) const SERVICE: &[Key] = &[
     may(
         "requests_limits",
         Kind::List(LIMIT),
-        "Further budgets of this service, all of which hold",
+        "Further limits for this service; every one of them applies",
     ),
     may(
         "source",

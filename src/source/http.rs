@@ -54,7 +54,7 @@ pub(super) enum Api {
     Graph,
 }
 
-/// A budget of requests that others use as well, whoever they are.
+/// A request budget that is shared with other programs.
 pub trait Charge: Send + Sync {
     /// Waits until one request more may be made, and notes that it is made. Cancel safe.
     fn charge(&self) -> Pending<'_, ()>;

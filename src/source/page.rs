@@ -117,7 +117,7 @@ impl Page {
         }
     }
 
-    /// The same page without rows, of which another service could not be asked whether there are some.
+    /// The same empty page, marked as one that no other service could confirm to be empty.
     #[must_use]
     pub(super) fn unconfirmed(self) -> Page {
         Page {
@@ -126,7 +126,7 @@ impl Page {
         }
     }
 
-    /// Whether another service should have been asked if there are rows, and could not be.
+    /// Whether it is an empty page that no other service could confirm to be empty.
     pub fn is_unconfirmed(&self) -> bool {
         self.is_unconfirmed
     }

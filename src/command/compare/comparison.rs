@@ -170,7 +170,7 @@ impl Comparison {
         }
     }
 
-    /// Takes in what came of a step, all rows of which have been added.
+    /// Adds the result of a step to the comparison. All rows of the step have to be in it by then.
     pub(super) fn take(&mut self, mut step: Step) {
         let mut at = hour(step.start);
         while at < step.end {

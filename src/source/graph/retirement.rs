@@ -22,7 +22,7 @@ use crate::report::Terms;
 const IN_A_ROW: u32 = 5;
 const OVER: Duration = Duration::from_secs(30);
 
-/// A refusal of Graph's stands for so long, until it is asked again whether an empty window is empty.
+/// After Graph has refused, it is not asked about empty windows for this long.
 const REFUSED_FOR: Duration = Duration::from_mins(10);
 
 /// Windows that are empty are shown to be so together, up to so much time at once.

@@ -1,12 +1,12 @@
 //! All pages of one window from Graph.
 //!
-//! Rows come newest first. So behind a page its oldest time is asked for anew, rather than its link followed: a link may be dead for ever, and
-//! loses a row that has the key of the one before it (both seen). The rows of that time come again and are known. Links are followed where
-//! more than a page has one time, and where rows do not come in their order.
+//! Rows come newest first. So the next page is a new query that ends at the oldest time of the page before. A link is not used for this: it
+//! may fail for ever, and it skips a row whose key equals that of the row before it (both seen). The rows of the oldest time come
+//! a second time and are recognised. Links are followed only where one time has more rows than a page, or where the rows are not in order.
 //!
-//! Where a link is dead there too, the rows of that time are asked for by their status, and by the ids that have been seen; what is cut off
-//! even then is told ([`Pages::was_cut_off`]). A message with a thousand rows or more is asked for by its id once: a listing may leave some
-//! of them out (documented of the command underneath).
+//! If such a link fails too, the rows of that time are queried by status, and then by the ids seen so far. If a result is still cut off,
+//! [`Pages::was_cut_off`] says so. A message with a thousand rows or more is queried once by its id, because a listing may omit some of
+//! its rows (documented of the command underneath).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Write as _;
