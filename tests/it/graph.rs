@@ -177,7 +177,7 @@ async fn switching_back_by_hand_repeats_nothing() {
     let mut collector = setting.start();
     let middle = setting.ago(30);
     setting.until_committed(&collector, &[TRACE], middle).await;
-    collector.kill().await.unwrap();
+    let ended = setting.kill(&mut collector).await;
     configure(&setting, from, "reporting_service");
     let mut collector = setting.start();
     setting.until_committed(&collector, &[TRACE], to).await;
@@ -190,7 +190,7 @@ async fn switching_back_by_hand_repeats_nothing() {
     let verdict = compare(&expected, &read);
     let complete = verdict.missing == 0 && verdict.unknown == 0;
     assert!(
-        complete && verdict.twice <= setting.unconfirmed(),
+        complete && verdict.twice <= setting.unconfirmed() + ended,
         "{verdict}\n{}",
         log(&collector)
     );
@@ -331,6 +331,7 @@ async fn kills_and_changes_of_source_lose_nothing_and_repeat_what_was_not_confir
     setting.service.adjust(|options| {
         (options.latency, options.graph.latency) = (latency, latency);
     });
+    let mut ended = 0;
     for life in 0_u64..8 {
         configure(
             &setting,
@@ -340,7 +341,7 @@ async fn kills_and_changes_of_source_lose_nothing_and_repeat_what_was_not_confir
         let mut collector = setting.start();
         collector.wait_for("collecting", PATIENCE).await.unwrap();
         tokio::time::sleep(Duration::from_millis(400 + 170 * life)).await;
-        collector.kill().await.unwrap();
+        ended += setting.kill(&mut collector).await;
     }
     configure(&setting, from, "auto");
     let mut collector = setting.start();
@@ -349,10 +350,10 @@ async fn kills_and_changes_of_source_lose_nothing_and_repeat_what_was_not_confir
     let expected = setting.service.existing_messages(from, to);
     let verdict = compare(&expected, &setting.relay.records().by_message());
     let complete = verdict.missing == 0 && verdict.unknown == 0;
+    let bound = setting.unconfirmed() + ended;
     assert!(
-        complete && verdict.twice <= setting.unconfirmed(),
-        "{verdict}, {} unconfirmed\n{}",
-        setting.unconfirmed(),
+        complete && verdict.twice <= bound,
+        "{verdict}, {bound} may come twice\n{}",
         log(&collector)
     );
 }

@@ -205,6 +205,15 @@ impl Setting {
         connections.iter().filter(broken).map(|one| one.lines).sum()
     }
 
+    /// Kills a collector of one service. The lines of the last delivery that the relay ended in order: the kill may have come before
+    /// the collector wrote down that it is confirmed, and then they come again.
+    pub(crate) async fn kill(&self, collector: &mut Collector) -> u64 {
+        collector.kill().await.unwrap();
+        let connections = self.relay.connections();
+        let ended = |one: &&relay::Connection| one.end == End::ClientClosed && one.lines > 0;
+        connections.iter().rfind(ended).map_or(0, |one| one.lines)
+    }
+
     /// Waits until all message traces before `to` are committed, and stops the collector.
     pub(crate) async fn stop_at(&self, collector: &mut Collector, to: DateTime<Utc>) {
         self.until_committed(collector, &[Report::MessageTrace], to)
