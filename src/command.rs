@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use self::bundle::Setup;
-use self::check::check;
+use self::check::{Scope, check};
 use self::compare::{Range, compare};
 use self::healthcheck::healthcheck;
 use crate::config::{self, Config, Loaded, Mistakes, Persistence, Source};
@@ -39,6 +39,12 @@ pub enum Command {
         /// JSON instead of a table
         #[arg(long)]
         json: bool,
+        /// Look at files only: ask no service, no relay and no name server, and leave the state folder alone
+        #[arg(long)]
+        offline: bool,
+        /// Only this input, and its outputs
+        #[arg(long, value_name = "INPUT")]
+        input: Option<String>,
     },
     /// Asks the running collector whether it makes progress; status 0 if it does, else 1
     Healthcheck,
@@ -114,10 +120,26 @@ fn time(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 impl Command {
+    /// The command `check` without options.
+    pub fn check() -> Self {
+        Self::Check {
+            json: false,
+            offline: false,
+            input: None,
+        }
+    }
+
     /// Carries the command out under the configuration that was looked for at `source`.
     pub fn carry_out(self, source: &Source, loaded: Result<Loaded, Mistakes>) -> Result<ExitCode> {
         match self {
-            Self::Check { json } => inspect(json, source, loaded),
+            Self::Check {
+                json,
+                offline,
+                input,
+            } => {
+                let scope = Scope { offline, input };
+                inspect(json, &scope, source, loaded)
+            }
             Self::Compare {
                 from,
                 to,
@@ -151,10 +173,15 @@ impl Command {
     }
 }
 
-fn inspect(json: bool, source: &Source, loaded: Result<Loaded, Mistakes>) -> Result<ExitCode> {
+fn inspect(
+    json: bool,
+    scope: &Scope,
+    source: &Source,
+    loaded: Result<Loaded, Mistakes>,
+) -> Result<ExitCode> {
     let user = become_user(loaded.as_ref().ok().map(|loaded| &loaded.config));
     let runtime = runtime()?;
-    let inspection = runtime.block_on(check(source, loaded, user));
+    let inspection = runtime.block_on(check(source, loaded, user, scope));
     // A name server that hangs must not hold up the end.
     runtime.shutdown_background();
     if json {

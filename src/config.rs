@@ -14,6 +14,7 @@ mod finding;
 mod globals;
 mod guard;
 mod hosted;
+mod input_files;
 mod inputs;
 mod json;
 mod keys;
@@ -29,19 +30,22 @@ mod redacted;
 mod scalar;
 mod schema;
 mod services;
+mod snapshot;
 mod tree;
 mod words;
 mod yaml;
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use url::Url;
 
@@ -53,9 +57,11 @@ pub use file::{Named, Source};
 pub use finding::{Finding, Mistakes};
 pub(crate) use odd::unquoted;
 pub use scalar::time;
-pub use schema::schema;
+pub use schema::{schema, schema_of_inputs};
+pub use snapshot::Snapshot;
 
 use finding::Findings;
+use inputs::Needed;
 use reader::Section;
 use tree::Node;
 
@@ -65,10 +71,71 @@ use tree::Node;
 ///
 /// Every mistake of its files, or the one that kept them from being read.
 pub fn load(source: &Source, now: DateTime<Utc>) -> Result<Loaded, Mistakes> {
-    let findings = Findings::new(&source.files());
-    let tree = tree(source, &findings);
-    let config = tree.and_then(|tree| config(&tree, now, &findings));
-    findings.conclude(config)
+    Reading::of(source, now, &[]).loaded
+}
+
+/// What reading the configuration has come to.
+pub struct Reading {
+    /// The configuration, or every mistake of its files but those of input files, which are left out where they have one.
+    pub loaded: Result<Loaded, Mistakes>,
+    /// What was read, as it was before.
+    pub seen: Snapshot,
+    /// A checksum of all values that are no secrets.
+    pub hash: u32,
+}
+
+impl Reading {
+    /// Reads the configuration while the inputs `running` run: those of an input file that has become of no use are in what is loaded, as they
+    /// are.
+    pub fn of(source: &Source, now: DateTime<Utc>, running: &[Arc<Input>]) -> Self {
+        let mut seen = Snapshot::new(source.inputs_folder());
+        for file in source.files() {
+            seen.add(file);
+        }
+        let findings = Findings::new(&source.files());
+        let mut hash = crc32fast::Hasher::new();
+        let mut look = |path: &Path, tree: &Node, redacted: fn(&Node) -> Value| {
+            hash.update(path.as_os_str().as_encoded_bytes());
+            hash.update(redacted(tree).to_string().as_bytes());
+        };
+        let further = match seen.list() {
+            Ok(files) => files,
+            Err(error) => {
+                let folder = source.inputs_folder().unwrap_or_default();
+                let text = format!("the folder {} cannot be read: {error}", folder.display());
+                findings.mistake(tree::Place::whole(0), "", text);
+                vec![]
+            }
+        };
+        let needed = match source.inputs_folder() {
+            Some(folder) if folder.is_dir() => Needed::Nothing,
+            _ => Needed::Enabled,
+        };
+        let tree = tree(source, &findings);
+        if let Some(tree) = &tree {
+            look(source.files()[0], tree, redacted::redacted);
+        }
+        let config = tree.and_then(|tree| config(&tree, now, &findings, needed));
+        seen.extend(findings.credentials());
+        let loaded = findings.conclude(config);
+        let loaded = loaded.map(|(mut config, mut warnings, mut notes)| {
+            let mut look = |path: &Path, tree: &Node| look(path, tree, redacted::of_inputs);
+            let remarks =
+                input_files::read(further, &mut config, now, running, &mut seen, &mut look);
+            warnings.extend(remarks.warnings);
+            notes.extend(remarks.notes);
+            Loaded {
+                config,
+                warnings,
+                notes,
+            }
+        });
+        Reading {
+            loaded,
+            seen,
+            hash: hash.finalize(),
+        }
+    }
 }
 
 /// Reads a configuration in YAML from its text; `path` is only what the findings call it.
@@ -78,8 +145,14 @@ pub fn load(source: &Source, now: DateTime<Utc>) -> Result<Loaded, Mistakes> {
 /// Every mistake of the text.
 pub fn read(path: &Path, text: &str, now: DateTime<Utc>) -> Result<Loaded, Mistakes> {
     let findings = Findings::new(&[path]);
-    let config = yaml::tree(text, &findings).and_then(|tree| config(&tree, now, &findings));
-    findings.conclude(config)
+    let tree = yaml::tree(text, &findings);
+    let config = tree.and_then(|tree| config(&tree, now, &findings, Needed::Enabled));
+    let (config, warnings, notes) = findings.conclude(config)?;
+    Ok(Loaded {
+        config,
+        warnings,
+        notes,
+    })
 }
 
 /// Where the configuration keeps state, though the rest of it may be of no use: a credential may be missing where the state is only
@@ -92,7 +165,16 @@ pub fn persistence(source: &Source) -> Option<Persistence> {
 /// read.
 pub fn redacted(source: &Source) -> Option<Value> {
     let findings = Findings::new(&source.files());
-    Some(redacted::redacted(&*tree(source, &findings)?))
+    let mut all = redacted::redacted(&*tree(source, &findings)?);
+    let further = Snapshot::new(source.inputs_folder()).list();
+    for path in further.unwrap_or_default() {
+        let findings = Findings::of_inputs(&path);
+        let tree =
+            file::text(0, &path, "", &findings).and_then(|text| yaml::tree(&text, &findings));
+        let shown = tree.map_or(Value::Null, |tree| redacted::of_inputs(&tree));
+        all[path.display().to_string()] = shown;
+    }
+    Some(all)
 }
 
 /// What concerns the process as a whole, though the rest of the configuration may be of no use. `None` if that cannot be told.
@@ -123,7 +205,7 @@ pub struct Loaded {
     pub notes: Vec<Finding>,
 }
 
-fn config(tree: &Node, now: DateTime<Utc>, findings: &Findings) -> Option<Config> {
+fn config(tree: &Node, now: DateTime<Utc>, findings: &Findings, needed: Needed) -> Option<Config> {
     let file = Section::root(tree, findings)?;
     let globals = globals::read(
         &file
@@ -144,27 +226,39 @@ fn config(tree: &Node, now: DateTime<Utc>, findings: &Findings) -> Option<Config
         names: outputs::names(&field),
         ..outputs::Offered::default()
     };
-    let (inputs, disabled) = inputs::read(&file.field("inputs"), now, &offered);
+    let (inputs, disabled) = inputs::read(&file.field("inputs"), now, &offered, needed);
     file.warn_of_unknown();
     Some(Config {
         globals: globals?,
         outputs: offered.default,
-        inputs,
+        inputs: inputs.into_iter().map(Arc::new).collect(),
         disabled,
+        left_out: vec![],
     })
 }
 
 /// The whole configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// What concerns the process as a whole.
     pub globals: Globals,
     /// Where records go, those of each input to the ones that it names, and the collector's own messages to all of them.
     pub outputs: Vec<Output>,
     /// Where the records come from; inputs that are not enabled are left out.
-    pub inputs: Vec<Input>,
+    pub inputs: Vec<Arc<Input>>,
     /// The names and ids of the inputs that are not enabled. Their state is kept.
     pub disabled: Vec<(String, String)>,
+    /// The input files that cannot be used.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// An input file that cannot be used. What it holds does not run, or goes on as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The file.
+    pub file: PathBuf,
+    /// Why.
+    pub mistakes: Mistakes,
 }
 
 impl Config {
@@ -179,14 +273,27 @@ impl Config {
 
     /// The files that are read again and again while the collector runs: certificates and keys.
     pub fn files(&self) -> Vec<PathBuf> {
-        let outputs = self.all_outputs().into_iter();
-        let relays = outputs.flat_map(|output| match &output.kind {
+        let all = Self::files_of(self.all_outputs(), &self.inputs);
+        all.collect()
+    }
+
+    /// Those of them that the main file names, without which nothing runs.
+    pub fn main_files(&self) -> Vec<PathBuf> {
+        let inputs = self.inputs.iter().filter(|input| input.file.is_none());
+        Self::files_of(&self.outputs, inputs).collect()
+    }
+
+    fn files_of<'a>(
+        outputs: impl IntoIterator<Item = &'a Output>,
+        inputs: impl IntoIterator<Item = &'a Arc<Input>>,
+    ) -> impl Iterator<Item = PathBuf> {
+        let relays = outputs.into_iter().flat_map(|output| match &output.kind {
             OutputKind::Relay(relay) => {
                 vec![relay.chain.clone(), relay.cert.clone(), relay.key.clone()]
             }
             OutputKind::Syslog(_) | OutputKind::Console | OutputKind::Printed(_) => vec![],
         });
-        let tenants = self.inputs.iter().flat_map(|input| {
+        let tenants = inputs.into_iter().flat_map(|input| {
             let own = match &input.credentials {
                 Credentials::Certificate {
                     client_certificate,
@@ -199,14 +306,14 @@ impl Config {
             };
             own.into_iter().chain(input.ca_bundle.clone())
         });
-        relays.chain(tenants).collect()
+        relays.chain(tenants)
     }
 
     /// The same with nothing delivered: the lines of each input's first output are printed.
     #[must_use]
     pub fn dry(mut self) -> Self {
         let inputs = self.inputs.iter_mut();
-        let of_inputs = inputs.map(|input| &mut input.outputs);
+        let of_inputs = inputs.map(|input| &mut Arc::make_mut(input).outputs);
         for outputs in std::iter::once(&mut self.outputs).chain(of_inputs) {
             outputs.truncate(1);
             for output in outputs {
@@ -218,7 +325,7 @@ impl Config {
 }
 
 /// What concerns the process as a whole.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Globals {
     /// The collector's id, as given.
     pub id: String,
@@ -309,7 +416,7 @@ impl Compression {
 }
 
 /// One place where the records go.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Output {
     /// The output's key in the file; safe in a file name.
     pub name: String,
@@ -320,7 +427,7 @@ pub struct Output {
 }
 
 /// What kind of peer an output is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum OutputKind {
     /// A relay behind mutual TLS.
     Relay(RelayOutput),
@@ -333,7 +440,7 @@ pub enum OutputKind {
 }
 
 /// A relay behind mutual TLS.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RelayOutput {
     /// The relay's host name or IP address.
     pub address: String,
@@ -354,7 +461,7 @@ pub struct RelayOutput {
 }
 
 /// A relay behind plain TCP, of one's own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SyslogOutput {
     /// The relay's host name or IP address.
     pub address: String,
@@ -391,7 +498,7 @@ impl OutputKind {
 }
 
 /// One tenant and the services that collect from it.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Input {
     /// The input's key in the file; safe in a file name.
     pub name: String,
@@ -419,6 +526,8 @@ pub struct Input {
     pub graph_requests: NonZeroU32,
     /// PEM file: further trust anchors for HTTPS.
     pub ca_bundle: Option<PathBuf>,
+    /// The input file that it stands in; `None` for the main file.
+    pub file: Option<PathBuf>,
     /// Where its records go, one output at least.
     pub outputs: Vec<Output>,
     /// The services to run.
@@ -454,7 +563,7 @@ pub struct RequestsLimit {
 }
 
 /// How an input signs in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Credentials {
     /// Basic authentication, which Microsoft turned off in the winter of 2022/23.
     Basic {
@@ -485,8 +594,46 @@ pub enum Credentials {
     },
 }
 
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        self.values() == other.values()
+    }
+}
+
+impl Credentials {
+    /// All values of one kind of credentials, in a fixed order.
+    fn values(&self) -> (u8, [&OsStr; 4]) {
+        match self {
+            Self::Basic { username, password } => {
+                let password = password.expose_secret();
+                (0, [username, password, "", ""].map(OsStr::new))
+            }
+            Self::Secret {
+                tenant_id,
+                client_id,
+                client_secret,
+            } => {
+                let secret = client_secret.expose_secret();
+                (1, [tenant_id, client_id, secret, ""].map(OsStr::new))
+            }
+            Self::Certificate {
+                tenant_id,
+                client_id,
+                client_certificate,
+                client_key,
+            } => {
+                let (certificate, key) = (client_certificate.as_os_str(), client_key.as_os_str());
+                (
+                    2,
+                    [tenant_id.as_ref(), client_id.as_ref(), certificate, key],
+                )
+            }
+        }
+    }
+}
+
 /// One report to collect, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ServiceConfig {
     /// The report.
     pub report: &'static Report,

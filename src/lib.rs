@@ -12,6 +12,7 @@
 //!
 //! - [`config`]: the file as a model that can be run · [`report`]: the eight reports as data
 //! - [`service`]: one task a report; it alone knows all parts, sleeps and retries · `delivery`: the outputs of one service
+//! - `fleet`: the inputs that run, each with its services · [`reload`]: the configuration read again while they do
 //! - [`window`], [`backoff`], [`record`], `dedup`: pure decisions on time, waits and rows · `budget`: the memory for pages and lines
 //! - [`clock`]: this machine's clock, and chance, which tests replace
 //! - [`source`]: Microsoft's side: sign-in, walks, pages, errors with their remedy and the tenant's budget of requests
@@ -48,6 +49,7 @@ pub mod config;
 mod dedup;
 mod delivery;
 mod error;
+mod fleet;
 mod foreign;
 pub mod ledger;
 pub mod length;
@@ -60,6 +62,7 @@ pub mod privileges;
 pub mod process;
 pub mod record;
 pub mod relay;
+pub mod reload;
 pub mod report;
 pub mod service;
 pub mod signal;
@@ -70,23 +73,26 @@ mod tenant;
 pub mod web;
 pub mod window;
 
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info, warn};
+use tracing::{error, info, warn};
 
+use crate::blocking::DISK;
 use crate::budget::Budget;
-use crate::config::{Config, Persistence};
+use crate::config::{Config, Finding, Input, LeftOut, Persistence};
 use crate::delivery::Shared;
+use crate::fleet::{Around, Fleet};
 use crate::ledger::{LedgerError, RequestFile, StateDirectory};
 use crate::monitoring::Monitor;
 use crate::relay::{Host, Relay};
+use crate::reload::{Outcome, Reload};
 use crate::stop::GRACE;
-use crate::tenant::{Running, Tenant};
+use crate::tenant::Tenant;
 
 /// When a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,37 +110,92 @@ pub enum Ends {
 pub struct Prepared {
     config: Config,
     /// One for each input.
-    tenants: Vec<Tenant>,
+    tenants: Vec<Arc<Tenant>>,
 }
 
-/// Reads all files that the configuration names. Asks and sends nothing.
+/// Reads all files that the configuration names. Asks and sends nothing. An input file is left out where a file that it alone names cannot be
+/// used; the log tells of all that are.
 ///
 /// # Errors
 ///
-/// If a file cannot be used: a line for each output and input with one, and what to do.
+/// If a file that the main file names cannot be used: a line for each output and input with one, and what to do.
 pub fn prepare(config: Config) -> anyhow::Result<Prepared> {
+    let prepared = prepare_beside(config, &[])?;
+    for LeftOut { file, mistakes } in &prepared.config.left_out {
+        error!(
+            file = %file.display(),
+            "this file of inputs is left out, and its inputs do not run until it is put right\n{mistakes}"
+        );
+    }
+    Ok(prepared)
+}
+
+/// The same beside inputs that run. Those that have not changed are used as they are, and those of a file that cannot be used go on.
+fn prepare_beside(
+    mut config: Config,
+    running: &[(Arc<Input>, Arc<Tenant>)],
+) -> anyhow::Result<Prepared> {
     let mut mistakes = vec![];
+    let mut unusable: BTreeMap<PathBuf, Vec<Finding>> = BTreeMap::new();
+    let main: HashSet<_> = { config.outputs.iter() }
+        .map(|output| output.name.as_str())
+        .collect();
     for output in config.all_outputs() {
-        if let Err(error) = Relay::new(output).check() {
-            let action = error.action().unwrap_or_default();
-            let error = error::chain(&error);
-            mistakes.push(format!("output `{}`: {error}: {action}", output.name));
+        let Err(error) = Relay::new(output).check() else {
+            continue;
+        };
+        let action = error.action().unwrap_or_default();
+        let text = format!("{}: {action}", error::chain(&error));
+        if main.contains(output.name.as_str()) {
+            mistakes.push(format!("output `{}`: {text}", output.name));
+            continue;
+        }
+        let mut inputs = config.inputs.iter();
+        let owner = inputs.find(|input| input.outputs.iter().any(|of| of.name == output.name));
+        if let Some(file) = owner.and_then(|input| input.file.clone()) {
+            let key = format!("outputs.{}", output.name);
+            let mistake = Finding::of_file(file.clone(), key, text);
+            unusable.entry(file).or_default().push(mistake);
         }
     }
-    let mut tenants = vec![];
+    let mut tenants = HashMap::new();
     for input in &config.inputs {
-        match Tenant::new(input) {
-            Ok(tenant) => tenants.push(tenant),
-            Err(error) => mistakes.push(format!("{error:#}")),
+        let known = running.iter().find(|(known, _)| known.runs_as(input));
+        let tenant = known.map_or_else(
+            || Tenant::new(input).map(Arc::new),
+            |(_, tenant)| Ok(Arc::clone(tenant)),
+        );
+        match (tenant, &input.file) {
+            (Ok(tenant), _) => drop(tenants.insert(input.name.clone(), tenant)),
+            (Err(error), None) => mistakes.push(format!("{error:#}")),
+            (Err(error), Some(file)) => {
+                let key = format!("inputs.{}", input.name);
+                let mistake = Finding::of_file(file.clone(), key, format!("{error:#}"));
+                unusable.entry(file.clone()).or_default().push(mistake);
+            }
         }
     }
     if !mistakes.is_empty() {
         bail!("{}", mistakes.join("\n"));
     }
-    Ok(Prepared { config, tenants })
+    let inputs: Vec<_> = running.iter().map(|(input, _)| Arc::clone(input)).collect();
+    for (file, mistakes) in unusable {
+        config.leave_out(&file, mistakes, &inputs);
+    }
+    let tenants = config.inputs.iter().map(|input| {
+        let kept = running.iter().find(|(known, _)| known.runs_as(input));
+        let kept = kept.map(|(_, tenant)| tenant);
+        kept.or_else(|| tenants.get(&input.name)).cloned()
+    });
+    let tenants = tenants.collect::<Option<Vec<_>>>();
+    Ok(Prepared {
+        tenants: tenants.context("an input is not prepared")?,
+        config,
+    })
 }
 
 /// Collects until `stop` resolves or the run ends by itself, then confirms what is written. What is confirmed is kept in the folder `state`.
+/// `reload` tells of changes of the configuration meanwhile.
 ///
 /// # Errors
 ///
@@ -145,30 +206,20 @@ pub async fn run(
     state: &Path,
     ends: Ends,
     stop: impl Future<Output = ()>,
+    mut reload: Option<Reload>,
 ) -> anyhow::Result<()> {
     let Prepared { config, tenants } = prepared;
     let folder = state;
-    let state = Arc::new(StateDirectory::open(folder)?);
-    name_orphans(folder, &config)?;
-    let host = Host::of_this_machine().context("cannot read this machine's host name")?;
-    let shared = Shared::open(host, &state)?;
-    let config = Arc::new(config);
-    let token = CancellationToken::new();
     let clients: Vec<_> = tenants
         .iter()
         .map(|tenant| tenant.reports().clone())
         .collect();
     let monitor = Arc::new(Monitor::new(&config, &clients)?);
-    // A dry run goes on from a copy, and its requests count all the same.
-    let requests = match &config.globals.state {
-        Persistence::Directory(kept) => RequestFile::of(kept),
-        Persistence::Memory { .. } => state.requests(),
-    };
-    for tenant in &tenants {
-        tenant.keep_budget_in(&requests);
+    if let Some(reload) = &reload {
+        monitor.read(reload.hash, config.left_out.is_empty());
     }
-    let listen = config.globals.monitoring.listen;
-    let listener = web::listen(listen).await;
+    let token = CancellationToken::new();
+    let listener = web::listen(config.globals.monitoring.listen).await;
     let mut watching = Arc::clone(&monitor).start(listener.is_some());
     if let Some(listener) = listener {
         let identity = web::Identity::of(&config.globals);
@@ -179,76 +230,76 @@ pub async fn run(
             token.clone(),
         ));
     }
-    let budget = Budget::new(budget::BYTES);
-    let mut services = JoinSet::new();
-    let mut left_out = 0;
-    for (at, (input, tenant)) in config.inputs.iter().zip(tenants).enumerate() {
-        let monitors = monitor.services_of(&input.name);
-        let tenant = Arc::new(tenant);
-        for (nth, (service, monitor)) in input.services.iter().zip(monitors).enumerate() {
-            let name = service.report.service;
-            let running = Running {
-                state: state.clone(),
-                config: config.clone(),
-                at: (at, nth),
-                tenant: tenant.clone(),
-                shared: shared.clone(),
-                budget: budget.clone(),
-                monitor: monitor.clone(),
-                // Its own, since one that is given up stops alone.
-                stop: token.child_token(),
-            };
-            let span = tracing::info_span!("service", input = input.name, name);
-            match span.in_scope(|| running.open(None)) {
-                Ok(opened) => {
-                    services.spawn(running.run(opened, ends).instrument(span));
-                }
-                Err(failure) if failure.may_pass() && ends == Ends::AtTheStop => {
-                    services.spawn(running.run_later(failure).instrument(span));
-                }
-                Err(failure) => {
-                    left_out += 1;
-                    monitor.not_opened(&error::chain(&failure), true);
-                    tracing::error!(
-                        input = input.name,
-                        service = name,
-                        error = error::chain(&failure),
-                        "this service does not run"
-                    );
-                }
-            }
-        }
+    let path = folder.to_owned();
+    let state = DISK.run(move || StateDirectory::open(&path)).await?;
+    let state = Arc::new(state);
+    let config = Arc::new(config);
+    name_orphans(folder, &config).await?;
+    let host = Host::of_this_machine().context("cannot read this machine's host name")?;
+    let around = Around {
+        shared: Shared::open(host, &state)?,
+        // A dry run goes on from a copy, and its requests count all the same.
+        requests: match &config.globals.state {
+            Persistence::Directory(kept) => RequestFile::of(kept),
+            Persistence::Memory { .. } => state.requests(),
+        },
+        state,
+        budget: Budget::new(budget::BYTES),
+        monitor,
+    };
+    // What a file that is left out would have had is due as well.
+    let left_out = config.left_out.len();
+    let mut fleet = Fleet::new(around.clone(), ends, token.clone(), left_out);
+    for (input, tenant) in config.inputs.iter().zip(tenants) {
+        fleet.start(Arc::clone(input), tenant);
     }
-    if services.is_empty() {
+    if fleet.is_empty() && (reload.is_none() || !config.inputs.is_empty()) {
         bail!("no service can run; the log says why");
     }
-    info!(
-        services = services.len(),
-        outputs = config.all_outputs().len(),
-        "collecting"
-    );
-    until_the_end(services, ends, stop, &token, left_out).await
-}
-
-/// Waits until the services end or `stop` resolves, and has them confirm what is written. `left_out` services have not begun.
-async fn until_the_end(
-    mut services: JoinSet<bool>,
-    ends: Ends,
-    stop: impl Future<Output = ()>,
-    token: &CancellationToken,
-    left_out: usize,
-) -> anyhow::Result<()> {
-    tokio::select! {
-        () = stop => {}
-        ended = end_of(&mut services, ends) => {
-            token.cancel();
-            return conclude(ended? + left_out);
+    let outputs = config.all_outputs().len();
+    let opened = fleet.opening();
+    let mut opening = true;
+    let mut running = Loaded {
+        config,
+        folder,
+        around,
+    };
+    tokio::pin!(stop, opened);
+    loop {
+        let wanted = async {
+            match &mut reload {
+                Some(reload) => reload.wanted().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            ended = fleet.end() => {
+                token.cancel();
+                return conclude(ended?);
+            }
+            services = &mut opened, if opening => {
+                opening = false;
+                info!(services, outputs, "collecting");
+                continue;
+            }
+            () = wanted => {}
+        }
+        if let Some(reload) = &mut reload {
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                () = running.reload(reload, &mut fleet) => {}
+            }
         }
     }
     info!("stopping: what is written is confirmed");
     token.cancel();
-    let all_stopped = async { while services.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, all_stopped).await.is_ok() {
+    if tokio::time::timeout(GRACE, fleet.all_stopped())
+        .await
+        .is_ok()
+    {
         info!("stopped");
     } else {
         warn!(
@@ -263,9 +314,89 @@ async fn until_the_end(
     Ok(())
 }
 
+/// The configuration that runs.
+struct Loaded<'a> {
+    config: Arc<Config>,
+    /// The state folder.
+    folder: &'a Path,
+    around: Around,
+}
+
+impl Loaded<'_> {
+    /// Reads the configuration again and runs it, as far as it can be run.
+    async fn reload(&mut self, reload: &mut Reload, fleet: &mut Fleet) {
+        let Outcome { prepared, warnings } = reload.read(fleet.running()).await;
+        let monitor = Arc::clone(&self.around.monitor);
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(mistakes) => {
+                monitor.read(reload.hash, false);
+                error!(
+                    "the configuration cannot be run as it is now: everything goes on as it was until it is put right\n{mistakes}"
+                );
+                return;
+            }
+        };
+        for warning in warnings {
+            warn!("{warning}");
+        }
+        for LeftOut { file, mistakes } in &prepared.config.left_out {
+            error!(
+                file = %file.display(),
+                "this file of inputs is left out: inputs of it that run go on as they were, others do not run until it is put right\n{mistakes}"
+            );
+        }
+        let config = Arc::new(prepared.config.clone());
+        monitor.leave_out(&config.left_out);
+        self.say_what_needs_a_restart(&config);
+        let difference = fleet.apply(prepared).await;
+        monitor.read(reload.hash, config.left_out.is_empty());
+        let listed = |names: &[String]| (!names.is_empty()).then(|| names.join(", "));
+        if difference.is_empty() {
+            info!("the configuration was read again: no input has changed");
+        } else {
+            info!(
+                added = listed(&difference.added),
+                changed = listed(&difference.changed),
+                removed = listed(&difference.removed),
+                "the configuration was read again"
+            );
+        }
+        self.config = config;
+        if !difference.removed.is_empty()
+            && let Err(error) = name_orphans(self.folder, &self.config).await
+        {
+            warn!(
+                error = error::chain(&error),
+                "the state folder cannot be read"
+            );
+        }
+    }
+
+    fn say_what_needs_a_restart(&self, next: &Config) {
+        let keys = self.config.globals.changed_for_good(&next.globals);
+        if !keys.is_empty() {
+            warn!(
+                keys = keys.join(", "),
+                "these keys of `globals` have changed, which takes effect when the collector is started again"
+            );
+        }
+        if self.config.globals.debug != next.globals.debug {
+            log::set_debug(next.globals.debug);
+        }
+        if self.config.outputs != next.outputs {
+            warn!(
+                "outputs have changed: records go to them as they are now, the collector's own messages to them as they were until it is started again"
+            );
+        }
+    }
+}
+
 /// Warns of state that nothing goes on from.
-fn name_orphans(state: &Path, config: &Config) -> Result<(), LedgerError> {
-    for orphan in command::state::orphans(state, config)? {
+async fn name_orphans(state: &Path, config: &Arc<Config>) -> Result<(), LedgerError> {
+    let (state, config) = (state.to_owned(), Arc::clone(config));
+    let orphans = DISK.run(move || command::state::orphans(&state, &config));
+    for orphan in orphans.await? {
         warn!(
             state = orphan.name,
             cursor = orphan.shown_cursor(),
@@ -274,18 +405,6 @@ fn name_orphans(state: &Path, config: &Config) -> Result<(), LedgerError> {
         );
     }
     Ok(())
-}
-
-/// Waits until all services have ended, as they do by themselves only where the run does; returns how many have left something that was due.
-async fn end_of(services: &mut JoinSet<bool>, ends: Ends) -> anyhow::Result<usize> {
-    let mut behind = 0;
-    while let Some(ended) = services.join_next().await {
-        if ends == Ends::AtTheStop {
-            bail!("a service has ended uninvited: {ended:?}");
-        }
-        behind += usize::from(!ended.unwrap_or(false));
-    }
-    Ok(behind)
 }
 
 fn conclude(behind: usize) -> anyhow::Result<()> {

@@ -10,12 +10,13 @@ mod recent;
 mod said;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::{Event, Level, Subscriber, warn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry};
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::memory;
 use console::CONSOLE;
@@ -29,16 +30,51 @@ pub use said::{Place, Said};
 /// A further listener to what is logged, with a filter of its own.
 pub type Listener = Box<dyn Layer<Registry> + Send + Sync>;
 
+/// What is logged unless the configuration has it at DEBUG.
+pub const INFO: &str = "info";
+
+/// What is logged where it has.
+pub const DEBUG: &str = "info,exchange_reports_collector=debug";
+
+type OnDebug = Box<dyn Fn(bool) + Send>;
+
+/// Those that log at DEBUG or not.
+static ON_DEBUG: Mutex<Vec<OnDebug>> = Mutex::new(Vec::new());
+
+/// Has `change` called when the configuration wants DEBUG logged, or no more.
+pub(crate) fn on_debug(change: impl Fn(bool) + Send + 'static) {
+    lock().push(Box::new(change));
+}
+
+/// Logs at DEBUG from now on, or at INFO; `RUST_LOG` wins on standard error.
+pub(crate) fn set_debug(debug: bool) {
+    for change in lock().iter() {
+        change(debug);
+    }
+}
+
+fn lock() -> MutexGuard<'static, Vec<OnDebug>> {
+    ON_DEBUG.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Logs from now on, and lets `listener` hear. `default` is what goes to standard error unless `RUST_LOG` says otherwise.
 ///
 /// The first call counts; a process has one log.
 pub fn start(default: &str, listener: Option<Listener>) {
     let wanted = Format::wanted();
     let format = Format::named(&wanted);
-    let chosen = std::env::var_os(EnvFilter::DEFAULT_ENV);
+    let wish = std::env::var_os(EnvFilter::DEFAULT_ENV);
     let filter = EnvFilter::try_from_default_env();
-    let misspelt = chosen.filter(|_| filter.is_err());
+    let chosen = wish.is_some() && filter.is_ok();
+    let misspelt = wish.filter(|_| filter.is_err());
     let filter = filter.unwrap_or_else(|_| EnvFilter::new(default));
+    let (filter, handle) = reload::Layer::new(filter);
+    if !chosen {
+        on_debug(move |debug| {
+            // The log is there for as long as the process.
+            let _ = handle.reload(EnvFilter::new(if debug { DEBUG } else { INFO }));
+        });
+    }
     let console = Printer(format.unwrap_or(Format::Line)).with_filter(filter);
     let log = tracing_subscriber::registry().with(listener);
     // Only a second call fails.

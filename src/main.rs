@@ -1,6 +1,7 @@
 //! Arguments, configuration, log, runtime, exit status.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -9,12 +10,14 @@ use chrono::Utc;
 use clap::{ArgGroup, Parser};
 use exchange_reports_collector::command::{BAD_CONFIGURATION, Command};
 use exchange_reports_collector::config::{
-    self, Config, Listen, Loaded, Mistakes, Named, Persistence, Source,
+    Config, Input, Listen, Loaded, Mistakes, Named, Persistence, Reading, Source,
 };
 use exchange_reports_collector::ledger::{LedgerError, Original, StateFolder};
+use exchange_reports_collector::log::{DEBUG, INFO};
 use exchange_reports_collector::memory::{self, Patient};
 use exchange_reports_collector::messages::Messages;
 use exchange_reports_collector::privileges::{self, DeniedFiles};
+use exchange_reports_collector::reload::Reload;
 use exchange_reports_collector::signal::{self, Early, Held, Stop};
 use exchange_reports_collector::{Ends, blocking, log, prepare, process, run};
 use tokio::runtime::{Builder, Runtime};
@@ -22,10 +25,6 @@ use tracing::{debug, error, info, warn};
 
 #[global_allocator]
 static ALLOCATOR: Patient = Patient;
-
-/// What is logged unless `RUST_LOG` says otherwise.
-const INFO: &str = "info";
-const DEBUG: &str = "info,exchange_reports_collector=debug";
 
 /// The options with which a run ends by itself.
 const ENDS: &str = "ends";
@@ -78,7 +77,7 @@ fn main() -> ExitCode {
     let signals = signal::hold();
     process::forbid_core_dumps();
     let mut arguments = Arguments::parse();
-    let validate = arguments.validate.then_some(Command::Check { json: false });
+    let validate = arguments.validate.then(Command::check);
     if let Some(command) = arguments.command.take().or(validate) {
         signals.release();
         log::start("error", None);
@@ -111,16 +110,39 @@ impl Arguments {
 
     /// The configuration, changed as the arguments want it.
     fn load(&self, source: &Source) -> Result<Loaded, Mistakes> {
-        let mut loaded = config::load(source, Utc::now())?;
-        let globals = &mut loaded.config.globals;
-        if self.no_save_state {
-            globals.state = globals.state.clone().in_memory();
+        self.overrides().read(source, &[]).loaded
+    }
+
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            no_save_state: self.no_save_state,
+            ends_by_itself: self.ends_by_itself(),
         }
-        if self.ends_by_itself() {
-            // Nobody watches a run that ends, and a collector may run beside it.
-            globals.monitoring.listen = Listen::Off;
+    }
+}
+
+/// What the arguments change of a configuration.
+#[derive(Clone, Copy)]
+struct Overrides {
+    no_save_state: bool,
+    ends_by_itself: bool,
+}
+
+impl Overrides {
+    /// Reads the configuration beside the inputs that run, changed so.
+    fn read(self, source: &Source, running: &[Arc<Input>]) -> Reading {
+        let mut reading = Reading::of(source, Utc::now(), running);
+        if let Ok(loaded) = &mut reading.loaded {
+            let globals = &mut loaded.config.globals;
+            if self.no_save_state {
+                globals.state = globals.state.clone().in_memory();
+            }
+            if self.ends_by_itself {
+                // Nobody watches a run that ends, and a collector may run beside it.
+                globals.monitoring.listen = Listen::Off;
+            }
         }
-        Ok(loaded)
+        reading
     }
 }
 
@@ -135,7 +157,9 @@ fn run_collector(arguments: &Arguments, signals: Held) -> ExitCode {
         }
     };
     let source = arguments.source();
-    let loaded = match arguments.load(&source) {
+    let reading = arguments.overrides().read(&source, &[]);
+    let first = (reading.seen, reading.hash);
+    let loaded = match reading.loaded {
         Ok(loaded) => loaded,
         Err(mistakes) => {
             log::start(INFO, None);
@@ -170,7 +194,13 @@ fn run_collector(arguments: &Arguments, signals: Held) -> ExitCode {
     if arguments.ends_by_itself() {
         warn_of_services_without_a_start(&config);
     }
-    match collect(config, arguments, messages, &signals) {
+    let overrides = arguments.overrides();
+    let read = move |running: &[Arc<Input>]| overrides.read(&source, running);
+    let reload = |stop: &Stop| {
+        let by_itself = overrides.ends_by_itself;
+        (!by_itself).then(|| Reload::new(read, stop.hangup(), first))
+    };
+    match collect(config, arguments, messages, &signals, reload) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(error)) => {
             error!("{error:#}");
@@ -213,6 +243,7 @@ fn collect(
     arguments: &Arguments,
     messages: Messages,
     signals: &Early,
+    reload: impl FnOnce(&Stop) -> Option<Reload>,
 ) -> Result<(), Failure> {
     let dry = arguments.dry_run;
     if dry {
@@ -221,7 +252,7 @@ fn collect(
     let state = state_folder(&config.globals.state, dry);
     let state = state.map_err(|error| Failure::Running(error.into()))?;
     // Before any thread starts: they take over what the first one has given up.
-    let outcome = privileges::drop_root(state.path(), &config.files());
+    let outcome = privileges::drop_root(state.path(), &config.main_files(), &config.files());
     let outcome = outcome.map_err(|error| {
         if error.is::<DeniedFiles>() {
             Failure::Configuration(error)
@@ -236,6 +267,7 @@ fn collect(
         0
     };
     let stop = begin(workers, signals);
+    let reload = reload(&stop);
     let prepared = prepare(config).map_err(Failure::Configuration)?;
     let runtime = runtime(workers).map_err(Failure::Running)?;
     let ends = if arguments.ends_by_itself() {
@@ -252,7 +284,7 @@ fn collect(
             }
         };
         let messengers = messages.deliver();
-        let result = run(prepared, state.path(), ends, stop).await;
+        let result = run(prepared, state.path(), ends, stop, reload).await;
         let result = result.map_err(|error| {
             error!("{error:#}");
             Failure::Told

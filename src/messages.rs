@@ -22,12 +22,13 @@ use tracing::{Event, Subscriber, error};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
 
 use self::message::Collector;
 use self::messenger::Messenger;
 use self::queue::{Inlet, queue};
 use crate::config::{Config, Output, OutputKind};
-use crate::log::{CRATE, Listener, Place, Said};
+use crate::log::{self, CRATE, Listener, Place, Said};
 use crate::relay::Host;
 
 /// How long the last messages may take at the end.
@@ -57,14 +58,11 @@ impl Messages {
             inlets.push(inlet);
             waiting.push((output.clone(), outlet));
         }
-        let level = if config.globals.debug {
-            LevelFilter::DEBUG
-        } else {
-            LevelFilter::INFO
-        };
-        let own = Targets::new()
-            .with_target(CRATE, level)
-            .with_target(module_path!(), LevelFilter::OFF);
+        let (own, level) = reload::Layer::new(own_at(config.globals.debug));
+        log::on_debug(move |debug| {
+            // The log is there for as long as the process.
+            let _ = level.reload(own_at(debug));
+        });
         let feed = Feed {
             inlets,
             collector: Arc::clone(&collector),
@@ -93,6 +91,18 @@ impl Messages {
         }
         Messengers { tasks, ending }
     }
+}
+
+/// What is delivered of what is logged.
+fn own_at(debug: bool) -> Targets {
+    let level = if debug {
+        LevelFilter::DEBUG
+    } else {
+        LevelFilter::INFO
+    };
+    Targets::new()
+        .with_target(CRATE, level)
+        .with_target(module_path!(), LevelFilter::OFF)
 }
 
 /// The tasks that deliver messages, one for each output.

@@ -55,16 +55,16 @@ pub struct Kept {
     pub files: Vec<PathBuf>,
 }
 
-/// Becomes the owner of `state`, which is created where it is missing, with no more rights than reading `files` takes.
+/// Becomes the owner of `state`, which is created where it is missing, with no more rights than reading `files` and `others` takes.
 ///
 /// Has to be called while the process has one thread: Linux keeps capabilities by thread.
 ///
 /// # Errors
 ///
 /// If `state` cannot be written or one of `files` cannot be read by whom the process is then, each with the command that
-/// mends it ([`explain_denied`]). A file that does not exist is none of them. [`DeniedFiles`] if it is the files alone.
-pub fn drop_root(state: &Path, files: &[PathBuf]) -> Result<Outcome> {
-    let outcome = become_who_owns(&existing(state)?, files)?;
+/// mends it ([`explain_denied`]). A file that does not exist is none of them, and whether `others` can be read is left to who reads them. [`DeniedFiles`] if it is the files alone.
+pub fn drop_root(state: &Path, files: &[PathBuf], others: &[PathBuf]) -> Result<Outcome> {
+    let outcome = become_who_owns(&existing(state)?, &[files, others].concat())?;
     let explained = |paths: &[PathBuf]| {
         let problems: Vec<_> = paths.iter().map(|path| explain_denied(path)).collect();
         problems.join("\n")

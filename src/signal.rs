@@ -1,6 +1,6 @@
 //! Signals, from the first moment of the process on; and nobody reading what it prints.
 //!
-//! Every signal that would end a daemon stops it in order. SIGHUP is kept for reloading the configuration. SIGPIPE is ignored, as in every Rust
+//! Every signal that would end a daemon stops it in order. SIGHUP has the configuration read again. SIGPIPE is ignored, as in every Rust
 //! program; so are those that would end or suspend the process where a call can fail instead: at the limit of a file's size, and at a terminal
 //! that belongs to another process.
 //!
@@ -21,6 +21,7 @@ use signal_hook::consts::{
 };
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -104,9 +105,7 @@ impl Early {
 fn watch(mut signals: Signals, stop: &Stop) {
     for signal in signals.forever() {
         if signal == SIGHUP {
-            info!(
-                "SIGHUP: the configuration is not read again while the collector runs; restart the collector to change anything"
-            );
+            stop.hangup.notify_one();
             continue;
         }
         stop.signal.store(signal, Ordering::SeqCst);
@@ -122,6 +121,7 @@ fn watch(mut signals: Signals, stop: &Stop) {
 pub struct Stop {
     token: CancellationToken,
     signal: Arc<AtomicI32>,
+    hangup: Arc<Notify>,
 }
 
 impl Stop {
@@ -131,6 +131,11 @@ impl Stop {
         let signal = self.signal.load(Ordering::SeqCst);
         let name = low_level::signal_name(signal).map_or_else(|| signal.to_string(), str::to_owned);
         info!(signal = name, "told to stop");
+    }
+
+    /// Is notified of each SIGHUP.
+    pub fn hangup(&self) -> Arc<Notify> {
+        Arc::clone(&self.hangup)
     }
 }
 

@@ -8,16 +8,18 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use chrono::Utc;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use crate::Ends;
 use crate::backoff::Backoff;
-use crate::budget::Budget;
+use crate::blocking::DISK;
 use crate::clock::{Chance, WallClock};
-use crate::config::{Config, Input, Persistence, ServiceConfig, SourceChoice};
-use crate::delivery::Shared;
+use crate::config::{Input, Persistence, ServiceConfig, SourceChoice};
 use crate::error;
-use crate::ledger::{Ledger, LedgerError, RequestFile, StateDirectory};
+use crate::fleet::{Around, Opening};
+use crate::ledger::{Ledger, LedgerError, RequestFile};
 use crate::monitoring::ServiceMonitor;
 use crate::report::Origin;
 use crate::service::{Service, Surround, tenant_of};
@@ -182,15 +184,25 @@ struct Switch<'a> {
 
 /// All that one service is opened with, as often as it has to be.
 pub(crate) struct Running {
-    pub(crate) state: Arc<StateDirectory>,
-    pub(crate) config: Arc<Config>,
-    /// The places of its input and of itself in the configuration.
-    pub(crate) at: (usize, usize),
+    pub(crate) around: Around,
+    pub(crate) input: Arc<Input>,
+    /// Which of the input's services it is.
+    pub(crate) nth: usize,
     pub(crate) tenant: Arc<Tenant>,
-    pub(crate) shared: Shared,
-    pub(crate) budget: Budget,
     pub(crate) monitor: Arc<ServiceMonitor>,
     pub(crate) stop: CancellationToken,
+}
+
+/// What became of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lived {
+    /// Its state cannot be used: it has not run.
+    NotOpened,
+    /// It has run to its end.
+    ToTheEnd {
+        /// It has left nothing that was due.
+        done: bool,
+    },
 }
 
 /// A service, and what tells that it has to go on with Graph.
@@ -202,17 +214,63 @@ pub(crate) struct Opened {
 }
 
 impl Running {
+    /// Runs the service from the opening of its state to its end.
+    pub(crate) async fn live(self: Arc<Self>, ends: Ends, opening: Opening) -> Lived {
+        let opened = self.opened(None).await;
+        if let Err(failure) = &opened
+            && !(failure.may_pass() && ends == Ends::AtTheStop)
+        {
+            opening.refused();
+        }
+        drop(opening);
+        let done = match opened {
+            // Large: on the heap, and not within every future around it.
+            Ok(opened) => Box::pin(self.run(opened, ends)).await,
+            Err(failure) if failure.may_pass() && ends == Ends::AtTheStop => {
+                self.run_later(failure).await
+            }
+            Err(failure) => {
+                self.monitor.not_opened(&error::chain(&failure), true);
+                tracing::error!(
+                    input = self.input.name,
+                    service = self.input.services[self.nth].report.service,
+                    error = error::chain(&failure),
+                    "this service does not run"
+                );
+                return Lived::NotOpened;
+            }
+        };
+        Lived::ToTheEnd { done }
+    }
+
+    /// The same as [`Self::open`] beside the runtime's threads, which others need meanwhile.
+    async fn opened(self: &Arc<Self>, now: Option<Origin>) -> Result<Opened, LedgerError> {
+        let (running, runtime, span) = (Arc::clone(self), Handle::current(), Span::current());
+        let open = move || {
+            // The outputs' tasks are started there.
+            let _runtime = runtime.enter();
+            span.in_scope(|| running.open(now))
+        };
+        DISK.run(open).await
+    }
+
     /// Opens the service's state, with the source that has been decided for, if one has.
     ///
     /// # Errors
     /// As [`Service::open`].
-    pub(crate) fn open(&self, now: Option<Origin>) -> Result<Opened, LedgerError> {
-        let input = &self.config.inputs[self.at.0];
-        let service = &input.services[self.at.1];
+    fn open(&self, now: Option<Origin>) -> Result<Opened, LedgerError> {
+        let Around {
+            state,
+            shared,
+            budget,
+            ..
+        } = &self.around;
+        let input = &*self.input;
+        let service = &input.services[self.nth];
         let takes_over = CancellationToken::new();
         let stop = self.stop.child_token();
         let surround = Surround {
-            budget: self.budget.clone(),
+            budget: budget.clone(),
             wall: WallClock::default(),
             chance: Chance::default(),
             monitor: self.monitor.clone(),
@@ -226,8 +284,8 @@ impl Running {
             };
             self.tenant.source(input, service, ledger, switch)
         };
-        let outputs = (&input.outputs[..], &self.shared);
-        let service = Service::open(&self.state, input, service, outputs, source, surround)?;
+        let outputs = (&input.outputs[..], shared);
+        let service = Service::open(state, input, service, outputs, source, surround)?;
         Ok(Opened {
             service,
             takes_over,
@@ -236,7 +294,7 @@ impl Running {
     }
 
     /// Runs a service to the end; `false` if it has left something that was due.
-    pub(crate) async fn run(self, mut opened: Opened, ends: Ends) -> bool {
+    async fn run(self: &Arc<Self>, mut opened: Opened, ends: Ends) -> bool {
         loop {
             let Opened {
                 service,
@@ -258,7 +316,7 @@ impl Running {
             if self.stop.is_cancelled() {
                 return done;
             }
-            match self.open(Some(Origin::Graph)) {
+            match self.opened(Some(Origin::Graph)).await {
                 Ok(next) => opened = next,
                 Err(failure) => match self.reopened(failure, Some(Origin::Graph)).await {
                     Some(next) => opened = next,
@@ -269,7 +327,7 @@ impl Running {
     }
 
     /// Runs a service once its state can be opened: what the system refuses now it may grant later.
-    pub(crate) async fn run_later(self, failure: LedgerError) -> bool {
+    async fn run_later(self: &Arc<Self>, failure: LedgerError) -> bool {
         match self.reopened(failure, None).await {
             Some(opened) => Box::pin(self.run(opened, Ends::AtTheStop)).await,
             None => true,
@@ -277,7 +335,11 @@ impl Running {
     }
 
     /// The service, as soon as its state can be opened; `None` if the collector stops before.
-    async fn reopened(&self, mut failure: LedgerError, now: Option<Origin>) -> Option<Opened> {
+    async fn reopened(
+        self: &Arc<Self>,
+        mut failure: LedgerError,
+        now: Option<Origin>,
+    ) -> Option<Opened> {
         let mut backoff = Backoff::new(REOPEN.0, REOPEN.1);
         loop {
             let wait = backoff.next(rand::random());
@@ -285,7 +347,7 @@ impl Running {
             tracing::error!(error = error::chain(&failure), retry_in = ?wait, action = failure.action(), "this service waits for its state");
             let sleep = tokio::time::sleep(wait);
             self.stop.run_until_cancelled(sleep).await?;
-            match self.open(now) {
+            match self.opened(now).await {
                 Ok(opened) => return Some(opened),
                 Err(again) => failure = again,
             }

@@ -20,7 +20,7 @@ use serde_json::Value;
 use tar::{Builder, Header};
 
 use super::state;
-use crate::command::check::check;
+use crate::command::check::{Scope, check};
 use crate::command::visit::Visit;
 use crate::config::{self, Config, Listen, Loaded, Mistakes, Monitoring, Persistence, Source};
 use crate::foreign::printable;
@@ -142,7 +142,7 @@ pub async fn bundle(setup: Setup<'_>, user: Option<Result<Outcome>>) -> Bundle {
         let wanted = setup.identity.clone();
         parts.push(part(name, about, served(listen, wanted, path).await));
     }
-    let inspection = check(setup.source, setup.loaded, user).await;
+    let inspection = check(setup.source, setup.loaded, user, &Scope::default()).await;
     parts.push(part(
         "check.txt",
         "what `check` says; of a state folder that is in use by the running collector, that it is",

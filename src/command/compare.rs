@@ -146,7 +146,7 @@ fn chosen<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c Input> {
         let names: Vec<_> = inputs.iter().map(|input| input.name.as_str()).collect();
         names.join(", ")
     };
-    let all: Vec<&Input> = config.inputs.iter().collect();
+    let all: Vec<&Input> = config.inputs.iter().map(|input| &**input).collect();
     if let Some(name) = name {
         let found = all.iter().find(|input| input.name == name);
         let unknown = || format!("there is no input {name:?}: name one of {}", names(&all));

@@ -141,6 +141,7 @@ impl<'a> Credential<'a> {
                 return None;
             }
             let path = names::file(&self.file, FOLDER)?;
+            self.file.reads(&path);
             return self.checked(read(&path), Origin::File);
         }
         let text = self.place.scalar()?;

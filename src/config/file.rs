@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::finding::Findings;
+use super::input_files;
 use super::tree::Place;
 use crate::privileges::explain_denied;
 
@@ -77,6 +78,14 @@ impl Source {
         Self::File(usual)
     }
 
+    /// The folder beside it whose files hold further inputs; the form of a hosted instance has none.
+    pub(super) fn inputs_folder(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(path.with_file_name(input_files::FOLDER)),
+            Self::Hosted { .. } => None,
+        }
+    }
+
     /// The files that it is made of.
     pub fn files(&self) -> Vec<&Path> {
         match self {
@@ -120,7 +129,12 @@ impl Source {
     }
 }
 
-fn text(file: usize, path: &Path, missing: &str, findings: &Findings) -> Option<Zeroizing<String>> {
+pub(super) fn text(
+    file: usize,
+    path: &Path,
+    missing: &str,
+    findings: &Findings,
+) -> Option<Zeroizing<String>> {
     let place = Place::whole(file);
     let mut bytes = match bytes(path) {
         Ok(bytes) => bytes,

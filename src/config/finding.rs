@@ -3,12 +3,13 @@
 //! Nothing here may hold a secret: whoever reports a finding about a secret leaves its value out.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::snapshot::Stamp;
 use super::tree::Place;
-use super::{Config, Loaded};
 
 /// One thing to say about a configuration. Printed, it is one line: file, line, key and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,17 @@ impl fmt::Display for Finding {
 }
 
 impl Finding {
+    /// What is the matter with what stands under `key` somewhere in a file.
+    pub(crate) fn of_file(file: PathBuf, key: String, text: String) -> Self {
+        let line = None;
+        Self {
+            file,
+            line,
+            key,
+            text,
+        }
+    }
+
     fn write(&self, out: &mut fmt::Formatter<'_>, label: &str) -> fmt::Result {
         write!(out, "{}", self.file.display())?;
         if let Some(line) = self.line {
@@ -46,13 +58,19 @@ impl Finding {
 /// Every mistake of a configuration that cannot be used.
 ///
 /// Printed, it is a line for each mistake, and then one for each warning: a misspelt key often explains the one missing.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes {
     mistakes: Vec<Finding>,
     warnings: Vec<Finding>,
 }
 
 impl Mistakes {
+    /// These mistakes, in their order.
+    pub(crate) fn of(mistakes: Vec<Finding>) -> Self {
+        let warnings = vec![];
+        Self { mistakes, warnings }
+    }
+
     /// The mistakes, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Finding> {
         self.mistakes.iter()
@@ -80,6 +98,10 @@ impl Error for Mistakes {}
 /// Where the readers of a file put what they find, so that one run finds everything.
 pub(super) struct Findings {
     files: Vec<PathBuf>,
+    /// What a file has to hold.
+    pub(super) needed: &'static str,
+    /// The files of credentials that have been read, as they were before.
+    credentials: RefCell<BTreeMap<PathBuf, Option<Stamp>>>,
     mistakes: RefCell<Vec<Found>>,
     warnings: RefCell<Vec<Found>>,
     notes: RefCell<Vec<Found>>,
@@ -100,6 +122,8 @@ impl Findings {
     pub(super) fn new(files: &[&Path]) -> Self {
         Self {
             files: files.iter().map(|file| file.to_path_buf()).collect(),
+            needed: "`globals`, `inputs` and `outputs`, as in the example config/config.yaml",
+            credentials: RefCell::default(),
             mistakes: RefCell::default(),
             warnings: RefCell::default(),
             notes: RefCell::default(),
@@ -107,6 +131,25 @@ impl Findings {
             #[cfg(test)]
             asked: RefCell::default(),
         }
+    }
+
+    /// The same for a file that holds inputs.
+    pub(super) fn of_inputs(file: &Path) -> Self {
+        Self {
+            needed: "`inputs`, as in the example config/config.yaml, and `outputs` if it has some of its own",
+            ..Self::new(&[file])
+        }
+    }
+
+    /// Notes a file of credentials that is about to be read.
+    pub(super) fn reads(&self, path: &Path) {
+        let stamp = Stamp::of(path);
+        self.credentials.borrow_mut().insert(path.to_owned(), stamp);
+    }
+
+    /// The files of credentials that have been read.
+    pub(super) fn credentials(&self) -> BTreeMap<PathBuf, Option<Stamp>> {
+        self.credentials.borrow().clone()
     }
 
     /// Reports what keeps the configuration from being used.
@@ -136,8 +179,11 @@ impl Findings {
         result
     }
 
-    /// The configuration if there was no mistake.
-    pub(super) fn conclude(self, config: Option<Config>) -> Result<Loaded, Mistakes> {
+    /// What was read, with the warnings and notes, if there was no mistake.
+    pub(super) fn conclude<T>(
+        self,
+        config: Option<T>,
+    ) -> Result<(T, Vec<Finding>, Vec<Finding>), Mistakes> {
         if config.is_none() && self.mistakes.borrow().is_empty() {
             self.mistake(
                 Place::whole(0),
@@ -150,11 +196,7 @@ impl Findings {
         let warnings = in_order(files, self.warnings.into_inner());
         let notes = in_order(files, self.notes.into_inner());
         match config {
-            Some(config) if mistakes.is_empty() => Ok(Loaded {
-                config,
-                warnings,
-                notes,
-            }),
+            Some(config) if mistakes.is_empty() => Ok((config, warnings, notes)),
             _ => Err(Mistakes { mistakes, warnings }),
         }
     }

@@ -27,11 +27,23 @@ const GRAPH_REQUESTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(89);
 
 const BASIC: &str = "Graph takes no user name and password: give `tenant_id`, `client_id` and `client_secret`, or a certificate";
 
+/// Which inputs there have to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needed {
+    /// One at least that is enabled.
+    Enabled,
+    /// One at least, which need not be enabled.
+    Listed,
+    /// None: others may have them.
+    Nothing,
+}
+
 /// Reads the enabled inputs. Those that are not are looked through as well, for warnings only; of these the names and ids are returned.
 pub(super) fn read(
     field: &Field<'_>,
     now: DateTime<Utc>,
     offered: &Offered,
+    needed: Needed,
 ) -> (Vec<Input>, Vec<(String, String)>) {
     let Some(section) = field.section_or_empty() else {
         return (Vec::new(), Vec::new());
@@ -75,9 +87,9 @@ pub(super) fn read(
         }
         inputs.push(input);
     }
-    if fields.is_empty() {
+    if fields.is_empty() && needed != Needed::Nothing {
         section.mistake("no input: give at least one, with `id`, `credentials` and `services`");
-    } else if disabled == fields.len() {
+    } else if disabled == fields.len() && needed == Needed::Enabled {
         section.mistake("no input is enabled: set `enabled: true` on one at least");
     }
     (inputs, names_of_disabled)
@@ -179,6 +191,7 @@ fn input(
         graph: endpoints.graph,
         graph_requests: graph_requests.unwrap_or(GRAPH_REQUESTS),
         ca_bundle,
+        file: None,
         outputs,
         services,
     })

@@ -85,10 +85,24 @@ pub(super) const FILE: &[Key] = &[
         Kind::Named(OUTPUT),
         "Where the records go. An output gets the records of every input that does not name others",
     ),
+    may(
+        "inputs",
+        Kind::Inputs,
+        "Where the records come from: a tenant each. Further ones may stand in files of their own, inputs.d/*.yaml beside this one",
+    ),
+];
+
+/// A file under `inputs.d/`.
+pub(super) const INPUT_FILE: &[Key] = &[
     must(
         "inputs",
         Kind::Inputs,
-        "Where the records come from: a tenant each",
+        "Where records come from: a tenant each, of a name that no other file has",
+    ),
+    may(
+        "outputs",
+        Kind::Named(OUTPUT),
+        "Where the records of this file's inputs go, and no others. Default: the outputs of the main file",
     ),
 ];
 

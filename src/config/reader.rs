@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use super::finding::Findings;
 use super::guard;
@@ -48,8 +49,10 @@ impl<'a> Section<'a> {
         findings.mistake(
             node.place,
             "",
-            "the file does not begin with a map of keys: it needs `globals`, `inputs` and `outputs`, as in the \
-             example config/config.yaml",
+            format!(
+                "the file does not begin with a map of keys: it needs {}",
+                findings.needed
+            ),
         );
         None
     }
@@ -222,6 +225,16 @@ impl<'a> Field<'a> {
     /// The key, as written.
     pub(super) fn key(&self) -> &'a str {
         self.key
+    }
+
+    /// Where the key stands, or else what it belongs to.
+    pub(super) fn line(&self) -> Option<usize> {
+        self.place.line
+    }
+
+    /// Notes that a file of credentials is read, which this names.
+    pub(super) fn reads(&self, path: &Path) {
+        self.findings.reads(path);
     }
 
     /// Whether there is a value, right or wrong.

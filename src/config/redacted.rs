@@ -6,7 +6,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::credential::variable;
-use super::keys::{FILE, INPUT, Key, Kind, SERVICE};
+use super::keys::{FILE, INPUT, INPUT_FILE, Key, Kind, SERVICE};
 use super::tree::{Entry, Node, Value};
 use crate::report::REPORTS;
 
@@ -20,6 +20,11 @@ const OUT_OF_PLACE: &str = "(hidden: this does not belong here)";
 /// The tree as JSON, each value as it was written, under the keys of `config.yaml`.
 pub(super) fn redacted(tree: &Node) -> Json {
     of(tree, Kind::Section(FILE))
+}
+
+/// The same for a file that holds inputs.
+pub(super) fn of_inputs(tree: &Node) -> Json {
+    of(tree, Kind::Section(INPUT_FILE))
 }
 
 fn of(node: &Node, kind: Kind) -> Json {

@@ -1,6 +1,7 @@
 //! The configuration's schema, for editors: what each key is for, and which values it takes.
 //!
-//! `config/schema.json` is what [`schema`] makes of the description in `keys.rs`; a test keeps it current. That the description
+//! `config/schema.json` is what [`schema`] makes of the description in `keys.rs`, and `config/inputs.schema.json` what [`schema_of_inputs`]
+//! does; a test keeps them current. That the description
 //! and the readers know the same keys is a test's as well, which runs the readers and looks at what they ask for. The schema is never
 //! stricter than they are but in the case of a word's letters, and does not know everything that they do: they have the last word.
 
@@ -9,14 +10,23 @@ mod tests;
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{FILE, INPUT, Key, Kind, SERVICE};
+use super::keys::{FILE, INPUT, INPUT_FILE, Key, Kind, SERVICE};
 use crate::report::REPORTS;
 
 /// The schema of `config.yaml`, as JSON Schema, draft 7.
 pub fn schema() -> Value {
-    let mut schema = section(FILE);
+    whole(FILE, "Configuration of the collector of Exchange reports")
+}
+
+/// The schema of a file under `inputs.d/`.
+pub fn schema_of_inputs() -> Value {
+    whole(INPUT_FILE, "Inputs of the collector of Exchange reports")
+}
+
+fn whole(keys: &[Key], title: &str) -> Value {
+    let mut schema = section(keys);
     schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
-    schema["title"] = json!("Configuration of the collector of Exchange reports");
+    schema["title"] = json!(title);
     schema["definitions"] = json!({"services": services()});
     schema
 }

@@ -43,7 +43,7 @@ pub(super) fn tree(text: &str, findings: &Findings) -> Option<Rc<Node>> {
         findings.mistake(
             Place::whole(FILE),
             "",
-            "the file is empty: it needs `globals`, `inputs` and `outputs`, as in the example config/config.yaml",
+            format!("the file is empty: it needs {}", findings.needed),
         );
     }
     builder.root

@@ -1,9 +1,10 @@
 //! Every metric that there is, as data: name, kind, labels, help. The README's table is made of this.
 //!
 //! Labels are inputs, services and outputs of the configuration, and words from lists that are fixed here: how many series there are is
-//! known at the start.
+//! known from the configuration.
 
 use prometheus::core::Collector;
+use prometheus::proto::LabelPair;
 use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, Result,
 };
@@ -84,6 +85,11 @@ macro_rules! families {
                     },)*
                 })
             }
+
+            /// Removes the series whose labels `keep` does not want.
+            pub(super) fn retain(&self, keep: impl Fn(&Labels<'_>) -> bool) {
+                $(retain(&self.$field, $labels, &keep);)*
+            }
         }
     };
 }
@@ -91,6 +97,11 @@ macro_rules! families {
 families! {
     build_info: IntGaugeVec = Gauge "build_info" &["version"], "Always 1; the label is the collector's version.";
     start_time: GaugeVec = Gauge "start_time_seconds" &[], "When the collector was started, in seconds since 1970.";
+
+    config_success: IntGaugeVec = Gauge "config_reload_success" &[], "1 where all of the configuration as it was last read is what runs, 0 where a part of it cannot be used.";
+    config_time: GaugeVec = Gauge "config_reload_time_seconds" &[], "When the configuration was last read, in seconds since 1970.";
+    config_hash: IntGaugeVec = Gauge "config_hash" &[], "A checksum of the configuration as it was last read, without its secrets.";
+    left_out: IntGaugeVec = Gauge "input_files_left_out" &[], "Files of inputs that cannot be used; the log and `/readyz` say which, and why.";
 
     state: IntGaugeVec = Gauge "service_state" &["input", "service", "state"], "1 for the state that the service is in, 0 for the others.";
     stalled: IntGaugeVec = Gauge "service_stalled" SERVICE, "1 where the service has not advanced for long though a window was due, whatever its state.";
@@ -141,6 +152,31 @@ pub(super) type SecondsVec = prometheus::CounterVec;
 /// What holds the series of a family.
 trait Holder: Collector + Clone + Sized + 'static {
     fn new(name: &str, help: &str, labels: &[&str]) -> Result<Self>;
+    fn remove(&self, values: &[&str]) -> Result<()>;
+}
+
+/// The labels of a series.
+pub(super) struct Labels<'a>(&'a [LabelPair]);
+
+impl Labels<'_> {
+    /// The value of this label.
+    pub(super) fn of(&self, name: &str) -> Option<&str> {
+        let pair = self.0.iter().find(|pair| pair.name() == name)?;
+        Some(pair.value())
+    }
+}
+
+fn retain<H: Holder>(holder: &H, names: &[&str], keep: &impl Fn(&Labels<'_>) -> bool) {
+    for family in holder.collect() {
+        for metric in family.get_metric() {
+            let labels = Labels(metric.get_label());
+            if !keep(&labels) {
+                let values = names.iter().map(|name| labels.of(name).unwrap_or_default());
+                // It was there a moment ago.
+                let _ = holder.remove(&values.collect::<Vec<_>>());
+            }
+        }
+    }
 }
 
 macro_rules! holder {
@@ -148,6 +184,10 @@ macro_rules! holder {
         impl Holder for $holder {
             fn new(name: &str, help: &str, labels: &[&str]) -> Result<Self> {
                 <$holder>::new(Opts::new(name, help), labels)
+            }
+
+            fn remove(&self, values: &[&str]) -> Result<()> {
+                self.remove_label_values(values)
             }
         }
     )*};
@@ -159,6 +199,10 @@ impl Holder for HistogramVec {
     fn new(name: &str, help: &str, labels: &[&str]) -> Result<Self> {
         let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
         HistogramVec::new(options, labels)
+    }
+
+    fn remove(&self, values: &[&str]) -> Result<()> {
+        self.remove_label_values(values)
     }
 }
 

@@ -7,13 +7,14 @@ use serde::Serialize;
 use super::Monitor;
 use super::service::{Seen, ServiceMonitor};
 use super::state::State;
+use crate::config::LeftOut;
 
 /// What is not as it should be, a line each; nothing where all is.
 #[derive(Debug, Default, Serialize)]
 pub struct Health {
     /// Loops that do not turn: a restart may help.
     pub live: Vec<String>,
-    /// Services that have not signed in, cannot reach a relay, or cannot write their state.
+    /// Files of inputs that are left out; services that have not signed in, cannot reach a relay, or cannot write their state.
     pub ready: Vec<String>,
     /// Services that have not advanced for long though a window was due, or that are not run; and what is not live.
     pub healthy: Vec<String>,
@@ -22,13 +23,17 @@ pub struct Health {
 impl Monitor {
     /// What is not as it should be now.
     pub fn health(&self) -> Health {
-        Health::of(&self.seen())
+        let watched = self.watched();
+        Health::of(&watched.seen(), &watched.left_out)
     }
 }
 
 impl Health {
-    pub(super) fn of(services: &[(&ServiceMonitor, Seen)]) -> Self {
+    pub(super) fn of(services: &[(&ServiceMonitor, Seen)], left_out: &[LeftOut]) -> Self {
         let mut health = Health::default();
+        let mistakes = left_out.iter().flat_map(|file| file.mistakes.iter());
+        let left_out = mistakes.map(|mistake| format!("left out: {mistake}"));
+        health.ready.extend(left_out);
         for (service, seen) in services {
             let line = |what: &str| format!("{} {}: {what}", service.input.name, service.name);
             if seen.hangs {

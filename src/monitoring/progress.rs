@@ -33,7 +33,8 @@ pub async fn tell(monitor: Arc<Monitor>) {
 /// Whether there was anything to tell.
 fn tell_once(monitor: &Monitor) -> bool {
     let mut told = false;
-    for (service, seen) in monitor.seen() {
+    let watched = monitor.watched();
+    for (service, seen) in watched.seen() {
         if seen.state != State::CatchingUp {
             continue;
         }

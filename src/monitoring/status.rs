@@ -13,6 +13,7 @@ use super::service::{Seen, ServiceMonitor};
 use super::state::State;
 use super::trouble::Trouble;
 use super::{Monitor, OutputFacts};
+use crate::config::LeftOut;
 use crate::report::Origin;
 use crate::window::Window;
 
@@ -29,12 +30,23 @@ pub struct Status {
     pub now: DateTime<Utc>,
     /// Whether all is as it should be.
     pub health: Health,
+    /// What is the matter with the files of inputs that cannot be used.
+    pub left_out: Vec<LeftOutStatus>,
     /// The inputs.
     pub inputs: Vec<InputStatus>,
     /// The services of all inputs.
     pub services: Vec<ServiceStatus>,
     /// The outputs.
     pub outputs: Vec<OutputStatus>,
+}
+
+/// A file of inputs that cannot be used.
+#[derive(Debug, Serialize)]
+pub struct LeftOutStatus {
+    /// The file.
+    pub file: String,
+    /// Why, a line each, with what to do.
+    pub mistakes: Vec<String>,
 }
 
 /// An input.
@@ -161,40 +173,50 @@ impl Monitor {
     /// Everything as it is now.
     pub fn status(&self) -> Status {
         let now = Utc::now();
-        let seen = self.seen();
-        let health = Health::of(&seen);
-        let histories = super::lock(&self.history);
-        let services = seen.into_iter().zip(histories.iter());
+        let watched = self.watched();
+        let seen = watched.seen();
+        let health = Health::of(&seen, &watched.left_out);
+        let services = seen.into_iter().zip(&watched.services);
         Status {
             name: self.name.clone(),
             version: env!("CARGO_PKG_VERSION"),
             started: self.started,
             now,
             health,
-            inputs: self.inputs.iter().map(|input| of_input(input)).collect(),
-            services: services
-                .map(|((service, seen), history)| of_service(service, seen, history, now))
+            left_out: watched.left_out.iter().map(of_left_out).collect(),
+            inputs: watched
+                .inputs
+                .iter()
+                .map(|(_, input)| of_input(input))
                 .collect(),
-            outputs: self.outputs.iter().map(OutputFacts::status).collect(),
+            services: services
+                .map(|((service, seen), watched)| {
+                    of_service(service, seen, &super::lock(&watched.history), now)
+                })
+                .collect(),
+            outputs: watched
+                .outputs
+                .iter()
+                .map(|output| output.status())
+                .collect(),
         }
-    }
-
-    /// What each service is doing now.
-    pub(super) fn seen(&self) -> Vec<(&ServiceMonitor, Seen)> {
-        let services = self.services.iter();
-        services
-            .map(|service| (&**service, service.seen()))
-            .collect()
     }
 }
 
 impl OutputFacts {
     fn status(&self) -> OutputStatus {
         OutputStatus {
-            name: self.name.clone(),
+            name: self.output.name.clone(),
             address: self.relay.address(),
             certificate_expiry: self.certificate_expiry(),
         }
+    }
+}
+
+fn of_left_out(left_out: &LeftOut) -> LeftOutStatus {
+    LeftOutStatus {
+        file: left_out.file.display().to_string(),
+        mistakes: left_out.mistakes.iter().map(ToString::to_string).collect(),
     }
 }
 

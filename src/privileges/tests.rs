@@ -74,7 +74,7 @@ fn in_a_process_of_its_own() {
         PathBuf::from(std::env::var_os(KEY).unwrap()),
     );
     let state = Path::new(&state);
-    match drop_root(state, &[key.clone(), PathBuf::from("/missing")]) {
+    match drop_root(state, &[key.clone(), PathBuf::from("/missing")], &[]) {
         Ok(outcome) => {
             let kept: Vec<_> = outcome.kept.iter().map(|kept| kept.capability).collect();
             for set in [CapSet::Permitted, CapSet::Effective] {

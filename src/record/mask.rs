@@ -22,7 +22,7 @@ const TEXT: &[u8] = br#""****SANITIZED****""#;
 const DEPTH_MAX: usize = 64;
 
 /// What is masked in each row of a service. The default masks nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mask {
     /// `None` where nothing is masked.
     root: Option<Arc<Branch>>,
@@ -57,7 +57,7 @@ pub enum Replacement {
 }
 
 /// The rules that share the beginning of their paths.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Branch {
     /// What the value here becomes, if a path ends here.
     here: Option<Replacement>,

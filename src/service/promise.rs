@@ -262,7 +262,7 @@ impl Simulation {
             budget: Budget::new(64 << 10),
             wall: wall.clone(),
             chance: Chance::seeded(seed),
-            monitor: Arc::clone(monitor.services_of(&input.name).next().unwrap()),
+            monitor: monitor.services_of(&input.name).remove(0),
             stop: stop.clone(),
         };
         let source = |ledger: &super::Ledger| {

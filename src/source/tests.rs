@@ -98,6 +98,7 @@ impl Server {
             graph: None,
             graph_requests: NonZeroU32::MIN,
             ca_bundle: None,
+            file: None,
             outputs: vec![],
             services: Vec::new(),
         }

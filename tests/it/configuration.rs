@@ -94,7 +94,7 @@ fn load(text: &str) -> Loaded {
 fn input(text: &str) -> Input {
     let mut inputs = load(text).config.inputs;
     assert_eq!(inputs.len(), 1);
-    inputs.remove(0)
+    std::sync::Arc::into_inner(inputs.remove(0)).unwrap()
 }
 
 #[test]

@@ -42,6 +42,7 @@ mod plain;
 mod process;
 mod proxies;
 mod relays;
+mod reloading;
 mod results;
 mod rows;
 mod secrets;

@@ -37,7 +37,7 @@ impl Watched {
     }
 
     /// A collector whose log tells where it listens.
-    pub(super) async fn of(collector: Collector) -> Self {
+    pub(crate) async fn of(collector: Collector) -> Self {
         let line = collector.wait_for("are served", PATIENCE).await.unwrap();
         let address = line.split("address=").nth(1).unwrap();
         Watched {
@@ -56,7 +56,7 @@ impl Watched {
         ask(self.address, request).await.unwrap()
     }
 
-    pub(super) async fn status(&self) -> Value {
+    pub(crate) async fn status(&self) -> Value {
         let (status, text) = self.get("/status").await;
         assert_eq!(status, 200, "{text}");
         serde_json::from_str(&text).unwrap()

@@ -93,7 +93,9 @@ async fn a_refused_service_is_given_up_at_once_and_the_others_go_on() {
         .fault(target, When::Always, Fault::Forbidden);
     let (collector, ended) = run(&setting, &[]).await;
     assert_eq!(ended.code, Some(1), "{}", log(&collector));
-    assert_eq!(setting.service.requests_for(target).len(), 1);
+    // Those that were in flight when the first was refused: one of the service's own, and four of the input's.
+    let asked = setting.service.requests_for(target).len();
+    assert!((1..=5).contains(&asked), "{asked} requests");
     let errors = collector.log_with("ERROR").join("\n");
     for part in [
         "action",

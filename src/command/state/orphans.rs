@@ -19,12 +19,16 @@ pub struct Orphan {
     pub action: String,
 }
 
-/// The state in the folder at `path` that no input of the configuration owns, enabled or not.
+/// The state in the folder at `path` that no input of the configuration owns, enabled or not. None is named while a file of inputs is left
+/// out, which may own it.
 ///
 /// # Errors
 ///
 /// If the folder cannot be read.
 pub fn orphans(path: &Path, config: &Config) -> Result<Vec<Orphan>, LedgerError> {
+    if !config.left_out.is_empty() {
+        return Ok(vec![]);
+    }
     let services = ledger::services(path)?;
     let unowned = services.iter().filter(|service| !is_owned(service, config));
     let orphans = unowned.filter_map(|service| {

@@ -6,6 +6,7 @@ use std::path::Path;
 use boon::{Compiler, SchemaIndex, Schemas};
 
 use super::super::finding::Findings;
+use super::super::inputs::Needed;
 use super::super::tree::{self, Node};
 use super::super::{config, yaml};
 use super::*;
@@ -148,7 +149,8 @@ fn as_json(node: &Node) -> Value {
 fn read(text: &str) -> (bool, BTreeSet<String>) {
     let findings = Findings::new(&[Path::new("config.yaml")]);
     let now = "2026-11-22T12:00:00Z".parse().unwrap();
-    let config = yaml::tree(text, &findings).and_then(|tree| config(&tree, now, &findings));
+    let tree = yaml::tree(text, &findings);
+    let config = tree.and_then(|tree| config(&tree, now, &findings, Needed::Enabled));
     let asked = findings.asked.borrow().clone();
     (findings.conclude(config).is_ok(), asked)
 }
@@ -218,15 +220,22 @@ fn the_schema_and_the_readers_know_the_same_keys() {
 
 #[test]
 fn the_schema_that_is_shipped_is_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schema.json");
-    let text = format!("{:#}\n", schema());
-    if std::env::var_os("UPDATE_SCHEMA").is_some() {
-        std::fs::write(&path, &text).unwrap();
+    for (name, schema) in [
+        ("schema.json", schema()),
+        ("inputs.schema.json", schema_of_inputs()),
+    ] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("config")
+            .join(name);
+        let text = format!("{schema:#}\n");
+        if std::env::var_os("UPDATE_SCHEMA").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(&path).unwrap_or_default() == text,
+            "config/{name} is not what src/config/schema makes of it: run this test with UPDATE_SCHEMA=1"
+        );
     }
-    assert!(
-        std::fs::read_to_string(&path).unwrap_or_default() == text,
-        "config/schema.json is not what src/config/schema makes of it: run this test with UPDATE_SCHEMA=1"
-    );
     let first = SHIPPED.lines().next().unwrap();
     assert_eq!(first, "# yaml-language-server: $schema=schema.json");
 }

@@ -45,7 +45,16 @@ impl Notice {
             .inputs
             .iter()
             .flat_map(|input| of_input(input, status.now));
+        let left_out = status.left_out.iter().flat_map(|file| {
+            file.mistakes.iter().map(|mistake| Self {
+                grade: Grade::Bad,
+                about: None,
+                who: "left out".to_owned(),
+                what: mistake.clone(),
+            })
+        });
         let mut all: Vec<_> = hanging
+            .chain(left_out)
             .chain(services)
             .chain(outputs)
             .chain(inputs)

@@ -281,6 +281,7 @@ fn crowded() -> Status {
         started: now - TimeDelta::days(40),
         now,
         health: Health::default(),
+        left_out: vec![],
         inputs: ["contoso", "fabrikam"]
             .map(|name| InputStatus {
                 name: name.to_owned(),
