@@ -194,7 +194,7 @@ fn prepare_beside(
     })
 }
 
-/// Collects until `stop` resolves or the run ends by itself, then confirms what is written. What is confirmed is kept in the folder `state`.
+/// Collects until `stop` resolves or the run ends by itself, then confirms what is written. What is confirmed is kept in the state folder.
 /// `reload` tells of changes of the configuration meanwhile.
 ///
 /// # Errors
@@ -203,13 +203,12 @@ fn prepare_beside(
 /// if anything that was due is not collected.
 pub async fn run(
     prepared: Prepared,
-    state: &Path,
+    folder: &Path,
     ends: Ends,
     stop: impl Future<Output = ()>,
     mut reload: Option<Reload>,
 ) -> anyhow::Result<()> {
     let Prepared { config, tenants } = prepared;
-    let folder = state;
     let clients: Vec<_> = tenants
         .iter()
         .map(|tenant| tenant.reports().clone())
@@ -238,11 +237,7 @@ pub async fn run(
     let host = Host::of_this_machine().context("cannot read this machine's host name")?;
     let around = Around {
         shared: Shared::open(host, &state)?,
-        // A dry run goes on from a copy, and its requests count all the same.
-        requests: match &config.globals.state {
-            Persistence::Directory(kept) => RequestFile::of(kept),
-            Persistence::Memory { .. } => state.requests(),
-        },
+        requests: requests_to_graph(&config.globals.state, &state),
         state,
         budget: Budget::new(budget::BYTES),
         monitor,
@@ -312,6 +307,14 @@ pub async fn run(
         );
     }
     Ok(())
+}
+
+/// Where the times of requests to Graph are kept: a dry run goes on from a copy of the state, and its requests count all the same.
+fn requests_to_graph(kept: &Persistence, state: &StateDirectory) -> RequestFile {
+    match kept {
+        Persistence::Directory(folder) => RequestFile::of(folder),
+        Persistence::Memory { .. } => state.requests(),
+    }
 }
 
 /// The configuration that runs.
