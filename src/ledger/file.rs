@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use nix::unistd::geteuid;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::LedgerError;
 
@@ -74,8 +74,7 @@ pub(super) fn make_folder(path: &Path) -> Result<(), LedgerError> {
         }
         Ok(())
     };
-    // What cannot be opened or changed is met again where it is read and written.
-    let _: io::Result<()> = protect();
+    told_where_refused(path, protect());
     Ok(())
 }
 
@@ -149,18 +148,36 @@ fn is_ours(metadata: &Metadata) -> bool {
     metadata.uid() == geteuid().as_raw()
 }
 
-/// Takes from others what they may do with an open file.
-pub(super) fn protect(file: &File) {
-    // Where that is refused, the file is as it was.
-    let _: io::Result<()> = file
+/// Takes from others what they may do with the open file at `path`.
+pub(super) fn protect(file: &File, path: &Path) {
+    let protected = file
         .metadata()
         .and_then(|metadata| withdraw(file, &metadata, FILE_MODE));
+    told_where_refused(path, protected);
 }
 
 /// The same for the file at `path`, if it is there.
 pub(super) fn protect_at(path: &Path) {
-    if let Ok(file) = open(path, File::options().read(true)) {
-        protect(&file);
+    match open(path, File::options().read(true)) {
+        Ok(file) => protect(&file, path),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => {}
+        Err(cause) => told_where_refused(path, Err(cause)),
+    }
+}
+
+/// Says once that others may still do with a file or folder of the state what they could. It holds nothing up: what cannot be opened at all
+/// is met again where it is read and written.
+fn told_where_refused(path: &Path, protected: io::Result<()>) {
+    static TOLD: Once = Once::new();
+    if let Err(cause) = protected {
+        TOLD.call_once(|| {
+            error!(
+                state = %path.display(),
+                error = %cause,
+                action = "see who may read it, and take from others what they need not (`chmod -R go= state`)",
+                "it cannot be made sure that others have no access to the state"
+            );
+        });
     }
 }
 

@@ -77,7 +77,7 @@ fn take(directory: &Path) -> Result<File, LedgerError> {
         let lock = lock.map_err(|cause| LedgerError::io("open", &path, cause))?;
         match lock.try_lock() {
             Ok(()) if file::is_at(&lock, &path) => {
-                file::protect(&lock);
+                file::protect(&lock, &path);
                 if let Some(directory) = path.parent() {
                     file::protect_state_folder(directory);
                 }
