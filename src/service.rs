@@ -53,6 +53,9 @@ const NAP: Duration = Duration::from_secs(30);
 /// So much of a service's pages may wait for receipts: a delivery, and the next one's beginning.
 const UNCONFIRMED_MAX: usize = 12 << 20;
 
+/// The same while a relay has given no receipt, since the start or since it failed: others could use the memory.
+const UNPROVEN_MAX: usize = 2 << 20;
+
 /// One report of one tenant, collected until the collector stops.
 pub struct Service {
     environment: Option<String>,
@@ -250,7 +253,16 @@ impl Service {
                 }
                 continue;
             }
-            let plan = self.prefetch.plan(self.books.position());
+            let confirms = self.handover.all_confirm();
+            let most = if confirms {
+                UNCONFIRMED_MAX
+            } else {
+                UNPROVEN_MAX
+            };
+            let is_full = self.books.is_full(most);
+            let plan = self
+                .prefetch
+                .plan(self.books.position(), confirms || !is_full);
             if let Plan::Wait(until) = plan
                 && !self.books.is_behind()
             {
@@ -266,7 +278,7 @@ impl Service {
             } else if self.prefetch.is_paused() {
                 // Nothing more is handed over for a while.
                 self.confirm(Next::Nothing)?;
-            } else if self.books.is_full(UNCONFIRMED_MAX) {
+            } else if is_full {
                 self.confirm(Next::More)?;
             } else if self.last.is_none() && self.prefetch.waits_for_a_neighbour() {
                 // Whether an empty window is believed, the one behind it tells.

@@ -3,7 +3,7 @@
 //! Guarantees: lines are kept until their receipt, and sent again whole if it does not come; a delivery begins only when the
 //! journal has room for it, and the next one only when the last one's records are journalled. So after a crash what comes twice is at
 //! most one delivery. A delivery carries the records of many windows. Where others wait for memory it is ended at once; lines that have
-//! had no receipt for a minute are then given back, and the service fetches them again.
+//! had no receipt for a minute, or whose relay has just failed, are then given back, and the service fetches them again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,9 @@ const LAST: Duration = GRACE.saturating_add(Duration::from_secs(1));
 /// Where others wait for memory, lines without a receipt for so long are given back.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// The same in an attempt at a relay that has given no receipt since the start, or since it failed.
+const PATIENCE_UNPROVEN: Duration = Duration::from_secs(5);
+
 /// What the last batch told.
 struct Last {
     mark: Mark,
@@ -71,8 +74,8 @@ pub(crate) struct Courier {
     backoff: Backoff,
     failing: bool,
     last: Option<Last>,
-    /// Since when something waits without a receipt.
-    since: Instant,
+    /// Until when lines without a receipt are kept though others wait for memory.
+    kept_until: Instant,
     reached: watch::Sender<Reached>,
     budget: Budget,
     wall: WallClock,
@@ -111,7 +114,7 @@ impl Courier {
             backoff: Backoff::new(RETRY.0, RETRY.1),
             failing: false,
             last: None,
-            since: Instant::now(),
+            kept_until: Instant::now() + PATIENCE,
             reached,
             budget,
             wall,
@@ -182,7 +185,7 @@ impl Courier {
             .relay
             .envelope(batch.pulled, &self.host, self.tag);
         if self.waiting.is_empty() {
-            self.since = Instant::now();
+            self.kept_until = Instant::now() + PATIENCE;
         }
         self.waiting.add(batch, envelope);
         if self.reached.borrow().lost {
@@ -233,6 +236,9 @@ impl Courier {
             if self.stop.is_cancelled() {
                 return Err(Stopped);
             }
+            if !self.reached.borrow().confirms {
+                self.kept_until = Instant::now() + PATIENCE_UNPROVEN;
+            }
             match self.try_to_send(then).await {
                 Ok(()) if self.waiting.are_given_back() => {
                     self.reached.send_modify(|reached| reached.lost = true);
@@ -248,10 +254,11 @@ impl Courier {
                 Err(failure) => {
                     let wait = self.failed(&failure);
                     let sleep = tokio::time::sleep(wait);
+                    let now = Instant::now();
                     tokio::select! {
                         biased;
                         () = self.stop.cancelled() => return Err(Stopped),
-                        () = holding(sleep, &mut self.waiting, &self.budget, self.since) => {}
+                        () = holding(sleep, &mut self.waiting, &self.budget, now) => {}
                     }
                 }
             }
@@ -272,7 +279,7 @@ impl Courier {
                 return Err(full.into());
             }
             let opening = self.shipments.open();
-            holding(opening, &mut self.waiting, &self.budget, self.since).await?;
+            holding(opening, &mut self.waiting, &self.budget, self.kept_until).await?;
             let fullness = self.fullness();
             let (Some(open), Some(chunk)) =
                 (self.shipments.open.as_mut(), self.waiting.get(written))
@@ -298,7 +305,7 @@ impl Courier {
                     open.delivery.write(&self.rendered).await
                 }
             };
-            holding(write, &mut self.waiting, &self.budget, self.since).await?;
+            holding(write, &mut self.waiting, &self.budget, self.kept_until).await?;
             (open.bytes, open.records) = (bytes, records);
             open.chunks += 1;
             open.written = Instant::now();
@@ -358,7 +365,7 @@ impl Courier {
         let (chunks, bytes, count) = (open.chunks, open.bytes, open.records);
         let asked = Instant::now();
         let finish = self.shipments.finish(open.delivery);
-        let receipt = holding(finish, &mut self.waiting, &self.budget, self.since);
+        let receipt = holding(finish, &mut self.waiting, &self.budget, self.kept_until);
         let stop = self.stop.clone();
         let too_late = async {
             stop.cancelled().await;
@@ -372,12 +379,14 @@ impl Courier {
         let receipt = receipt.inspect_err(|_| self.halve(bytes, count))?;
         self.progress.made();
         self.backoff.reset();
+        self.kept_until = Instant::now() + PATIENCE;
+        self.reached
+            .send_if_modified(|reached| !std::mem::replace(&mut reached.confirms, true));
         if chunks == 0 {
             return Ok(());
         }
         let took = (open.begun.elapsed(), asked.elapsed());
         let receipted = self.waiting.confirm(chunks);
-        self.since = Instant::now();
         if !self.journal_for_certain(receipted.records).await {
             return Ok(());
         }
@@ -432,6 +441,7 @@ impl Courier {
             self.halve(open.bytes, open.records);
         }
         self.failing = true;
+        self.reached.send_modify(|reached| reached.confirms = false);
         let wait = self.backoff.next(self.chance.share());
         let waiting = self.waiting.records();
         let hours = self
@@ -485,16 +495,16 @@ impl Courier {
     }
 }
 
-/// Awaits `future`. Meanwhile, where others wait for memory and there has been no receipt `since` so long, gives the lines' pages back.
+/// Awaits `future`. Meanwhile, from `kept_until` on, gives the lines' pages back where others wait for memory.
 async fn holding<T>(
     future: impl Future<Output = T>,
     lines: &mut Lines,
     budget: &Budget,
-    since: Instant,
+    kept_until: Instant,
 ) -> T {
     tokio::pin!(future);
     let out_of_patience = async {
-        sleep_until(since + PATIENCE).await;
+        sleep_until(kept_until).await;
         budget.is_wanted().await;
     };
     tokio::select! {

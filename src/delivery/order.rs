@@ -81,6 +81,8 @@ pub(crate) struct Reached {
     pub(crate) number: u64,
     /// It has given lines back that were not confirmed: the service has to rewind.
     pub(crate) lost: bool,
+    /// There has been a receipt since the start, and since anything failed.
+    pub(crate) confirms: bool,
 }
 
 /// An output that has nothing unconfirmed.

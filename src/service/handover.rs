@@ -109,6 +109,11 @@ impl Handover {
         self.ways.iter().any(|way| way.outlet.reached().lost)
     }
 
+    /// Whether each output has had a receipt since the start, and since anything of it failed.
+    pub(super) fn all_confirm(&self) -> bool {
+        self.ways.iter().all(|way| way.outlet.reached().confirms)
+    }
+
     /// Has everything confirmed.
     pub(super) fn confirm(&self, next: Next) -> Result<(), Stopped> {
         self.ways

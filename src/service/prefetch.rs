@@ -130,8 +130,9 @@ impl Prefetch {
         &self.fetcher.schedule
     }
 
-    /// Plans what is due behind `from`, which is where the last window that was handed over ends, and begins to fetch.
-    pub(super) fn plan(&mut self, from: DateTime<Utc>) -> Plan {
+    /// Plans what is due behind `from`, which is where the last window that was handed over ends, and begins to fetch: with `ahead`
+    /// more than the first window.
+    pub(super) fn plan(&mut self, from: DateTime<Utc>, ahead: bool) -> Plan {
         self.pipeline.wake(Instant::now());
         let now = self.clock.now();
         let mut wait = None;
@@ -145,11 +146,11 @@ impl Prefetch {
                     break;
                 }
             }
-            if !self.fetch_more() {
+            if !self.fetch_more(ahead) {
                 break;
             }
         }
-        self.fetch_more();
+        self.fetch_more(ahead);
         match wait {
             Some(until) if self.pipeline.is_empty() => Plan::Wait(until),
             _ => Plan::Busy,
@@ -157,10 +158,12 @@ impl Prefetch {
     }
 
     /// Begins to fetch what is planned; `false` if something is left that may not be fetched yet.
-    fn fetch_more(&mut self) -> bool {
+    fn fetch_more(&mut self, ahead: bool) -> bool {
         while let Some(next) = self.pipeline.to_fetch() {
             let memory = if next.is_first {
                 None
+            } else if !ahead {
+                return false;
             } else {
                 let Some(memory) = self.budget.try_take(self.page_bytes) else {
                     return false;

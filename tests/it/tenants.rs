@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use testkit::collector::{Config, Input, Output};
 use testkit::records::{Records, compare};
-use testkit::relay::{self, Relay};
+use testkit::relay::{self, Behaviour, Relay};
 use testkit::report::{Aggregate, Report};
 use testkit::service::{Backlog, Options, Service};
 
@@ -26,7 +26,17 @@ impl Tenant {
         (from, to): (DateTime<Utc>, DateTime<Utc>),
         rows: u32,
     ) -> Self {
-        let service = Service::start(Options::default()).await.unwrap();
+        Tenant::with(setting, name, (from, to), rows, Options::default()).await
+    }
+
+    async fn with(
+        setting: &Setting,
+        name: &'static str,
+        (from, to): (DateTime<Utc>, DateTime<Utc>),
+        rows: u32,
+        options: Options,
+    ) -> Self {
+        let service = Service::start(options).await.unwrap();
         service.generate(&Backlog::new(Report::MessageTrace, from, to, rows));
         let relay = Relay::start_with(&relay::Options::new(&setting.pki)).unwrap();
         Tenant {
@@ -87,5 +97,64 @@ async fn each_tenants_records_go_to_its_own_output_and_to_no_other() {
     for tenant in [&a, &b] {
         let verdict = compare(&tenant.existing(time), &tenant.relay.records());
         assert!(verdict.is_exact(), "{}: {verdict}", tenant.name);
+    }
+}
+
+/// How long a tenant's backlog takes beside two others whose relays behave so, or alone.
+async fn beside(others: Option<[Behaviour; 2]>) -> Duration {
+    let setting = Setting::new().await;
+    let time = (setting.ago(46), setting.ago(26));
+    let options = || Options {
+        latency: Duration::from_millis(100),
+        page_rows: 1_000,
+        ..Options::default()
+    };
+    let third = Tenant::with(&setting, "third", time, 60_000, options()).await;
+    let mut config = Config::new(third.input(time.0), third.output());
+    let mut beside = vec![];
+    for (name, behaviour) in ["one", "other"]
+        .into_iter()
+        .zip(others.into_iter().flatten())
+    {
+        let tenant = Tenant::with(&setting, name, time, 60_000, options()).await;
+        tenant.relay.always(behaviour);
+        config = config.output(tenant.output());
+        config.inputs.push(tenant.input(time.0));
+        beside.push(tenant);
+    }
+    setting.folder.configure(&config).unwrap();
+    let mut collector = setting.start();
+    collector.wait_for("collecting", PATIENCE).await.unwrap();
+    let begun = Instant::now();
+    while third.relay.count() < 60_000 {
+        assert!(begun.elapsed() < PATIENCE, "{}", log(&collector));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let took = begun.elapsed();
+    collector.kill().await.unwrap();
+    let verdict = compare(&third.existing(time), &third.relay.records());
+    assert!(verdict.is_exact(), "{verdict}");
+    took
+}
+
+/// Those whose relays give no receipt keep no memory that others wait for: not at the start, and not once their relays have failed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tenants_with_ill_relays_leave_a_third_its_rate() {
+    let silent = Behaviour::AnswerLate(Duration::from_hours(1));
+    let ill = [
+        [Behaviour::Refuse, Behaviour::Stall { after: 0 }],
+        [silent, Behaviour::ResetOnEnd],
+        [
+            Behaviour::ResetAfter(300_000),
+            Behaviour::CloseUnread { after: 100_000 },
+        ],
+    ];
+    let alone = beside(None).await;
+    for others in ill {
+        let took = beside(Some(others.clone())).await;
+        println!("{others:?}: {took:?}, {alone:?} alone");
+        // The goal of 0.95 is measured where nothing else runs.
+        let bound = alone.mul_f64(1.4) + Duration::from_secs(1);
+        assert!(took <= bound, "{others:?}: {took:?}, {alone:?} alone");
     }
 }
