@@ -1,4 +1,4 @@
-//! Real relays: rsyslog, syslog-ng, stunnel, `HAProxy` and OpenSSL give receipts, the counts agree, and a restart in the middle loses nothing.
+//! Real relays: rsyslog, syslog-ng, stunnel, `HAProxy`, nginx, OpenSSL, and relays in Python, Java and Go give receipts, the counts agree, and a restart in the middle loses nothing.
 //! rsyslog and syslog-ng receive from each type of output that goes over a network, all at once.
 
 use std::time::{Duration, Instant};
@@ -117,7 +117,8 @@ fn kind(program: Program) -> &'static str {
         Program::RsyslogGnutls
         | Program::RsyslogPlain
         | Program::SyslogNgPlain
-        | Program::Nginx => "Ended",
+        | Program::Nginx
+        | Program::Python => "Ended",
         _ => "Read",
     }
 }
@@ -247,5 +248,8 @@ peers! {
     Stunnel: stunnel_gives_receipts, stunnel_restarts_and_nothing_is_lost;
     Haproxy: haproxy_gives_receipts, haproxy_restarts_and_nothing_is_lost;
     Nginx: nginx_gives_receipts, nginx_restarts_and_nothing_is_lost;
+    Python: python_gives_receipts, python_restarts_and_nothing_is_lost;
+    Java: java_gives_receipts, java_restarts_and_nothing_is_lost;
+    Go: go_gives_receipts, go_restarts_and_nothing_is_lost;
     Openssl: s_server_gives_receipts, s_server_restarts_and_nothing_is_lost;
 }

@@ -1,7 +1,7 @@
 //! Real relays from Debian's packages, each in a process of its own on loopback, and what they have received.
 //!
-//! rsyslog, syslog-ng and `openssl s_server` keep what they read themselves; stunnel and `HAProxy` end TLS in front of a plain receiver. A
-//! start's lines go to files of their own, since a killed peer may end within a line.
+//! rsyslog, syslog-ng, `openssl s_server` and the small relays in `peers/`, one for each usual TLS library, keep what they read themselves;
+//! stunnel and `HAProxy` end TLS in front of a plain receiver. A start's lines go to files of their own, since a killed peer may end within a line.
 
 mod receiver;
 mod setup;
@@ -55,6 +55,12 @@ pub enum Program {
     SocatPassing,
     /// `openssl s_server`, which takes one connection at a time, and here also what is too weak by today's standards.
     Openssl,
+    /// Python's `ssl`, by `peers/relay.py`. It ends connections without `close_notify`.
+    Python,
+    /// Java's JSSE, by `peers/Relay.java`.
+    Java,
+    /// Go's `crypto/tls`, by `peers/relay.go`.
+    Go,
 }
 
 impl Program {

@@ -1,11 +1,12 @@
 //! How each program is made a relay: its configuration and its command line.
 
 use std::env::join_paths;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::Program;
 use crate::relay::Format;
@@ -18,6 +19,13 @@ macro_rules! syslog_ng {
             "/../../target/ci-tools/syslog-ng",
             $below
         )
+    };
+}
+
+/// A relay of our own.
+macro_rules! peer {
+    ($file:literal) => {
+        concat!(env!("CARGO_MANIFEST_DIR"), "/peers/", $file)
     };
 }
 
@@ -62,6 +70,13 @@ impl Program {
             ],
             Program::SocatPassing => &[("/usr/bin/socat", "socat")],
             Program::Openssl => &[("/usr/bin/openssl", "openssl")],
+            Program::Python => &[("/usr/bin/python3", "python3")],
+            Program::Java => &[
+                ("/usr/bin/java", "default-jdk-headless"),
+                // It compiles the relay.
+                ("/usr/bin/javac", "default-jdk-headless"),
+            ],
+            Program::Go => &[("/usr/bin/go", "golang-go")],
         }
     }
 
@@ -116,11 +131,25 @@ impl Program {
             }
             Program::NginxPassing => nginx(&port.to_string(), "", behind),
             Program::NginxHalfClosing => nginx(&port.to_string(), "proxy_half_close on;", behind),
-            Program::SocatPassing | Program::Openssl => String::new(),
+            Program::SocatPassing
+            | Program::Openssl
+            | Program::Python
+            | Program::Java
+            | Program::Go => String::new(),
         };
         fs::write(&config, text).context("cannot write the peer's configuration")?;
         let mut command = Command::new(self.needs()[0].0);
+        let port_and_lines = [OsString::from(port.to_string()), lines.into()];
         match self {
+            Program::Python => command.arg(peer!("relay.py")).args(port_and_lines),
+            Program::Java => command
+                .args(["-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true"])
+                .arg(peer!("Relay.java"))
+                .args(port_and_lines),
+            Program::Go => {
+                command = Command::new(built_by_go(folder)?);
+                command.args(port_and_lines)
+            }
             Program::RsyslogGnutls | Program::RsyslogOpenssl | Program::RsyslogPlain => {
                 command.arg("-n").arg("-f").arg(&config);
                 command.arg("-i").arg(folder.join("peer.pid"))
@@ -173,6 +202,24 @@ impl Program {
         };
         Ok(command)
     }
+}
+
+/// Builds the relay in Go, since a signal to `go run` would not reach it.
+fn built_by_go(folder: &Path) -> Result<PathBuf> {
+    let program = folder.join("relay");
+    let built = Command::new("/usr/bin/go")
+        .args(["build", "-o"])
+        .args([&program, Path::new(peer!("relay.go"))])
+        .env(
+            "GOCACHE",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/go-build"),
+        )
+        .output()
+        .context("cannot start go")?;
+    if !built.status.success() {
+        bail!("go build: {}", String::from_utf8_lossy(&built.stderr));
+    }
+    Ok(program)
 }
 
 /// `queue` decides what a kill costs: `Direct` has written a record before the next one is read.
