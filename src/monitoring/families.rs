@@ -113,6 +113,7 @@ families! {
     windows: IntCounterVec = Counter "windows_total" SERVICE, "Windows committed.";
     walks: IntCounterVec = Counter "walks_total" SERVICE, "Walks of windows, ended or broken off.";
     capped: IntCounterVec = Counter "capped_windows_total" SERVICE, "Windows that could not be shorter and were cut off at one of the service's caps.";
+    withheld: IntCounterVec = Counter "withheld_windows_total" SERVICE, "Windows that were passed though the service had returned bytes in them that cannot be read as rows.";
     fetched_records: IntCounterVec = Counter "fetched_records_total" SERVICE, "Rows that the reporting service has returned.";
     fetched_bytes: IntCounterVec = Counter "fetched_bytes_total" SERVICE, "Bytes of pages that the reporting service has returned, decompressed.";
     duplicates: IntCounterVec = Counter "duplicate_records_total" SERVICE, "Rows filtered out because they were delivered before.";

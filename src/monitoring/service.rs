@@ -44,6 +44,7 @@ struct Counters {
     windows: IntCounter,
     walks: IntCounter,
     capped: IntCounter,
+    withheld: IntCounter,
     fetched_records: IntCounter,
     fetched_bytes: IntCounter,
     duplicates: IntCounter,
@@ -193,6 +194,7 @@ impl ServiceMonitor {
             windows: families.windows.with_label_values(&labels),
             walks: families.walks.with_label_values(&labels),
             capped: families.capped.with_label_values(&labels),
+            withheld: families.withheld.with_label_values(&labels),
             fetched_records: families.fetched_records.with_label_values(&labels),
             fetched_bytes: families.fetched_bytes.with_label_values(&labels),
             duplicates: families.duplicates.with_label_values(&labels),
@@ -340,6 +342,7 @@ impl ServiceMonitor {
                 self.counters.unreachable.inc_by(seconds);
             }
             Outcome::Capped => self.counters.capped.inc(),
+            Outcome::Withheld => self.counters.withheld.inc(),
             _ => {}
         }
         if entry.outcome != Outcome::Unreachable {
@@ -347,7 +350,7 @@ impl ServiceMonitor {
         }
         let mut live = self.turn();
         live.note_empty(entry);
-        if entry.outcome == Outcome::Unreachable || entry.outcome == Outcome::Capped {
+        if let Outcome::Unreachable | Outcome::Capped | Outcome::Withheld = entry.outcome {
             live.loss = Some(Utc::now());
         }
         if entry.outcome != Outcome::Unreachable {
@@ -471,8 +474,8 @@ impl ServiceMonitor {
         fetched.get().saturating_sub(duplicates.get())
     }
 
-    /// Rows fetched, rows filtered, late rows, windows, requests, seconds unreachable, windows cut off.
-    pub(super) fn figures(&self) -> [u64; 7] {
+    /// Rows fetched, rows filtered, late rows, windows, requests, seconds unreachable, windows cut off, windows withheld.
+    pub(super) fn figures(&self) -> [u64; 8] {
         let counters = &self.counters;
         [
             counters.fetched_records.get(),
@@ -482,6 +485,7 @@ impl ServiceMonitor {
             counters.requests.iter().map(IntCounter::get).sum(),
             counters.unreachable.get(),
             counters.capped.get(),
+            counters.withheld.get(),
         ]
     }
 

@@ -132,7 +132,9 @@ pub struct ServiceStatus {
     pub unreachable_seconds: u64,
     /// Windows that could not be shorter and were cut off at one of the reporting service's caps.
     pub capped_windows: u64,
-    /// When records were last found to be out of reach, for their age or for such a cap.
+    /// Windows that were passed though the service had returned bytes in them that cannot be read as rows.
+    pub withheld_windows: u64,
+    /// When records were last found to be out of reach: for their age, for such a cap, or since they cannot be read.
     pub last_loss: Option<DateTime<Utc>>,
     /// Its outputs.
     pub outputs: Vec<OutletStatus>,
@@ -245,6 +247,7 @@ fn of_service(
         requests,
         unreachable_seconds,
         capped_windows,
+        withheld_windows,
     ] = service.figures();
     let left = seen.left.and_then(|left| TimeDelta::from_std(left).ok());
     ServiceStatus {
@@ -276,6 +279,7 @@ fn of_service(
         requests,
         unreachable_seconds,
         capped_windows,
+        withheld_windows,
         last_loss: seen.loss,
         outputs: service
             .outlets()

@@ -237,6 +237,7 @@ fn card(service: &ServiceStatus, several_inputs: bool, now: DateTime<Utc>) -> Ma
                 ", windows " (grouped(service.windows))
                 ", requests " (grouped(service.requests))
                 @if service.capped_windows > 0 { ", windows cut off at a cap " (grouped(service.capped_windows)) }
+                @if service.withheld_windows > 0 { ", windows with rows that cannot be read " (grouped(service.withheld_windows)) }
                 @if service.unreachable_seconds > 0 {
                     "; the records of " (Length(seconds(service.unreachable_seconds))) " were deleted before they were collected"
                 }

@@ -114,9 +114,21 @@ fn of_service(
             "Microsoft has cut a result off at its cap; the log says which hours are not complete";
         notice(Grade::Bad, what.to_owned())
     });
-    [state, stalled, unwritable, deletion, unreachable, capped]
-        .into_iter()
-        .flatten()
+    let withheld = (lost && service.withheld_windows > 0).then(|| {
+        let what = "Microsoft has returned rows that cannot be read; the log says which hours are not complete";
+        notice(Grade::Bad, what.to_owned())
+    });
+    [
+        state,
+        stalled,
+        unwritable,
+        deletion,
+        unreachable,
+        capped,
+        withheld,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 fn of_output(output: &OutputStatus, status: &Status) -> impl Iterator<Item = Notice> {
@@ -189,6 +201,8 @@ mod tests {
         assert!(alerts.contains(&format!("deletion_seconds < {hours} * 3600")));
         let days = LOSS_IS_NEWS.num_days();
         assert!(alerts.contains(&format!("unreachable_seconds_total[{days}d]")));
-        assert!(alerts.contains(&format!("capped_windows_total[{days}d]")));
+        for metric in ["capped_windows_total", "withheld_windows_total"] {
+            assert!(alerts.contains(&format!("{metric}[{days}d]")));
+        }
     }
 }

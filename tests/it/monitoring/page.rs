@@ -255,6 +255,7 @@ fn crowded() -> Status {
             last_empty_unconfirmed: None,
             unreachable_seconds: if at == 2 { 172_800 } else { 0 },
             capped_windows: u64::from(at == 3),
+            withheld_windows: u64::from(at == 3),
             last_loss: (at == 2 || at == 3).then_some(now - TimeDelta::hours(3)),
             outputs: ["devo", "archive"]
                 .map(|output| OutletStatus {
