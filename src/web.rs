@@ -30,6 +30,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+use url::form_urlencoded;
 
 pub use self::identity::Identity;
 use self::page::{SERVED, page};
@@ -175,7 +176,7 @@ fn answer(
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")),
         },
         "/" => of_page(page(&monitor.status())),
-        "/status" => json(&monitor.status()),
+        "/status" => status(request, monitor),
         "/log" if peer.ip().to_canonical().is_loopback() => text(StatusCode::OK, log::recent()),
         "/log" => text(
             StatusCode::FORBIDDEN,
@@ -188,6 +189,19 @@ fn answer(
             let served = SERVED.join(", ");
             text(StatusCode::NOT_FOUND, format!("there are / and {served}\n"))
         }
+    }
+}
+
+/// All there is to know, or with `?input=NAME` what there is of one input.
+fn status(request: &Request<Incoming>, monitor: &Monitor) -> Response<Full<Bytes>> {
+    let query = request.uri().query().unwrap_or_default();
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let Some((_, name)) = pairs.find(|(key, _)| key == "input") else {
+        return json(&monitor.status());
+    };
+    match monitor.status().of_input(&name) {
+        Some(status) => json(&status),
+        None => text(StatusCode::NOT_FOUND, "there is no input of that name\n"),
     }
 }
 

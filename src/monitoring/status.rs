@@ -40,6 +40,20 @@ pub struct Status {
     pub outputs: Vec<OutputStatus>,
 }
 
+impl Status {
+    /// Leaves of it only what belongs to the input of this name, its outputs included; `None` if there is none.
+    pub fn of_input(mut self, name: &str) -> Option<Self> {
+        self.inputs.retain(|input| input.name == name);
+        self.services.retain(|service| service.input == name);
+        let services = &self.services;
+        self.outputs.retain(|output| {
+            let mut outlets = services.iter().flat_map(|service| &service.outputs);
+            outlets.any(|outlet| outlet.output == output.name)
+        });
+        (!self.inputs.is_empty()).then_some(self)
+    }
+}
+
 /// A file of inputs that cannot be used.
 #[derive(Debug, Serialize)]
 pub struct LeftOutStatus {

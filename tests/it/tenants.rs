@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use testkit::collector::{Config, Input, Output};
 use testkit::records::{Records, compare};
 use testkit::relay::{self, Behaviour, Relay};
 use testkit::report::{Aggregate, Report};
 use testkit::service::{Backlog, Options, Service};
 
+use crate::monitoring::Watched;
 use crate::setting::{PATIENCE, Setting, log, stop};
 
 /// A tenant with a service and a relay of its own.
@@ -80,6 +82,24 @@ fn input(service: &Service, name: &str, from: DateTime<Utc>) -> Input {
     input.option("outputs", &format!("[{name}]"))
 }
 
+/// The status of a tenant's input names nothing of another's.
+async fn expect_own_status(watched: &Watched, name: &str) {
+    let (_, text) = watched.get(&format!("/status?input={name}")).await;
+    let status: Value = serde_json::from_str(&text).unwrap();
+    let names = |list: &str, key: &str| -> Vec<String> {
+        let all = status[list].as_array().unwrap().iter();
+        all.map(|one| one[key].as_str().unwrap().to_owned())
+            .collect()
+    };
+    for (list, key) in [
+        ("inputs", "name"),
+        ("services", "input"),
+        ("outputs", "name"),
+    ] {
+        assert_eq!(names(list, key), [name], "{text}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_tenants_records_go_to_its_own_output_and_to_no_other() {
     let setting = Setting::new().await;
@@ -88,12 +108,16 @@ async fn each_tenants_records_go_to_its_own_output_and_to_no_other() {
     let b = Tenant::new(&setting, "b", time, 700).await;
     let mut config = Config::new(a.input(time.0), a.output()).output(b.output());
     config.inputs.push(b.input(time.0));
+    config = config.global("monitoring", "{listen: 0}");
     setting.folder.configure(&config).unwrap();
-    let mut collector = setting.start();
+    let mut watched = Watched::of(setting.start()).await;
     for tenant in [&a, &b] {
-        tenant.until_read(&tenant.existing(time), &collector).await;
+        let expected = tenant.existing(time);
+        tenant.until_read(&expected, &watched.collector).await;
+        expect_own_status(&watched, tenant.name).await;
     }
-    stop(&mut collector).await;
+    assert_eq!(watched.get("/status?input=c").await.0, 404);
+    stop(&mut watched.collector).await;
     for tenant in [&a, &b] {
         let verdict = compare(&tenant.existing(time), &tenant.relay.records());
         assert!(verdict.is_exact(), "{}: {verdict}", tenant.name);
