@@ -1,5 +1,7 @@
 //! Ids, names and file names: what the documentation allows, and where a relative file name points to.
 
+use std::env;
+use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use super::reader::Field;
@@ -67,7 +69,8 @@ pub(super) fn documented_file(field: &Field<'_>, folder: &str) -> Option<PathBuf
     Some(path)
 }
 
-/// A file; a relative name is looked up under `folder`, unless it begins with that folder already.
+/// A file; a relative name is looked up under `folder`, unless it begins with that folder already. Where systemd has loaded that folder as
+/// credentials (`LoadCredential=certs:…`), the file that it has put there is used.
 pub(super) fn file(field: &Field<'_>, folder: &str) -> Option<PathBuf> {
     let text = field.text()?;
     if text.trim().contains(char::is_control) {
@@ -76,9 +79,18 @@ pub(super) fn file(field: &Field<'_>, folder: &str) -> Option<PathBuf> {
     }
     let parts = Path::new(text.trim()).components();
     let path: PathBuf = parts.filter(|part| *part != Component::CurDir).collect();
-    if path.starts_with(folder) {
-        Some(path)
+    let path = if path.starts_with(folder) {
+        path
     } else {
-        Some(Path::new(folder).join(path))
-    }
+        Path::new(folder).join(path)
+    };
+    let loaded = env::var_os("CREDENTIALS_DIRECTORY").filter(|_| path.is_relative());
+    let loaded = loaded.map(|directory| as_credential(Path::new(&directory), &path));
+    Some(loaded.filter(|loaded| loaded.exists()).unwrap_or(path))
+}
+
+/// Where systemd puts a file of a folder that it loads as credentials: `certs/a/b.key` becomes `certs_a_b.key` (`systemd.exec(5)`).
+fn as_credential(directory: &Path, path: &Path) -> PathBuf {
+    let parts: Vec<_> = path.iter().collect();
+    directory.join(parts.join(OsStr::new("_")))
 }

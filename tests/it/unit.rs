@@ -1,4 +1,5 @@
-//! The systemd unit in the README: systemd understands it and finds it tight, and the collector needs nothing that it forbids.
+//! The units that ship: systemd understands its own and finds it tight, the collector needs nothing that it forbids, and podman makes a
+//! unit of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
@@ -13,7 +14,17 @@ use testkit::report::Report;
 use crate::setting::{PATIENCE, Setting, log, program, skip};
 
 const README: &str = include_str!("../../README.md");
-const INSTALLED: &str = "/usr/local/bin/exchange-reports-collector";
+const UNIT: &str = include_str!("../../config/systemd/exchange-reports-collector@.service");
+const PODMAN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/podman");
+
+/// Podman's generator of units: installed, or where `.ci/run` unpacks it, since Debian's is newer than the system that runs there.
+const QUADLETS: [&str; 2] = [
+    "/usr/libexec/podman/quadlet",
+    concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/target/ci-tools/podman/usr/libexec/podman/quadlet"
+    ),
+];
 
 /// Ten times the highest exposure, of which 10.0 is all that there is.
 const EXPOSURE_MAX: &str = "--threshold=15";
@@ -21,15 +32,9 @@ const EXPOSURE_MAX: &str = "--threshold=15";
 /// Somebody who owns nothing.
 const USER: u32 = 1000;
 
-/// The unit as it is printed.
-fn unit() -> &'static str {
-    let (_, rest) = README.split_once("```ini\n").unwrap();
-    rest.split_once("```").unwrap().0
-}
-
 /// The values of a key, in order; each may be of several words.
 fn values(key: &str) -> impl Iterator<Item = &'static str> {
-    unit().lines().filter_map(move |line| {
+    UNIT.lines().filter_map(move |line| {
         let (known, value) = line.split_once('=')?;
         (known == key).then_some(value)
     })
@@ -40,42 +45,92 @@ fn is_there(tool: &str, package: &str) -> bool {
     found || skip(&format!("{tool}: the package {package} is missing"))
 }
 
-/// Runs systemd-analyze on the unit, with the program under test in the place of the installed one.
-fn analyze(arguments: &[&str]) -> String {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("exchange-reports-collector.service");
-    assert!(unit().contains(INSTALLED));
-    let here = unit().replace(INSTALLED, &program().display().to_string());
-    fs::write(&path, here).unwrap();
+/// Runs a tool, which has to succeed, and returns what it prints.
+fn run(command: &mut Command) -> String {
     let Output {
         status,
         stdout,
         stderr,
-    } = Command::new("systemd-analyze")
-        .args(arguments)
-        .arg(&path)
-        .output()
-        .unwrap();
-    let told = [stdout, stderr].concat();
-    let told = String::from_utf8_lossy(&told).into_owned();
+    } = command.output().unwrap();
+    let told = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
     assert!(status.success(), "{told}");
     told
+}
+
+/// Runs systemd-analyze on a unit.
+fn analyze(unit: &str, arguments: &[&str]) -> String {
+    let folder = TempDir::new().unwrap();
+    let path = folder
+        .path()
+        .join("exchange-reports-collector@acme.service");
+    fs::write(&path, unit).unwrap();
+    run(Command::new("systemd-analyze").args(arguments).arg(&path))
+}
+
+/// The unit with the program under test in the place of the installed one.
+fn unit() -> String {
+    let installed = "=exchange-reports-collector";
+    let here = format!("={}", program().display());
+    let is_command = |line: &&str| line.starts_with("Exec");
+    let named = UNIT.lines().filter(is_command);
+    assert_eq!(named.filter(|line| line.contains(installed)).count(), 2);
+    let lines = UNIT.lines().map(|line| {
+        if is_command(&line) {
+            line.replace(installed, &here)
+        } else {
+            line.to_owned()
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
 fn systemd_understands_all_of_it() {
     if is_there("systemd-analyze", "systemd") {
-        assert_eq!(analyze(&["verify"]), "");
+        assert_eq!(analyze(&unit(), &["verify"]), "");
+    }
+}
+
+/// It ignores a file with a mistake, and says so only here.
+#[test]
+fn podman_makes_a_unit_of_its_file_that_systemd_understands() {
+    let is_there = is_there("systemd-analyze", "systemd");
+    let Some(quadlet) = QUADLETS.iter().find(|path| Path::new(path).exists()) else {
+        skip("quadlet: podman 4.4 or newer is missing");
+        return;
+    };
+    let mut quadlet = Command::new(quadlet);
+    quadlet.arg("-dryrun").env("QUADLET_UNIT_DIRS", PODMAN);
+    let told = run(&mut quadlet);
+    // What it says of mistakes goes to standard error, behind the unit.
+    let (made, log) = told.split_once("\nquadlet-generator[").unwrap();
+    assert!(log.contains("Loading source unit file"), "{log}");
+    assert_eq!(log.lines().count(), 1, "{log}");
+    let (_, made) = made.split_once("---\n").unwrap();
+    for option in [
+        "--read-only ",
+        "--cap-drop all",
+        "--user 65532",
+        "--security-opt=no-new-privileges",
+    ] {
+        assert!(made.contains(option), "no {option} in {made}");
+    }
+    if is_there {
+        // Podman need not be installed here; another program stands in its place.
+        let made = made.replace("/usr/bin/podman ", "/bin/true ");
+        let made = made.replace("=podman ", "=/bin/true ");
+        assert_eq!(analyze(&made, &["verify"]), "");
     }
 }
 
 #[test]
 fn systemd_finds_it_tight() {
     if is_there("systemd-analyze", "systemd") {
-        let told = analyze(&["security", "--offline=true", "--no-pager", EXPOSURE_MAX]);
+        let arguments = ["security", "--offline=true", "--no-pager", EXPOSURE_MAX];
+        let told = analyze(&unit(), &arguments);
         let said = README.split_once("rates it ").unwrap().1;
         let said = said.split_once(',').unwrap().0;
-        let rated = format!("exchange-reports-collector.service: {said} OK");
+        let rated = format!("exchange-reports-collector@acme.service: {said} OK");
         assert!(told.contains(&rated), "not {said}: {told}");
     }
 }
@@ -146,22 +201,35 @@ fn allowed() -> BTreeSet<String> {
     allowed
 }
 
-/// Gives what the unit's user may read to its group, as the README has it, and returns a state folder elsewhere.
-fn hand_over(folder: &Path, state: &TempDir) -> PathBuf {
-    for name in ["", "config", "certs", "credentials"] {
-        let path = folder.join(name);
-        fs::set_permissions(&path, Permissions::from_mode(0o750)).unwrap();
-        chown(&path, Some(0), Some(USER)).unwrap();
-        for file in fs::read_dir(path).unwrap().flatten() {
-            if file.path().is_file() {
-                fs::set_permissions(file.path(), Permissions::from_mode(0o640)).unwrap();
-                chown(file.path(), Some(0), Some(USER)).unwrap();
-            }
+/// Gives the configuration to everybody to read and keeps certificates and secrets for root, as the README has it. Returns a folder of what
+/// systemd loads for the unit's user (`LoadCredential`), by the names that it gives.
+fn hand_over(folder: &Path) -> TempDir {
+    let open = |path: PathBuf, mode| {
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+    };
+    let files = |name: &str| {
+        let entries = fs::read_dir(folder.join(name)).unwrap().flatten();
+        entries.filter(|entry| entry.path().is_file())
+    };
+    open(folder.to_owned(), 0o755);
+    open(folder.join("config"), 0o755);
+    files("config").for_each(|file| open(file.path(), 0o644));
+    let loaded = TempDir::new().unwrap();
+    chown(loaded.path(), Some(USER), Some(USER)).unwrap();
+    for value in values("LoadCredential") {
+        let (id, path) = value.split_once(':').unwrap();
+        assert_eq!(Path::new(path).file_name().unwrap(), id);
+        open(folder.join(id), 0o700);
+        for file in files(id) {
+            let name = format!("{id}_{}", file.file_name().display());
+            let copy = loaded.path().join(name);
+            fs::copy(file.path(), &copy).unwrap();
+            chown(&copy, Some(USER), Some(USER)).unwrap();
+            open(copy, 0o400);
         }
     }
     fs::remove_dir(folder.join("state")).unwrap();
-    chown(state.path(), Some(USER), Some(USER)).unwrap();
-    state.path().to_owned()
+    loaded
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -184,12 +252,15 @@ async fn a_run_with_read_only_configuration_calls_nothing_that_it_forbids() {
     let elsewhere = format!("directory_name: {}", state.path().display());
     let yaml = yaml.replace("directory_name: state", &elsewhere);
     setting.folder.configure_raw(&yaml).unwrap();
-    let trace = hand_over(setting.folder.path(), &state).join("trace");
+    chown(state.path(), Some(USER), Some(USER)).unwrap();
+    let trace = state.path().join("trace");
+    let loaded = hand_over(setting.folder.path());
     let mut collector = Collector::start_with("/usr/bin/strace".as_ref(), &setting.folder, |run| {
         run.args(["-f", "-qq", "-o"])
             .arg(&trace)
             .arg(program())
             .arg("--once");
+        run.env("CREDENTIALS_DIRECTORY", loaded.path());
         run.uid(USER).gid(USER);
     })
     .unwrap();
