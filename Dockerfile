@@ -24,6 +24,8 @@ RUN mkdir -p src tests/testkit/src \
     && cargo build --locked --release --package exchange-reports-collector
 
 FROM dependencies AS build
+ARG REVISION=unknown
+ENV COLLECTOR_REVISION=${REVISION}
 COPY src src
 # What was just copied may be older than the empty crate built above: cargo goes by the time of change.
 RUN touch src/main.rs src/lib.rs \

@@ -21,7 +21,7 @@
 //! - [`monitoring`]: what each service and output is doing, as a page, metrics, health and status
 //! - [`command`]: what is done instead of collecting: `check`, `compare`, `state`, `support-bundle`, `healthcheck`
 //! - [`web`]: what `monitoring` knows, over HTTP and as a page
-//! - [`log`]: what is said, on standard error · [`messages`]: the same, to Devo · [`length`]: a length of time as people read it
+//! - [`log`]: what is said, on standard error · [`messages`]: the same, to Devo · [`length`]: a length of time as people read it · [`version`]: which build this is
 //! - `foreign`: what somebody else wrote, without secrets and without what steers a terminal
 //! - [`privileges`]: giving up root · [`process`]: limits, and shortages at the start · [`signal`]: what stops the collector
 //! - [`memory`]: what a backlog has taken, kept and given back; shortages of it · [`blocking`]: threads for work that blocks
@@ -70,6 +70,7 @@ pub mod source;
 mod stop;
 mod stream;
 mod tenant;
+pub mod version;
 pub mod web;
 pub mod window;
 

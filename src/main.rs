@@ -1,5 +1,7 @@
 //! Arguments, configuration, log, runtime, exit status.
 
+mod arguments;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -7,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chrono::Utc;
-use clap::{ArgGroup, Parser};
+use clap::Parser;
 use exchange_reports_collector::command::{BAD_CONFIGURATION, Command};
 use exchange_reports_collector::config::{
     Config, Input, Listen, Loaded, Mistakes, Named, Persistence, Reading, Source,
@@ -19,59 +21,15 @@ use exchange_reports_collector::messages::Messages;
 use exchange_reports_collector::privileges::{self, DeniedFiles};
 use exchange_reports_collector::reload::Reload;
 use exchange_reports_collector::signal::{self, Early, Held, Stop};
+use exchange_reports_collector::version::VERSION;
 use exchange_reports_collector::{Ends, blocking, log, prepare, process, run};
 use tokio::runtime::{Builder, Runtime};
 use tracing::{debug, error, info, warn};
 
+use crate::arguments::Arguments;
+
 #[global_allocator]
 static ALLOCATOR: Patient = Patient;
-
-/// The options with which a run ends by itself.
-const ENDS: &str = "ends";
-
-/// Collects the Microsoft 365 Exchange reports and delivers them to Devo, every record confirmed.
-///
-/// Works in the current folder, with config/, certs/, credentials/ and state/ beside each other.
-#[derive(Parser)]
-#[command(version, about, long_about, group(ArgGroup::new(ENDS).multiple(true)))]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is an option of its own"
-)]
-struct Arguments {
-    /// The configuration; a relative name is looked up under config/ [default: the variable `CONFIG_FILE`, else config.yaml]
-    #[arg(long, value_name = "FILE", global = true)]
-    config: Option<String>,
-    /// The inputs of a hosted instance, in JSON [default: `/etc/devo/job/job_config.json`, if the next is there too]
-    #[arg(long = "job_config_loc", value_name = "FILE", global = true)]
-    job: Option<String>,
-    /// The settings and outputs of a hosted instance, in JSON [default: `/etc/devo/collector/collector_config.json`]
-    #[arg(long = "collector_config_loc", value_name = "FILE", global = true)]
-    collector: Option<String>,
-    /// Keep state in memory, whatever the configuration says: the next start knows nothing of what was delivered
-    #[arg(long)]
-    no_save_state: bool,
-    /// Collect what is due now, confirm it, and end: with status 0 if all of it is delivered, else 1
-    ///
-    /// For cron and the like. A service that only a person can help (refused credentials, a missing right) is given up at once, and one that
-    /// gets no page and no receipt for the time of `--give-up-after` is too; what is due of it is left for the next run. The others go on.
-    #[arg(long, group = ENDS)]
-    once: bool,
-    /// Print what is due now, in the form in which the first output would get it, and end as `--once` does
-    ///
-    /// Nothing is delivered and nothing is kept. It goes on from the state as it is, and neither locks nor changes it, so that a collector may
-    /// run on it meanwhile; where it cannot be read, from where a first start would begin. The reports are asked for as always.
-    #[arg(long, group = ENDS)]
-    dry_run: bool,
-    /// How long a run that ends by itself waits for a service that does not get on; a single request may take 600
-    #[arg(long, value_name = "SECONDS", default_value_t = 900, requires = ENDS, value_parser = clap::value_parser!(u64).range(1..))]
-    give_up_after: u64,
-    /// The same as the command `check`
-    #[arg(long)]
-    validate: bool,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
 
 fn main() -> ExitCode {
     let signals = signal::hold();
@@ -181,7 +139,7 @@ fn run_collector(arguments: &Arguments, signals: Held) -> ExitCode {
     log::queue_lines();
     log::start(default, Some(listener));
     log::log_panics();
-    info!(version = env!("CARGO_PKG_VERSION"), configuration = %source, "starting");
+    info!(version = VERSION.as_str(), configuration = %source, "starting");
     if arguments.config.is_some() && matches!(source, Source::Hosted { .. }) {
         warn!("`--config` is not used: the files of a hosted instance are there, and they win");
     }

@@ -25,6 +25,7 @@ use crate::command::visit::Visit;
 use crate::config::{self, Config, Listen, Loaded, Mistakes, Monitoring, Persistence, Source};
 use crate::foreign::printable;
 use crate::privileges::Outcome;
+use crate::version::VERSION;
 use crate::web::Identity;
 
 /// Variables that change what the collector does and hold no secret.
@@ -250,7 +251,7 @@ fn part(name: &'static str, about: &'static str, text: String) -> Part {
 fn program(now: DateTime<Utc>) -> String {
     let mut text = format!(
         "exchange-reports-collector {}\nnow {}\n",
-        env!("CARGO_PKG_VERSION"),
+        VERSION.as_str(),
         now.to_rfc3339_opts(SecondsFormat::Millis, true)
     );
     let kernel = fs::read_to_string("/proc/version").unwrap_or_default();

@@ -49,10 +49,13 @@ async fn check_refuses(site: &Site, options: &[&str], message: &str) -> Option<i
 
 #[test]
 #[ignore = "run by tests/docker/run"]
-fn arguments_go_to_the_collector() {
+fn arguments_go_to_the_collector_and_its_version_names_the_commit() {
     let output = docker(&["run", "--rm", &image(), "--version"]);
-    let version = concat!("exchange-reports-collector ", env!("CARGO_PKG_VERSION"));
-    assert_eq!(said(&output).trim(), version);
+    let label = "{{index .Config.Labels \"org.opencontainers.image.revision\"}}";
+    let revision = said(&docker(&["image", "inspect", "--format", label, &image()]));
+    let version = env!("CARGO_PKG_VERSION");
+    let told = format!("exchange-reports-collector {version} ({})", revision.trim());
+    assert_eq!(said(&output).trim(), told);
 }
 
 #[test]
