@@ -5,6 +5,9 @@
 # The last stage is the collector; `--target demo` gives the demo, with the same binary in it. Both base images can be replaced:
 # any Debian-like image with cargo (of the version in Cargo.toml, or newer), gcc and libc6-dev can build, and any image
 # at all can be the base at run time, since nothing of it is used.
+#
+# It is of the platform that it is built on. TARGET=aarch64-unknown-linux-gnu, or x86_64-unknown-linux-gnu, compiles for that one; what
+# `packages/build image arm64` makes of it also says so to Docker.
 ARG BUILD_IMAGE=rust:1.95-slim-bookworm
 ARG RUNTIME_IMAGE=scratch
 
@@ -12,8 +15,24 @@ ARG RUNTIME_IMAGE=scratch
 FROM ${BUILD_IMAGE} AS dependencies
 RUN test -s /etc/ssl/certs/ca-certificates.crt \
     || { apt-get update && apt-get install --yes --no-install-recommends ca-certificates; }
+# For another architecture: its standard library, where rustup can add it, and gcc for it.
+ARG TARGET=host-tuple
+RUN case $TARGET in \
+        host-tuple|$(uname -m)-unknown-linux-gnu) packages= ;; \
+        aarch64-unknown-linux-gnu) packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross" ;; \
+        x86_64-unknown-linux-gnu) packages="gcc-x86-64-linux-gnu libc6-dev-amd64-cross" ;; \
+        *) echo "TARGET is aarch64-unknown-linux-gnu or x86_64-unknown-linux-gnu" >&2; exit 1 ;; \
+    esac; \
+    if test -n "$packages"; then \
+        if command -v rustup; then rustup target add "$TARGET"; fi \
+        && if ! command -v "${TARGET%%-*}-linux-gnu-gcc"; then \
+            apt-get update && apt-get install --yes --no-install-recommends $packages; \
+        fi; \
+    fi
 # A named target keeps the flag away from build scripts and procedural macros, which cannot be static.
-ENV CARGO_BUILD_TARGET=host-tuple RUSTFLAGS="-C target-feature=+crt-static"
+ENV CARGO_BUILD_TARGET=${TARGET} RUSTFLAGS="-C target-feature=+crt-static" \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
