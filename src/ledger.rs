@@ -10,12 +10,14 @@
 //! state/addresses                     what is known of the relays' addresses
 //! state/graph-requests                when requests to Microsoft Graph were made
 //! state/INPUT.ID.SERVICE/cursor       the cursor, the entries of what is before it, and the rows at its boundary
+//! state/INPUT.ID.SERVICE/audit        what each hour before the cursor came to
 //! state/INPUT.ID.SERVICE/journal.OUT  what OUT has confirmed beyond the cursor
 //! state/32 hexadecimal digits         the original collector's, which are left alone
 //! ```
 
 mod addresses;
 mod amending;
+mod audit;
 mod cursor;
 mod disk;
 mod entry;
@@ -37,6 +39,8 @@ use std::sync::{Arc, OnceLock};
 use chrono::{DateTime, Utc};
 
 pub use self::addresses::AddressFile;
+pub use self::audit::{Account, Gap, HourOutcome, Passed, Stretch, Summary};
+use self::audit::{AuditFile, Kept};
 pub use self::cursor::Cursor;
 pub(crate) use self::disk::OnDisk;
 #[cfg(test)]
@@ -157,7 +161,8 @@ impl StateDirectory {
                 folder,
             });
         };
-        Ledger::open(folder, key, Arc::clone(&self.lock), outputs)
+        let audit = AuditFile::of(&folder, owner.service, key.id());
+        Ledger::open(folder, key, Arc::clone(&self.lock), audit, outputs)
     }
 }
 
@@ -175,6 +180,7 @@ pub struct Ledger {
     folder: PathBuf,
     key: Key,
     lock: Arc<Lock>,
+    audit: AuditFile,
     cursor: Option<Cursor>,
 }
 
@@ -193,7 +199,9 @@ pub struct Commit {
     /// Everything before it is confirmed by every output, or accounted for by an entry.
     pub at: DateTime<Utc>,
     /// What became of the windows between the old cursor and the new one, in their order.
-    pub entries: Vec<Entry>,
+    pub passed: Vec<Passed>,
+    /// When they have settled.
+    pub settled: DateTime<Utc>,
     /// The rows of the last window that may come again with the next one.
     pub boundary: Vec<Fingerprint>,
 }
@@ -203,6 +211,7 @@ impl Ledger {
         folder: PathBuf,
         key: &Key,
         lock: Arc<Lock>,
+        audit: AuditFile,
         outputs: &[&str],
     ) -> Result<(Self, Recovered), LedgerError> {
         file::make_folder(&folder)?;
@@ -210,8 +219,13 @@ impl Ledger {
             cursor: Cursor::load(&folder, key.id())?,
             key: key.clone(),
             lock,
+            audit,
             folder,
         };
+        if let Some(cursor) = &ledger.cursor {
+            let last = cursor.audit.as_ref().and_then(Kept::last);
+            ledger.audit.mend(cursor.at, last)?;
+        }
         let (mut journals, mut confirmed) = (vec![], vec![]);
         for output in outputs {
             let mark = ledger.cursor.as_ref().map(Cursor::mark);
@@ -242,13 +256,20 @@ impl Ledger {
         self.key.fingerprinter(report)
     }
 
-    /// Puts the cursor where a service begins, and voids what journals hold.
+    /// Puts the cursor where a service begins at the time `now`, and voids what journals hold. Time that it skips is told as never collected.
     ///
     /// # Errors
     ///
     /// If the disk refuses; the cursor is then where it was, and the call may be repeated.
-    pub fn begin(&mut self, mut cursor: Cursor) -> Result<(), LedgerError> {
+    pub fn begin(&mut self, mut cursor: Cursor, now: DateTime<Utc>) -> Result<(), LedgerError> {
         let known = self.cursor.as_ref();
+        let mut audit = Kept::begin(cursor.at);
+        if let Some(known) = known {
+            audit = known.audit.clone().unwrap_or(Kept::begin(known.at));
+            let skipped = audit.jump((known.at, cursor.at), now, known.source);
+            self.write_lines(&skipped)?;
+        }
+        cursor.audit = Some(audit);
         cursor.generation = known.map_or(1, |known| known.generation + 1);
         cursor.epoch = known.map_or(1, |known| known.epoch + 1);
         self.store(cursor)
@@ -303,32 +324,54 @@ impl Ledger {
     }
 
     /// Moves the cursor in one atomic step, with what became of the windows that it passes. It never moves back. What journals hold of
-    /// windows before the new cursor is void from then on.
+    /// windows before the new cursor is void from then on. Returns what has settled with them.
     ///
     /// # Errors
     ///
     /// If the disk refuses; the cursor is then where it was, and the call may be repeated.
-    pub fn commit(&mut self, commit: Commit) -> Result<(), LedgerError> {
+    pub fn commit(&mut self, commit: Commit) -> Result<Vec<Stretch>, LedgerError> {
         let Some(mut next) = self.cursor.clone() else {
-            return Ok(());
+            return Ok(vec![]);
         };
+        let mut audit = next.audit.take().unwrap_or(Kept::begin(next.at));
+        let settled = audit.pass(&commit.passed, commit.settled, next.source);
+        self.write_lines(&settled)?;
+        next.audit = Some(audit);
         next.generation += 1;
         next.at = next.at.max(commit.at);
         next.by_our_clock = false;
-        let records = commit.entries.iter().map(|entry| entry.records);
+        let entries = commit.passed.into_iter().map(|passed| passed.entry);
+        let entries: Vec<_> = entries.collect();
+        let records = entries.iter().map(|entry| entry.records);
         next.records = records.fold(next.records, u64::saturating_add);
-        entry::append(&mut next.entries, commit.entries);
+        entry::append(&mut next.entries, entries);
         next.boundary = commit.boundary;
         next.told_by = next.source;
-        self.store(next)
+        self.store(next)?;
+        Ok(settled)
     }
 
-    fn store(&mut self, next: Cursor) -> Result<(), LedgerError> {
+    /// Writes what has settled, before the cursor passes it.
+    fn write_lines(&self, settled: &[Stretch]) -> Result<(), LedgerError> {
+        if settled.is_empty() {
+            return Ok(());
+        }
+        self.hold()?;
+        self.audit.append(settled)
+    }
+
+    /// Makes sure that the folder is there, and locked.
+    fn hold(&self) -> Result<(), LedgerError> {
         self.lock.hold(&self.key)?;
         let is_there = fs::symlink_metadata(&self.folder).is_ok_and(|known| known.is_dir());
         if !is_there {
             file::make_folder(&self.folder)?;
         }
+        Ok(())
+    }
+
+    fn store(&mut self, next: Cursor) -> Result<(), LedgerError> {
+        self.hold()?;
         next.store(&self.folder, self.key.id())?;
         self.cursor = Some(next);
         Ok(())

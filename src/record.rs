@@ -11,6 +11,7 @@ pub mod mask;
 mod members;
 mod mending;
 mod number;
+mod sums;
 mod time;
 mod usual;
 
@@ -23,7 +24,8 @@ pub use fingerprint::{Fingerprint, Fingerprinter, Found};
 pub use mask::Mask;
 pub(crate) use members::{Items, Members, string_length};
 pub(crate) use mending::append_mended;
-pub(crate) use time::{instant, ticks};
+pub use sums::Sums;
+pub(crate) use time::{TimeOf, instant, ticks};
 
 /// What is done to each record of one pull on its way out.
 #[derive(Clone, Debug)]

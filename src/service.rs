@@ -34,7 +34,7 @@ pub(crate) use self::start::{is_another_tenant, tenant_of};
 use crate::budget::{Budget, Memory};
 use crate::clock::{Chance, WallClock};
 use crate::config::{Input, Output, ServiceConfig};
-use crate::dedup::{self, Deduplicator};
+use crate::dedup::{self, Deduplicator, Elsewhere};
 use crate::delivery::{Next, Outlet, Shared, Surroundings};
 use crate::ledger::{
     Cursor, Entry, Ledger, LedgerError, Outcome, Owner, Recovered, StateDirectory,
@@ -167,7 +167,7 @@ impl Service {
                 Outlet::start(output, config.report.tag, shared, journal, surroundings)
             },
         );
-        let handover = Handover::new(outlets.collect());
+        let handover = Handover::new(outlets.collect(), config.report);
         let cursor = ledger.cursor();
         let boundary = cursor.map_or((&[][..], origin), Cursor::known_at_boundary);
         // What journals held from before a reset is void.
@@ -323,7 +323,7 @@ impl Service {
         let handover = &self.handover;
         let committed = self
             .books
-            .commit(|up_to| handover.has_confirmed(up_to))
+            .commit(|up_to| handover.has_confirmed(up_to), self.clock.ours())
             .await?;
         if committed {
             self.confirming = false;
@@ -425,7 +425,8 @@ impl Service {
         };
         let (rows, bytes) = (page.len() as u64, page.bytes());
         self.dedup.begin(window);
-        let new = new_rows(&mut self.dedup, &page);
+        let elsewhere = self.elsewhere(window, &page);
+        let new = new_rows(&mut self.dedup, &page, &elsewhere);
         self.monitor.sorted(rows, new.records, false);
         let bytes = if new.records > 0 { bytes } else { 0 };
         let pull = self.pull(window);
@@ -438,9 +439,18 @@ impl Service {
         Ok(())
     }
 
+    /// The rows of a page whose own time is in another hour than the window.
+    fn elsewhere(&self, window: Window, page: &Page) -> Elsewhere {
+        if self.schedule.may_show_another_hour(window) {
+            self.handover.elsewhere(page, window.hour())
+        } else {
+            Elsewhere::default()
+        }
+    }
+
     /// Notes a window whose records are handed over.
     fn hand_over(&mut self, handed: Handed, rows: u64) {
-        let window = handed.entry.window();
+        let window = handed.entry().window();
         self.last = Some((window, rows));
         self.prefetch.handed_over(window, rows);
         self.books.hand_over(handed);
@@ -526,7 +536,7 @@ impl Service {
         self.prefetch.clear();
         let entry = Entry::new(unreachable, Outcome::Unreachable, 0);
         self.monitor.settled(&entry);
-        self.books.pass_over(entry).await?;
+        self.books.pass_over(entry, self.clock.ours()).await?;
         self.rewind().await
     }
 
@@ -538,7 +548,8 @@ impl Service {
         }
         let begin = self.schedule.start(None, self.clock.now());
         if begin < cursor.at {
-            self.books.begin_earlier(begin).await?;
+            let now = self.clock.ours();
+            self.books.begin_earlier(begin, now).await?;
         }
         Ok(())
     }

@@ -44,6 +44,11 @@ impl Window {
         self.end - self.start
     }
 
+    /// The beginning of the hour in which it begins.
+    pub fn hour(&self) -> DateTime<Utc> {
+        floor(self.start, HOUR)
+    }
+
     /// Whether the two have an instant in common.
     pub fn overlaps(&self, other: Window) -> bool {
         self.start < other.end && other.start < self.end
@@ -226,6 +231,13 @@ impl Schedule {
                 window.end - SECOND
             },
         )
+    }
+
+    /// Whether a walk of the window may show rows of the hour before it, or of the one that follows.
+    pub fn may_show_another_hour(&self, window: Window) -> bool {
+        let begins = |instant: DateTime<Utc>| floor(instant, HOUR) == instant;
+        let (first, last) = self.asked(window);
+        (first < window.start && begins(window.start)) || (last == window.end && begins(window.end))
     }
 
     /// Whether neighbouring windows both return the rows at their common boundary.

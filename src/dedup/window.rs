@@ -3,7 +3,7 @@
 use super::before::{Before, known_by};
 use super::rows::Rows;
 use crate::ledger::Confirmed;
-use crate::record::Fingerprint;
+use crate::record::{Fingerprint, Sums};
 use crate::report::{Origin, Paging, Resolution, Terms};
 use crate::window::Window;
 
@@ -46,7 +46,22 @@ pub(crate) struct Deduplicator {
     /// The last two walks brought the same.
     agreed: bool,
     records: u64,
+    /// The window begins an hour: rows at its beginning are of this hour, also those that came with the window before.
+    opens_hour: bool,
+    /// Records of the hour that follows.
+    beyond: u64,
+    /// The rows of this walk that are of the window's hour and did not come with the window before.
+    shown: Sums,
     outputs: Vec<Output>,
+}
+
+/// Rows of a page whose own time is not within the window's hour, by their places, in ascending order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Elsewhere {
+    /// Before it: a walk that takes over from another service begins a second early.
+    pub(crate) before: Vec<u32>,
+    /// Behind it: a walk includes its last instant, which may be the first of the next hour.
+    pub(crate) beyond: Vec<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +112,10 @@ pub(crate) struct Finished {
     pub(crate) vanished: u64,
     /// The rows that may come again with the next window.
     pub(crate) boundary: Vec<Fingerprint>,
+    /// So many of the records are of the hour that follows the window's.
+    pub(crate) beyond: u64,
+    /// The rows of the window's hour that its last walk showed and the window before did not.
+    pub(crate) shown: Sums,
 }
 
 impl Deduplicator {
@@ -117,6 +136,9 @@ impl Deduplicator {
             walks: 0,
             agreed: false,
             records: 0,
+            opens_hour: false,
+            beyond: 0,
+            shown: Sums::default(),
             outputs: vec![],
         };
         this.rewind(boundary, confirmed, lost);
@@ -149,6 +171,8 @@ impl Deduplicator {
         self.rows.clear();
         self.walk = Walk::default();
         (self.walks, self.agreed, self.records) = (0, false, 0);
+        self.opens_hour = window.start.timestamp() % 3_600 == 0;
+        (self.beyond, self.shown) = (0, Sums::default());
     }
 
     /// Begins a walk, also where the one before did not come to its end.
@@ -158,6 +182,7 @@ impl Deduplicator {
                 (row.total, row.page, row.on_page, row.most) = (0, 0, 0, 0);
             }
             self.walk = Walk::default();
+            self.shown = Sums::default();
         }
     }
 
@@ -166,8 +191,12 @@ impl Deduplicator {
         self.walks > 0
     }
 
-    /// Finds the new rows of the walk's next page.
-    pub(crate) fn page(&mut self, rows: impl ExactSizeIterator<Item = Fingerprint>) -> New {
+    /// Finds the new rows of the walk's next page, of which some may be `elsewhere`.
+    pub(crate) fn page(
+        &mut self,
+        rows: impl ExactSizeIterator<Item = Fingerprint>,
+        elsewhere: &Elsewhere,
+    ) -> New {
         self.walk.pages = self.walk.pages.saturating_add(1);
         self.walk.rows += rows.len() as u64;
         let mut new = New {
@@ -175,11 +204,16 @@ impl Deduplicator {
             records: 0,
         };
         let window = self.window;
+        let mut before = elsewhere.before.iter().peekable();
+        let mut beyond = elsewhere.beyond.iter().peekable();
         for (place, fingerprint) in (0_u32..).zip(rows) {
-            if !self.claim(fingerprint) {
+            let is_before = before.next_if_eq(&&place).is_some();
+            let is_beyond = beyond.next_if_eq(&&place).is_some();
+            if !self.claim(fingerprint, !is_before && !is_beyond) {
                 continue;
             }
             new.records += 1;
+            self.beyond += u64::from(is_beyond);
             for (output, places) in self.outputs.iter_mut().zip(&mut new.places) {
                 let confirmed = &mut output.confirmed;
                 let known = !confirmed.is_empty() && confirmed.take(window, fingerprint);
@@ -195,8 +229,9 @@ impl Deduplicator {
         new
     }
 
-    /// Counts a row of the current page; tells whether it is a record that was not handed over yet.
-    fn claim(&mut self, fingerprint: Fingerprint) -> bool {
+    /// Counts a row of the current page, which may be of the window's hour; tells whether it is a record that was not handed over yet.
+    #[inline]
+    fn claim(&mut self, fingerprint: Fingerprint, is_of_hour: bool) -> bool {
         let last_walk = self.walks + 1 >= WALKS_MAX;
         let page = self.walk.pages;
         let row = self.rows.row(fingerprint);
@@ -217,18 +252,25 @@ impl Deduplicator {
         };
         let certain = row.most.max(agreed);
         let at_boundary = self.boundary.get_mut(fingerprint);
-        let before = at_boundary.map_or(0, |known| known.total);
-        let new = row.is_uncountable() || before.saturating_add(row.claimed) < certain;
+        let mut before = at_boundary.map_or(0, |known| known.total);
+        let mut new = row.is_uncountable() || before.saturating_add(row.claimed) < certain;
+        // One that another service has told of: each of those is found once, and is known by all of it from then on.
+        if new
+            && self.told_by_another
+            && let Some(told) = self.boundary.get_mut(fingerprint.identity())
+            && told.total > 0
+        {
+            told.total -= 1;
+            before = before.saturating_add(1);
+            self.boundary.row(fingerprint).total = before;
+            new = false;
+        }
         if new {
             row.claimed = row.claimed.saturating_add(1);
-            // One that another service has told of: each of those is found once.
-            if self.told_by_another
-                && let Some(told) = self.boundary.get_mut(fingerprint.identity())
-                && told.total > 0
-            {
-                told.total -= 1;
-                return false;
-            }
+        }
+        let counted = if self.opens_hour { 0 } else { before };
+        if is_of_hour && row.total > counted {
+            self.shown.add(fingerprint);
         }
         new
     }
@@ -265,6 +307,8 @@ impl Deduplicator {
             records: self.records,
             vanished,
             boundary: vec![],
+            beyond: self.beyond,
+            shown: self.shown,
         };
         if self.kind.inclusive {
             finished.boundary = self.rows.fingerprints();
@@ -326,7 +370,7 @@ mod tests {
         dedup.begin_walk();
         let mut through = vec![String::new(); dedup.outputs.len()];
         for page in pages.split('|') {
-            let new = dedup.page(prints(page).into_iter());
+            let new = dedup.page(prints(page).into_iter(), &Elsewhere::default());
             for (places, through) in new.places.iter().zip(&mut through) {
                 let rows = places.iter().map(|place| page.as_bytes()[*place as usize]);
                 through.extend(rows.map(char::from));
@@ -421,7 +465,7 @@ mod tests {
         let mut dedup = Deduplicator::new(POSITION, (&[], Origin::ReportingService), vec![vec![]]);
         dedup.begin(window(0));
         dedup.begin_walk();
-        dedup.page(prints("aab").into_iter());
+        dedup.page(prints("aab").into_iter(), &Elsewhere::default());
         assert_eq!(walk(&mut dedup, "aab|c"), "c again");
         assert_eq!(walk(&mut dedup, "aab|c"), " settled");
     }
@@ -504,7 +548,10 @@ mod tests {
         let mut dedup = Deduplicator::new(BUCKETS, (&[], Origin::ReportingService), vec![vec![]]);
         dedup.begin(window(0));
         let many = vec![Fingerprint([1; 16]); 70_000];
-        assert_eq!(dedup.page(many.into_iter()).records, 70_000);
+        assert_eq!(
+            dedup.page(many.into_iter(), &Elsewhere::default()).records,
+            70_000
+        );
     }
 
     /// Rows are two letters: the record's identity, and what one service says of it.
@@ -530,7 +577,7 @@ mod tests {
         let mut dedup = Deduplicator::new(kind, (&told(boundary), by), before);
         dedup.begin(window(0));
         dedup.begin_walk();
-        let new = dedup.page(told(rows).into_iter());
+        let new = dedup.page(told(rows).into_iter(), &Elsewhere::default());
         let rows: Vec<&str> = rows.split_whitespace().collect();
         let through = new.places[0].iter().map(|place| rows[*place as usize]);
         through.collect::<Vec<_>>().join(" ")
@@ -553,6 +600,46 @@ mod tests {
         assert_eq!(same("", "a1 b1", "a2 b1"), "a2");
     }
 
+    /// The records of windows of a second, how many of them are of the next hour, and what is shown. In the last window of an hour rows in
+    /// capitals are of the next one.
+    fn shown(start: i64, windows: &[&[&str]]) -> Vec<(u64, u64, u64)> {
+        let mut dedup = Deduplicator::new(POSITION, (&[], Origin::ReportingService), vec![vec![]]);
+        let windows = (start..).zip(windows).map(|(second, walks)| {
+            dedup.begin(window(second));
+            let is_last = window(second).end.timestamp() % 3_600 == 0;
+            for rows in *walks {
+                dedup.begin_walk();
+                let beyond = (0..).zip(rows.bytes());
+                let beyond = beyond.filter(|(_, row)| is_last && row.is_ascii_uppercase());
+                let elsewhere = Elsewhere {
+                    before: vec![],
+                    beyond: beyond.map(|(place, _)| place).collect(),
+                };
+                dedup.page(prints(rows).into_iter(), &elsewhere);
+                dedup.end_walk();
+            }
+            let finished = dedup.finish();
+            (finished.records, finished.beyond, finished.shown.rows)
+        });
+        windows.collect()
+    }
+
+    #[test]
+    fn a_row_at_a_boundary_is_shown_once_in_its_own_hour() {
+        // 1_770_000_000 is 40 minutes past an hour.
+        let end = 20 * 60;
+        assert_eq!(shown(0, &[&["abb"], &["bbc"]]), [(3, 0, 3), (1, 0, 1)]);
+        assert_eq!(
+            shown(end - 1, &[&["abC"], &["Cd"], &["de"]]),
+            [(3, 1, 2), (1, 0, 2), (1, 0, 1)]
+        );
+    }
+
+    #[test]
+    fn the_last_walk_of_a_window_is_what_was_shown() {
+        assert_eq!(shown(0, &[&["ab", "bcd"]]), [(4, 0, 3)]);
+    }
+
     #[test]
     fn what_another_service_has_told_of_stays_known_when_its_page_comes_again() {
         let by = Origin::ReportingService;
@@ -564,7 +651,12 @@ mod tests {
         dedup.begin(window(0));
         for _ in 0..3 {
             dedup.begin_walk();
-            assert_eq!(dedup.page(told("a2").into_iter()).records, 0);
+            assert_eq!(
+                dedup
+                    .page(told("a2").into_iter(), &Elsewhere::default())
+                    .records,
+                0
+            );
         }
     }
 }

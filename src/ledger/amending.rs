@@ -19,6 +19,7 @@ impl StateDirectory {
         &self,
         owner: Owner<'_>,
         at: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<Option<DateTime<Utc>>, LedgerError> {
         let outputs = reading::outputs(&owner.folder(&self.path))?;
         let outputs: Vec<_> = outputs.iter().map(String::as_str).collect();
@@ -31,7 +32,7 @@ impl StateDirectory {
         // What was said of a time that is collected again is said again.
         next.entries.retain(|entry| entry.end <= at);
         next.by_our_clock = false;
-        ledger.begin(next)?;
+        ledger.begin(next, now)?;
         Ok(Some(before))
     }
 

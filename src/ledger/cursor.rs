@@ -5,6 +5,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::audit::Kept;
 use super::entry::Entry;
 use super::journal::Mark;
 use super::{LedgerError, file, key::Key};
@@ -43,6 +44,9 @@ pub struct Cursor {
     pub outputs: Vec<String>,
     /// What became of the windows before the cursor.
     pub entries: Vec<Entry>,
+    /// What has come to the audit; `None` where an earlier version has written it.
+    #[serde(default)]
+    pub audit: Option<Kept>,
     /// The rows of the last window, where they may come again with the next one: both ends of a range are inclusive.
     #[serde(skip)]
     pub boundary: Vec<Fingerprint>,
@@ -75,6 +79,7 @@ impl Cursor {
             records: 0,
             outputs: vec![],
             entries: vec![],
+            audit: None,
             boundary: vec![],
         }
     }

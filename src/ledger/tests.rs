@@ -38,7 +38,8 @@ fn commit(ledger: &mut Ledger, end: i64, records: u64) {
     };
     let commit = Commit {
         at: at(end),
-        entries: vec![Entry::new(passed, Outcome::Complete, records)],
+        passed: vec![Entry::new(passed, Outcome::Complete, records).into()],
+        settled: at(end),
         boundary: prints(1..4),
     };
     ledger.commit(commit).unwrap();
@@ -68,7 +69,7 @@ fn written(folder: &Path) -> PathBuf {
     let (mut ledger, mut recovered) = open(folder).unwrap();
     let mut first = Cursor::begin(at(0), "t".into(), None);
     first.outputs = vec!["a".into(), "b".into()];
-    ledger.begin(first).unwrap();
+    ledger.begin(first, at(0)).unwrap();
     commit(&mut ledger, 10, 3);
     let mark = ledger.cursor().unwrap().mark();
     let journal = &mut recovered.journals[0];
@@ -128,7 +129,10 @@ fn a_cursor_that_is_set_by_hand_voids_the_journals() {
     let folder = tempfile::tempdir().unwrap();
     written(folder.path());
     let state = StateDirectory::open(folder.path()).unwrap();
-    assert_eq!(state.set_cursor(OWNER, at(5)).unwrap(), Some(at(10)));
+    assert_eq!(
+        state.set_cursor(OWNER, at(5), at(10)).unwrap(),
+        Some(at(10))
+    );
     drop(state);
     assert!(confirmed_by_a(folder.path()).is_empty());
     let (ledger, _) = open(folder.path()).unwrap();
@@ -314,7 +318,7 @@ fn a_folder_that_is_removed_meanwhile_is_taken_up_again_with_all_that_is_committ
     let state = StateDirectory::open(&path).unwrap();
     let (mut ledger, recovered) = state.ledger(OWNER, &["a"]).unwrap();
     ledger
-        .begin(Cursor::begin(at(0), "t".into(), None))
+        .begin(Cursor::begin(at(0), "t".into(), None), at(0))
         .unwrap();
     fs::remove_dir_all(&path).unwrap();
     commit(&mut ledger, 60, 1);
@@ -335,7 +339,7 @@ fn a_journal_follows_its_cursor_to_a_folder_that_is_made_again() {
     let (mut ledger, recovered) = state.ledger(OWNER, &["a"]).unwrap();
     let [mut journal] = <[Journal; 1]>::try_from(recovered.journals).unwrap();
     ledger
-        .begin(Cursor::begin(at(0), "t".into(), None))
+        .begin(Cursor::begin(at(0), "t".into(), None), at(0))
         .unwrap();
     let mark = ledger.cursor().unwrap().mark();
     confirm(&mut journal, mark, window(0, 60), 0..2);
@@ -368,7 +372,7 @@ fn a_journal_that_is_replaced_by_a_link_is_not_written_through_it() {
     let state = folder.path().join("state");
     let (mut ledger, recovered) = open(&state).unwrap();
     ledger
-        .begin(Cursor::begin(at(0), "t".into(), None))
+        .begin(Cursor::begin(at(0), "t".into(), None), at(0))
         .unwrap();
     let journal = journal_of_a(&state);
     let mut open_journal = recovered.journals.into_iter().next().unwrap();

@@ -1,8 +1,12 @@
 //! Instants as the service writes them: ISO 8601 with or without a zone, and `/Date(1659020996164)/`.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, Utc};
+use memchr::memmem::Finder;
+
+use super::members::{Members, string_length};
 
 /// Bytes of `2022-07-28T15:09:56`.
 const SECONDS: usize = 19;
@@ -79,6 +83,79 @@ pub(crate) fn instant(text: &str) -> Option<DateTime<Utc>> {
     }
     written.push(b'Z');
     str::from_utf8(&written).ok()?.parse().ok()
+}
+
+/// The values of the member `name`, which is a time, of many rows.
+pub(crate) struct TimeOf {
+    name: &'static str,
+    /// The member as it usually comes.
+    usual: Finder<'static>,
+}
+
+impl TimeOf {
+    pub(crate) fn new(name: &'static str) -> Self {
+        TimeOf {
+            name,
+            usual: Finder::new(&format!("\"{name}\":\"")).into_owned(),
+        }
+    }
+
+    /// The text of a row's member as it stands there, without quotes; `None` if it is not there, or no text.
+    fn text<'r>(&self, row: &'r [u8]) -> Option<Cow<'r, str>> {
+        // It stands in no text: there each quote has a backslash before it.
+        let value = if let Some(place) = self.usual.find(row) {
+            let value = &row[place + self.usual.needle().len() - 1..];
+            &value[..string_length(value)]
+        } else {
+            let named = |(name, _): &(&[u8], &[u8])| {
+                serde_json::from_slice::<String>(name).is_ok_and(|name| name == self.name)
+            };
+            Members::of(row).find(named)?.1
+        };
+        match value {
+            [b'"', text @ .., b'"'] if !text.contains(&b'\\') => {
+                Some(Cow::Borrowed(str::from_utf8(text).ok()?))
+            }
+            _ => Some(Cow::Owned(serde_json::from_slice(value).ok()?)),
+        }
+    }
+
+    /// The places of the rows, counted from 0, whose time is before the hour that begins at `hour`, and of those that are behind it.
+    pub(crate) fn outside<'r>(
+        &self,
+        rows: impl Iterator<Item = &'r [u8]>,
+        hour: DateTime<Utc>,
+    ) -> (Vec<u32>, Vec<u32>) {
+        let (mut before, mut behind) = (vec![], vec![]);
+        let (text, end) = (
+            hour.format("%Y-%m-%dT%H").to_string(),
+            hour + TimeDelta::hours(1),
+        );
+        for (place, row) in (0_u32..).zip(rows) {
+            let Some(time) = self.text(row) else {
+                continue;
+            };
+            if is_within(&time, &text) {
+                continue;
+            }
+            match instant(&time) {
+                Some(time) if time < hour => before.push(place),
+                Some(time) if time >= end => behind.push(place),
+                _ => {}
+            }
+        }
+        (before, behind)
+    }
+}
+
+/// Whether a time is in UTC and within the hour that begins with `hour`, such as `2026-11-20T10`, so that it need not be taken apart.
+fn is_within(time: &str, hour: &str) -> bool {
+    let Some((second, rest)) = time.split_at_checked(SECONDS) else {
+        return false;
+    };
+    let fraction = rest.strip_suffix('Z').unwrap_or(rest);
+    let is_fraction = |byte: u8| byte == b'.' || byte.is_ascii_digit();
+    second.starts_with(hour) && fraction.bytes().all(is_fraction)
 }
 
 fn append_second(second: NaiveDateTime, out: &mut Vec<u8>) {
@@ -256,5 +333,24 @@ mod tests {
                 proptest::prop_assert_eq!(String::from_utf8(out).unwrap(), text);
             }
         }
+    }
+
+    #[test]
+    fn rows_of_another_hour_are_found_by_their_time_in_any_spelling() {
+        let hour = "2026-03-10T10:00:00Z".parse().unwrap();
+        let rows = [
+            r#"{"Subject":"\"Received\":\"2026-03-10T09:00:00\"","Received":"2026-03-10T10:59:59.9999999"}"#,
+            r#"{"Received":"2026-03-10T11:00:00","Status":"None"}"#,
+            r#"{ "Received" : "2026-03-10T11:00:00Z" }"#,
+            r#"{"Received":"2026-03-10T10:30:00+01:00"}"#,
+            r#"{"Rec\u0065ived":"2026-03-10T09:59:59.5Z"}"#,
+            r#"{"Received":"2026-03-10T10:00:00\u005a"}"#,
+            r#"{"Received":12}"#,
+            r#"{"Received":}"#,
+            "{}",
+        ];
+        let time = TimeOf::new("Received");
+        let rows = rows.iter().map(|row| row.as_bytes());
+        assert_eq!(time.outside(rows, hour), (vec![3, 4], vec![1, 2]));
     }
 }

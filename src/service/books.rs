@@ -16,7 +16,9 @@ use crate::backoff::Backoff;
 use crate::clock::Chance;
 use crate::dedup::Finished;
 use crate::error::chain;
-use crate::ledger::{Commit, Cursor, Entry, Ledger, LedgerError, Mark, OnDisk, Outcome};
+use crate::ledger::{
+    Commit, Cursor, Entry, Ledger, LedgerError, Mark, OnDisk, Outcome, Passed, Stretch,
+};
 use crate::monitoring::ServiceMonitor;
 use crate::stop::Stopped;
 use crate::window::Window;
@@ -29,7 +31,7 @@ const HANDED_MAX: usize = 256;
 
 /// A window whose records are handed over.
 pub(super) struct Handed {
-    pub(super) entry: Entry,
+    pub(super) passed: Passed,
     /// The rows that may come again with the next window.
     pub(super) boundary: Vec<crate::record::Fingerprint>,
     pub(super) up_to: UpTo,
@@ -44,13 +46,22 @@ impl Handed {
         let mut entry = Entry::new(window, outcome, finished.records);
         entry.vanished = finished.vanished;
         Handed {
-            entry,
+            passed: Passed {
+                entry,
+                beyond: finished.beyond,
+                shown: finished.shown,
+            },
             boundary: finished.boundary,
             up_to,
             bytes: 0,
             requests: 0,
             received: 0,
         }
+    }
+
+    /// What became of it.
+    pub(super) fn entry(&self) -> &Entry {
+        &self.passed.entry
     }
 }
 
@@ -95,7 +106,7 @@ impl Books {
     /// The end of the last window that was handed over.
     pub(super) fn position(&self) -> DateTime<Utc> {
         let last = self.handed.back();
-        last.map_or(self.cursor().at, |handed| handed.entry.end)
+        last.map_or(self.cursor().at, |handed| handed.entry().end)
     }
 
     /// Whether something is handed over and not committed.
@@ -123,10 +134,11 @@ impl Books {
         self.handed.clear();
     }
 
-    /// Commits the windows at the beginning that `confirmed` is true of. Returns whether there were any.
+    /// Commits the windows at the beginning that `confirmed` is true of, at the time `now`. Returns whether there were any.
     pub(super) async fn commit(
         &mut self,
         confirmed: impl Fn(&UpTo) -> bool,
+        now: DateTime<Utc>,
     ) -> Result<bool, Stopped> {
         let count = { self.handed.iter() }
             .take_while(|handed| confirmed(&handed.up_to))
@@ -134,24 +146,32 @@ impl Books {
         let Some(last) = count.checked_sub(1).and_then(|at| self.handed.get(at)) else {
             return Ok(false);
         };
-        let (at, boundary) = (last.entry.end, last.boundary.clone());
+        let (at, boundary) = (last.entry().end, last.boundary.clone());
         let done: Vec<Handed> = self.handed.drain(..count).collect();
-        let entries: Vec<Entry> = done.iter().map(|handed| handed.entry.clone()).collect();
-        self.store(at, entries, boundary).await?;
+        let passed = done.iter().map(|handed| handed.passed.clone()).collect();
+        self.store(at, passed, boundary, now).await?;
         self.tell(&done);
         Ok(true)
     }
 
     /// Moves the cursor over what cannot be had.
-    pub(super) async fn pass_over(&mut self, entry: Entry) -> Result<(), Stopped> {
-        self.store(entry.end, vec![entry], vec![]).await
+    pub(super) async fn pass_over(
+        &mut self,
+        entry: Entry,
+        now: DateTime<Utc>,
+    ) -> Result<(), Stopped> {
+        self.store(entry.end, vec![entry.into()], vec![], now).await
     }
 
     /// Moves the cursor back to an earlier beginning, before anything is collected.
-    pub(super) async fn begin_earlier(&mut self, at: DateTime<Utc>) -> Result<(), Stopped> {
+    pub(super) async fn begin_earlier(
+        &mut self,
+        at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<(), Stopped> {
         let mut cursor = self.cursor().clone();
         cursor.at = at;
-        self.write(move |ledger| ledger.begin(cursor.clone()))
+        self.write(move |ledger| ledger.begin(cursor.clone(), now))
             .await?;
         self.monitor.moved(at);
         Ok(())
@@ -160,30 +180,33 @@ impl Books {
     async fn store(
         &mut self,
         at: DateTime<Utc>,
-        entries: Vec<Entry>,
+        passed: Vec<Passed>,
         boundary: Vec<crate::record::Fingerprint>,
+        settled: DateTime<Utc>,
     ) -> Result<(), Stopped> {
         let write = move |ledger: &mut Ledger| {
             ledger.commit(Commit {
                 at,
-                entries: entries.clone(),
+                passed: passed.clone(),
+                settled,
                 boundary: boundary.clone(),
             })
         };
-        self.write(write).await?;
+        let _settled: Vec<Stretch> = self.write(write).await?;
         self.monitor.moved(at);
         Ok(())
     }
 
     /// Writes, and retries until it has worked: nothing is handed over while state cannot be written.
-    async fn write(
+    async fn write<T: Send + 'static>(
         &mut self,
-        write: impl Fn(&mut Ledger) -> Result<(), LedgerError> + Clone + Send + 'static,
-    ) -> Result<(), Stopped> {
+        write: impl Fn(&mut Ledger) -> Result<T, LedgerError> + Clone + Send + 'static,
+    ) -> Result<T, Stopped> {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
-            let Err(failure) = self.ledger.run(write.clone()).await else {
-                return Ok(());
+            let failure = match self.ledger.run(write.clone()).await {
+                Ok(written) => return Ok(written),
+                Err(failure) => failure,
             };
             self.monitor.not_written(&chain(&failure));
             let wait = backoff.next(self.chance.share());
@@ -195,17 +218,17 @@ impl Books {
 
     /// Tells what became of the windows that a commit has passed.
     fn tell(&mut self, done: &[Handed]) {
-        let mut windows = done.iter().map(|handed| handed.entry.window());
+        let mut windows = done.iter().map(|handed| handed.entry().window());
         let Some(first) = windows.next() else {
             return;
         };
         let window = windows.fold(first, |one, other| one.hull(other));
         let sum = |of: fn(&Handed) -> u64| done.iter().map(of).sum::<u64>();
-        let (received, delivered) = (sum(|one| one.received), sum(|one| one.entry.records));
+        let (received, delivered) = (sum(|one| one.received), sum(|one| one.entry().records));
         let seconds = self.since.elapsed().as_secs_f64();
         self.since = Instant::now();
         for handed in done {
-            self.monitor.settled(&handed.entry);
+            self.monitor.settled(handed.entry());
         }
         info!(
             %window,
@@ -214,7 +237,7 @@ impl Books {
             received,
             filtered = received.saturating_sub(delivered),
             delivered,
-            vanished = Some(sum(|one| one.entry.vanished)).filter(|vanished| *vanished > 0),
+            vanished = Some(sum(|one| one.entry().vanished)).filter(|vanished| *vanished > 0),
             seconds = format_args!("{seconds:.3}"),
             per_second = format_args!("{:.1}", rate(delivered, seconds)),
             "window delivered"

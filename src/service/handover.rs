@@ -6,10 +6,11 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Memory;
-use crate::dedup::{Deduplicator, New};
+use crate::dedup::{Deduplicator, Elsewhere, New};
 use crate::delivery::{Batch, Held, Next, Outlet, Rewound};
 use crate::ledger::Mark;
-use crate::record::Splice;
+use crate::record::{Splice, TimeOf};
+use crate::report::Report;
 use crate::source::Page;
 use crate::stop::Stopped;
 use crate::window::Window;
@@ -19,6 +20,8 @@ pub(super) struct Handover {
     ways: Vec<Way>,
     /// Counts the batches.
     batches: u64,
+    /// The member that tells a row's own time.
+    time: Option<TimeOf>,
 }
 
 struct Way {
@@ -44,7 +47,7 @@ pub(super) struct Pull {
 pub(super) struct UpTo(Vec<u64>);
 
 impl Handover {
-    pub(super) fn new(outlets: Vec<Outlet>) -> Self {
+    pub(super) fn new(outlets: Vec<Outlet>, report: &Report) -> Self {
         let ways = outlets.into_iter().map(|outlet| Way {
             outlet,
             handed: 0,
@@ -53,7 +56,15 @@ impl Handover {
         Handover {
             ways: ways.collect(),
             batches: 0,
+            time: report.times.first().map(|name| TimeOf::new(name)),
         }
+    }
+
+    /// The rows of a page whose own time is not within the hour that begins at `hour`.
+    pub(super) fn elsewhere(&self, page: &Page, hour: DateTime<Utc>) -> Elsewhere {
+        let outside = { self.time.as_ref() }.map(|time| time.outside(page.rows(), hour));
+        let (before, beyond) = outside.unwrap_or_default();
+        Elsewhere { before, beyond }
     }
 
     /// Hands the new rows of a page over, which holds `memory` until all outputs have confirmed them.
@@ -187,6 +198,6 @@ fn without_known_rows(page: Page, places: Vec<Vec<u32>>) -> (Page, Vec<Vec<u32>>
 }
 
 /// Finds the new rows of a page.
-pub(super) fn new_rows(dedup: &mut Deduplicator, page: &Page) -> New {
-    dedup.page(page.fingerprints())
+pub(super) fn new_rows(dedup: &mut Deduplicator, page: &Page, elsewhere: &Elsewhere) -> New {
+    dedup.page(page.fingerprints(), elsewhere)
 }

@@ -25,7 +25,7 @@ use crate::clock::{Chance, WallClock};
 use crate::config::Config;
 use crate::delivery;
 use crate::ledger::script::{self, Moment};
-use crate::ledger::{Entry, Outcome, Owner, Reading, StateDirectory, refuse_writes};
+use crate::ledger::{Account, Entry, Outcome, Owner, Reading, StateDirectory, refuse_writes};
 use crate::monitoring::Monitor;
 use crate::report::{Origin, Paging, Resolution};
 use crate::source::Source;
@@ -338,14 +338,56 @@ impl Simulation {
         }
     }
 
-    fn reading(&self) -> Reading {
+    fn owner(&self) -> Owner<'_> {
         let input = &self.config.inputs[0];
-        let owner = Owner {
+        Owner {
             input: &input.name,
             id: &input.id,
             service: input.services[0].report.service,
+        }
+    }
+
+    fn reading(&self) -> Reading {
+        Reading::of(self.state.path(), self.owner()).unwrap()
+    }
+
+    /// What the audit says of each hour against the rows that it had.
+    fn check_audit(&self) {
+        let world = self.shared.world();
+        let account = Account::of(self.state.path(), self.owner()).unwrap();
+        let unit = match world.case.resolution {
+            Resolution::Instant | Resolution::Hour => TimeDelta::hours(1),
+            Resolution::Day => TimeDelta::days(1),
         };
-        Reading::of(self.state.path(), owner).unwrap()
+        let (mut start, end) = (beginning(), beginning() + TimeDelta::days(world.case.days));
+        let mut complete = 0;
+        while start < end {
+            let hour = Window {
+                start,
+                end: start + unit,
+            };
+            start = hour.end;
+            let summary = account.summary(hour, TimeDelta::days(7), hour.end);
+            if world.case.trouble == 0.0 {
+                assert!(summary.is_complete(), "{hour}: {summary:?}");
+            }
+            if !summary.is_complete() {
+                continue;
+            }
+            complete += 1;
+            let (least, most) = world.records_of(hour);
+            assert!(
+                (least..=most).contains(&summary.records),
+                "{hour}: {least} to {most} records, not {}",
+                summary.records
+            );
+            let settled = { account.stretches.iter() }.find(|one| one.window() == hour);
+            let rows = settled.map(|one| one.shown.rows);
+            if world.case.trouble == 0.0 && !world.case.changes {
+                assert_eq!(rows, Some(summary.records), "{hour}");
+            }
+        }
+        assert!(complete > 0, "the audit knows nothing");
     }
 
     /// What was delivered against what had to be.
@@ -407,6 +449,7 @@ fn simulate(case: &Case) -> Vec<String> {
     let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         simulation.run();
         simulation.check();
+        simulation.check_audit();
     }));
     let world = simulation.shared.world();
     if let Err(failed) = checked {

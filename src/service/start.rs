@@ -72,7 +72,7 @@ pub(super) fn begin(
     }
     let mut cursor = Cursor::begin(start, tenant.to_owned(), reset);
     cursor.by_our_clock = config.start_time.is_none();
-    ledger.begin(cursor)?;
+    ledger.begin(cursor, now)?;
     Ok(Begun {
         cursor: start,
         anew: true,

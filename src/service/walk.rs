@@ -203,7 +203,8 @@ impl Service {
             return Ok(Err(Event::Lost));
         };
         let again = self.dedup.is_walked_again();
-        let new = new_rows(&mut self.dedup, &page);
+        let elsewhere = self.elsewhere(state.pull.window, &page);
+        let new = new_rows(&mut self.dedup, &page, &elsewhere);
         self.monitor.sorted(page.len() as u64, new.records, again);
         state.received += page.len() as u64;
         if new.records > 0 {

@@ -35,7 +35,7 @@ pub fn set(
     let state = hold(path)?;
     let at = schedule(config, &service).start(Some(cursor), now);
     let whole = whole_name(&service);
-    let Some(before) = state.set_cursor(service.owner(), at)? else {
+    let Some(before) = state.set_cursor(service.owner(), at, now)? else {
         bail!(
             "{whole} has not begun, so it has no cursor: give it a `start_time` in the configuration"
         );

@@ -233,6 +233,25 @@ impl World {
         due
     }
 
+    /// How many records an hour has at least, and at most: rows may vanish, and two services may see one in two hours.
+    pub(super) fn records_of(&self, hour: Window) -> (u64, u64) {
+        let delay = TimeDelta::from_std(self.case.delay).unwrap();
+        let (mut least, mut most) = (0, 0);
+        for row in &self.rows {
+            let seen = [row.told(Origin::Graph), row.told(Origin::ReportingService)];
+            let told = if self.case.changes {
+                &seen[..]
+            } else {
+                &seen[1..]
+            };
+            let within = |time: &DateTime<Utc>| hour.start <= *time && *time < hour.end;
+            let in_time = row.appears <= row.time + delay && row.vanishes.is_none();
+            least += u64::from(in_time && told.iter().all(within));
+            most += u64::from(told.iter().any(within));
+        }
+        (least, most)
+    }
+
     /// How many rows with this number there ever were.
     pub(super) fn ever(&self) -> BTreeMap<u64, u32> {
         let mut ever = BTreeMap::new();

@@ -83,7 +83,7 @@ impl Sound {
         fs::write(folder.path().join("fingerprint.key"), key(&[7; 16])).expect("a key");
         let (mut ledger, mut recovered) = open(folder.path()).expect("a ledger");
         ledger
-            .begin(Cursor::begin(at(0), "tenant".into(), None))
+            .begin(Cursor::begin(at(0), "tenant".into(), None), at(0))
             .expect("a beginning");
         ledger.commit(commit(0, 10)).expect("a commit");
         let mark = ledger.cursor().expect("a cursor").mark();
@@ -172,7 +172,8 @@ fn commit(start: i64, end: i64) -> Commit {
     };
     Commit {
         at: at(end),
-        entries: vec![Entry::new(window, Outcome::Complete, 3)],
+        passed: vec![Entry::new(window, Outcome::Complete, 3).into()],
+        settled: at(end),
         boundary: prints(1..4),
     }
 }

@@ -167,7 +167,8 @@ fn ledger_commit(bencher: Bencher<'_, '_>) {
         let entry = Entry::new(window, Outcome::Complete, RECEIPT as u64);
         done(ledger.commit(Commit {
             at: window.end,
-            entries: vec![entry],
+            passed: vec![entry.into()],
+            settled: window.end,
             boundary: boundary.clone(),
         }));
     });
@@ -212,13 +213,16 @@ fn ledger() -> (TempDir, Ledger, Journal) {
         .and_then(|folder| {
             let state = StateDirectory::open(folder.path())?;
             let (mut ledger, mut recovered) = state.ledger(owner, &["devo_1"])?;
-            ledger.begin(Cursor::begin(Utc::now(), "tenant".to_owned(), None))?;
+            ledger.begin(
+                Cursor::begin(Utc::now(), "tenant".to_owned(), None),
+                Utc::now(),
+            )?;
             Ok((folder, ledger, recovered.journals.remove(0)))
         });
     opened.unwrap_or_else(|error| panic!("no ledger in the temporary folder: {error:#}"))
 }
 
-fn done(result: Result<(), LedgerError>) {
+fn done<T>(result: Result<T, LedgerError>) {
     if let Err(error) = result {
         panic!("the temporary folder's disk refuses: {error}");
     }
