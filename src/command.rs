@@ -1,9 +1,11 @@
 //! The commands beside collecting: what is given, and what is printed.
 
+pub mod audit;
 pub mod bundle;
 pub mod check;
 pub mod compare;
 pub mod healthcheck;
+mod side;
 pub mod state;
 pub mod visit;
 
@@ -13,6 +15,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use self::audit::{Question, audit};
 use self::bundle::Setup;
 use self::check::{Scope, check};
 use self::compare::{Range, compare};
@@ -34,6 +37,31 @@ pub const BAD_CONFIGURATION: u8 = 78;
 /// What is done instead of collecting.
 #[derive(Subcommand)]
 pub enum Command {
+    /// Tells for which time the records are complete, and where not, why; status 0 if they are, else 1
+    ///
+    /// It reads the state and changes nothing: a collector may be running. With `--verify` Microsoft is asked again, within the budget of
+    /// requests.
+    Audit {
+        /// Only this input
+        #[arg(long, value_name = "NAME")]
+        input: Option<String>,
+        /// Only this service
+        #[arg(long, value_name = "SERVICE")]
+        service: Option<String>,
+        /// The first instant, such as 2026-11-20T10:00:00Z; rounded down to a full hour, or to a day for a report by day [default: since
+        /// when each service is audited]
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        from: Option<DateTime<Utc>>,
+        /// The first instant that is not asked about any more; rounded up [default: the last full hour before each service's cursor]
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        to: Option<DateTime<Utc>>,
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
+        /// Ask Microsoft again for all of it that is within reach, and name the hours that differ now
+        #[arg(long)]
+        verify: bool,
+    },
     /// Tells whether all will work; changes nothing and sends no record. Status 0 if nothing has failed, else 1
     Check {
         /// JSON instead of a table
@@ -140,6 +168,23 @@ impl Command {
                 let scope = Scope { offline, input };
                 inspect(json, &scope, source, loaded)
             }
+            Self::Audit {
+                input,
+                service,
+                from,
+                to,
+                json,
+                verify,
+            } => {
+                let question = Question {
+                    input,
+                    service,
+                    from,
+                    to,
+                    verify,
+                };
+                tell_what_is_complete(&question, json, loaded)
+            }
             Self::Compare {
                 from,
                 to,
@@ -220,6 +265,34 @@ fn compare_services(
         print(&findings.to_string())?;
     }
     Ok(ExitCode::from(u8::from(!findings.are_alike())))
+}
+
+fn tell_what_is_complete(
+    question: &Question,
+    json: bool,
+    loaded: Result<Loaded, Mistakes>,
+) -> Result<ExitCode> {
+    let config = match loaded {
+        Ok(loaded) => loaded.config,
+        Err(mistakes) => {
+            error!("the configuration cannot be run; nothing was audited\n{mistakes}");
+            return Ok(ExitCode::from(BAD_CONFIGURATION));
+        }
+    };
+    if let Some(user) = become_user(Some(&config)) {
+        user?;
+    }
+    let runtime = runtime()?;
+    let told = runtime.block_on(audit(&config, question, Utc::now()));
+    // A name server that hangs must not hold up the end.
+    runtime.shutdown_background();
+    let told = told?;
+    if json {
+        print_json(&told.json())?;
+    } else {
+        print(&told.to_string())?;
+    }
+    Ok(ExitCode::from(u8::from(!told.is_complete())))
 }
 
 /// Becomes who collecting would be, before any thread starts.

@@ -54,7 +54,7 @@ pub use self::journal::{Confirmed, Journal, Mark};
 use self::key::Key;
 use self::lock::Lock;
 pub use self::original::Original;
-pub use self::reading::{Reading, ServiceFolder, probe, probe_service, services};
+pub use self::reading::{Reading, ServiceFolder, fingerprinter, probe, probe_service, services};
 pub use self::requests::RequestFile;
 pub use self::system::network_file_system;
 use crate::record::{Fingerprint, Fingerprinter};

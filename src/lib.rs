@@ -19,7 +19,7 @@
 //! - [`relay`]: Devo's side: deliveries and receipts
 //! - [`ledger`]: what is confirmed, on disk
 //! - [`monitoring`]: what each service and output is doing, as a page, metrics, health and status
-//! - [`command`]: what is done instead of collecting: `check`, `compare`, `state`, `support-bundle`, `healthcheck`
+//! - [`command`]: what is done instead of collecting: `check`, `audit`, `compare`, `state`, `support-bundle`, `healthcheck`
 //! - [`web`]: what `monitoring` knows, over HTTP and as a page
 //! - [`log`]: what is said, on standard error · [`messages`]: the same, to Devo · [`length`]: a length of time as people read it · [`version`]: which build this is
 //! - `foreign`: what somebody else wrote, without secrets and without what steers a terminal

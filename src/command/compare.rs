@@ -9,20 +9,18 @@
 
 mod comparison;
 mod findings;
-mod side;
 
 use anyhow::{Context as _, Result, bail};
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 
 use self::comparison::{Comparison, Step};
 pub use self::findings::{Different, Findings, Hour, Listed, Message};
-pub(super) use self::side::Unmetered;
-use self::side::{Failure, GraphSide, ReportSide};
+use super::side::{Came, Failure, GraphSide, ReportSide, Taken};
 use crate::config::{Config, Credentials, Input, Persistence};
-use crate::record::{Fingerprinter, Mask};
+use crate::record::{Fingerprint, Fingerprinter, Mask};
 use crate::report::{REPORTS, Report};
 use crate::source::graph::budget::UNNOTED_MAX;
-use crate::source::{graph, reporting};
+use crate::source::{Page, graph, reporting};
 use crate::tenant::Tenant;
 
 /// A step ends with the first full hour at which it has so many rows.
@@ -89,7 +87,7 @@ pub async fn compare(config: &Config, name: Option<&str>, range: Range) -> Resul
     let service = { input.services.iter() }.find(|service| service.report == report);
     let mask = service.map_or_else(Mask::default, |service| service.mask.clone());
     let fingerprinter = Fingerprinter::of(&rand::random(), report);
-    let mut reports = ReportSide::new(tenant.reports(), report, fingerprinter.clone());
+    let mut reports = ReportSide::new(tenant.reports(), report, None, fingerprinter.clone());
     let graph = GraphSide::new(graph, input, fingerprinter, tenant.charges());
     let mut comparison = Comparison::new(report, mask);
     let mut start = range.from;
@@ -109,7 +107,9 @@ pub async fn compare(config: &Config, name: Option<&str>, range: Range) -> Resul
                 ));
                 break;
             }
-            Err(Failure::Other(error)) => return Err(error),
+            Err(Failure::Other(error)) => {
+                return Err(error.context("the services cannot be compared"));
+            }
         }
     }
     let mut notes = vec![];
@@ -196,13 +196,72 @@ async fn step(
         let hour = findings::hour(step.end()) + TimeDelta::hours(1);
         let end = hour.min(to);
         let until = (end + MARGIN).min(now.max(end));
-        reports.read((read, until), &mut step).await?;
+        read_reports(reports, (read, until), &mut step).await?;
         read = until;
         step.extend(end);
         if end == to || step.rows() >= STEP_ROWS || end - start >= STEP_MAX {
             break;
         }
     }
-    graph.read((start - MARGIN, read), &mut step).await?;
+    let range = (start - MARGIN, read);
+    let is_whole = graph.read(range, |page| {
+        for (row, fingerprint) in page.rows().zip(page.fingerprints()) {
+            step.add_there(row, fingerprint);
+        }
+    });
+    if !is_whole.await? {
+        step.doubt(format!(
+            "{} to {}: Microsoft Graph has left rows out",
+            findings::instant(range.0),
+            findings::instant(range.1)
+        ));
+    }
     Ok(step)
+}
+
+/// The pages of one walk of the reporting service.
+#[derive(Default)]
+struct Pages(Vec<Page>);
+
+impl Pages {
+    /// All rows' fingerprints in one order.
+    fn sorted(&self) -> Vec<Fingerprint> {
+        let mut all: Vec<_> = self.0.iter().flat_map(Page::fingerprints).collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+impl Taken for Pages {
+    fn page(&mut self, page: Page) {
+        self.0.push(page);
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.sorted() == other.sorted()
+    }
+}
+
+/// Adds the rows of the reporting service to a step.
+async fn read_reports(
+    reports: &mut ReportSide,
+    range: (DateTime<Utc>, DateTime<Utc>),
+    step: &mut Step,
+) -> Result<(), Failure> {
+    let came = |came: Came<Pages>| {
+        let Came { range, taken, .. } = &came;
+        if came.is_unsettled {
+            step.doubt(format!(
+                "{} to {}: what the reporting service shows kept changing",
+                findings::instant(range.start),
+                findings::instant(range.end)
+            ));
+        }
+        for page in &taken.0 {
+            for (row, fingerprint) in page.rows().zip(page.fingerprints()) {
+                step.add_here(row, fingerprint, range.clone());
+            }
+        }
+    };
+    reports.read(range, |_| Pages::default(), came).await
 }

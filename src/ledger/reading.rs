@@ -11,6 +11,7 @@ use super::cursor::Cursor;
 use super::journal::Journal;
 use super::key::Key;
 use super::{LOCK, LedgerError, Owner, journal, lock};
+use crate::record::Fingerprinter;
 use crate::report::Report;
 use crate::window::Window;
 
@@ -71,6 +72,16 @@ pub(super) fn here_if_empty(path: &Path) -> &Path {
 
 fn allowed(path: &Path, how: AccessFlags) -> io::Result<()> {
     Ok(eaccess(path, how)?)
+}
+
+/// Makes fingerprints of a report's rows with the secret of the state folder at `path`; `None` if there is none yet.
+///
+/// # Errors
+///
+/// If it cannot be read, or is damaged.
+pub fn fingerprinter(path: &Path, report: &Report) -> Result<Option<Fingerprinter>, LedgerError> {
+    let key = Key::load(path)?;
+    Ok(key.map(|key| key.fingerprinter(report)))
 }
 
 /// A service that has a folder in a state folder.

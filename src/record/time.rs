@@ -120,6 +120,11 @@ impl TimeOf {
         }
     }
 
+    /// The instant that a row's member says, if it says one.
+    pub(crate) fn instant(&self, row: &[u8]) -> Option<DateTime<Utc>> {
+        instant(&self.text(row)?)
+    }
+
     /// The places of the rows, counted from 0, whose time is before the hour that begins at `hour`, and of those that are behind it.
     pub(crate) fn outside<'r>(
         &self,

@@ -6,6 +6,7 @@
 )]
 
 mod answers;
+mod audit;
 mod backlog;
 mod broken;
 mod buckets;

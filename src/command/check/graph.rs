@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 use super::Verdict;
 use super::inputs::{REPORT_TIMEOUT, SIGN_IN_TIMEOUT, last_settled, no_answer, refused};
 use crate::blocking::DISK;
-use crate::command::compare::Unmetered;
+use crate::command::side::Unmetered;
 use crate::config::{Input, ServiceConfig};
 use crate::record::Fingerprinter;
 use crate::source::graph::budget::UNNOTED_MAX;

@@ -9,6 +9,7 @@ use crate::ledger::cursor::Cursor;
 use crate::ledger::entry::Entry;
 use crate::ledger::key::Key;
 use crate::ledger::{LedgerError, Owner};
+use crate::report::Origin;
 use crate::window::Window;
 
 /// Unconfirmed hours are a gap where so much of them comes in a row.
@@ -25,6 +26,8 @@ pub struct Account {
     pub stretches: Vec<Stretch>,
     /// So many places of its file hold nothing that can be believed.
     pub damaged: u64,
+    /// Who is asked.
+    pub source: Origin,
     /// What the cursor knows of the time before it.
     entries: Vec<Entry>,
 }
@@ -93,6 +96,7 @@ impl Account {
             cursor: Some(cursor.at),
             stretches,
             damaged: 0,
+            source: cursor.source,
             entries: cursor.entries.clone(),
         }
     }
