@@ -251,6 +251,14 @@ impl Ledger {
         self.cursor.as_ref()
     }
 
+    /// What the last days came to; nothing on a first run.
+    pub(crate) fn recent(&self) -> Account {
+        let cursor = self.cursor.as_ref();
+        cursor.map_or_else(Account::default, |cursor| {
+            Account::recent(cursor, &self.audit)
+        })
+    }
+
     /// Makes fingerprints of a report's rows with the secret of this state folder.
     pub fn fingerprinter(&self, report: &Report) -> Fingerprinter {
         self.key.fingerprinter(report)

@@ -150,7 +150,7 @@ impl Service {
                 .cursor()
                 .and_then(|cursor| cursor.taken_over_by(origin)),
         );
-        monitor.opened(begun.cursor);
+        monitor.opened(begun.cursor, ledger.recent());
         let entries = ledger.cursor().map_or(&[][..], |cursor| &cursor.entries);
         monitor.comes_from(origin, entries);
         let progress = Progress::default();

@@ -15,7 +15,7 @@ use super::pace::Pace;
 use super::state::{Facts, State};
 use super::trouble::Trouble;
 use crate::config::ServiceConfig;
-use crate::ledger::{Entry, Outcome};
+use crate::ledger::{Account, Entry, Outcome, Stretch, Summary};
 use crate::report::Origin;
 use crate::source::limiter::Waited;
 use crate::source::{DIFFERENCE_MAX, Kind, Meter, schedule};
@@ -67,6 +67,7 @@ struct Gauges {
     lag: Gauge,
     cursor: Gauge,
     deletion: Gauge,
+    incomplete: IntGauge,
 }
 
 /// How a request was answered, in metrics.
@@ -135,6 +136,8 @@ struct Live {
     last_empty_unconfirmed: Option<Window>,
     /// When records were found to be out of reach.
     loss: Option<DateTime<Utc>>,
+    /// What the last days came to.
+    audit: Account,
     /// Since when there is something due and the cursor has not moved.
     due: Option<Instant>,
     turned: Option<Instant>,
@@ -224,6 +227,7 @@ impl ServiceMonitor {
             lag: families.lag.with_label_values(&labels),
             cursor: families.cursor.with_label_values(&labels),
             deletion: families.deletion.with_label_values(&labels),
+            incomplete: families.incomplete.with_label_values(&labels),
         };
         let outlets =
             outputs.map(|output| OutletMonitor::new(families, &input.name, name, output.as_ref()));
@@ -258,10 +262,11 @@ impl ServiceMonitor {
         live.trouble = Some(Trouble::new(error, None));
     }
 
-    /// Its state is open, with the cursor there.
-    pub fn opened(&self, cursor: DateTime<Utc>) {
+    /// Its state is open, with the cursor there; the last days came to this.
+    pub fn opened(&self, cursor: DateTime<Utc>, audit: Account) {
         let mut live = self.turn();
         live.cursor = Some(cursor);
+        live.audit = audit;
         live.due = None;
         live.unwritable = false;
         live.ease();
@@ -363,6 +368,7 @@ impl ServiceMonitor {
         let mut live = self.turn();
         let now = Instant::now();
         live.cursor = Some(cursor);
+        live.audit.moved(cursor);
         if live.unwritable {
             live.unwritable = false;
             live.ease();
@@ -371,6 +377,22 @@ impl ServiceMonitor {
         if let Some(pace) = &mut live.pace {
             pace.note(now, cursor);
         }
+    }
+
+    /// This has settled with the cursor.
+    pub fn hours_settled(&self, settled: &[Stretch]) {
+        self.turn().audit.take(settled);
+    }
+
+    /// What the last days came to: which hours, in all, and one by one.
+    pub(super) fn audited(&self) -> Option<(Window, Summary, Vec<Stretch>)> {
+        let now = self.input.now();
+        let live = self.live();
+        let range = live.audit.settled_recently()?;
+        let reach = self.schedule.deleted(now) - now;
+        let summary = live.audit.summary(range, reach, now);
+        let within = { live.audit.stretches.iter() }.filter(|one| one.window().overlaps(range));
+        Some((range, summary, within.cloned().collect()))
     }
 
     /// The cursor could not be written.
@@ -466,6 +488,9 @@ impl ServiceMonitor {
         gauges.lag.set(seconds(seen.lag));
         gauges.cursor.set(seen.cursor.map_or(f64::NAN, timestamp));
         gauges.deletion.set(seconds(seen.deletion));
+        let audited = self.audited();
+        let hours = audited.map_or(0, |(_, summary, _)| incomplete_hours(&summary));
+        gauges.incomplete.set(hours);
     }
 
     /// Records that had not been delivered before.
@@ -499,6 +524,13 @@ impl ServiceMonitor {
     fn live(&self) -> MutexGuard<'_, Live> {
         lock(&self.live)
     }
+}
+
+/// How many hours may have gaps.
+fn incomplete_hours(summary: &Summary) -> i64 {
+    let gaps = summary.gaps.iter().map(|gap| gap.window.length());
+    gaps.map(|length| (length.num_seconds() + 3_599) / 3_600)
+        .sum()
 }
 
 impl Live {

@@ -14,6 +14,7 @@ use super::state::State;
 use super::trouble::Trouble;
 use super::{Monitor, OutputFacts};
 use crate::config::LeftOut;
+use crate::ledger::{Gap, HourOutcome, Stretch, Summary};
 use crate::report::Origin;
 use crate::window::Window;
 
@@ -150,10 +151,57 @@ pub struct ServiceStatus {
     pub withheld_windows: u64,
     /// When records were last found to be out of reach: for their age, for such a cap, or since they cannot be read.
     pub last_loss: Option<DateTime<Utc>>,
+    /// What the last fourteen days before the cursor came to, in whole hours; `None` before the first has settled.
+    pub audit: Option<AuditStatus>,
     /// Its outputs.
     pub outputs: Vec<OutletStatus>,
     /// Its last day, a point every five minutes; the last one's minutes are not over.
     pub history: Vec<Point>,
+}
+
+/// What the last days of a service came to.
+#[derive(Debug, Serialize)]
+pub struct AuditStatus {
+    /// The first hour.
+    pub from: DateTime<Utc>,
+    /// The first instant after the last one.
+    pub to: DateTime<Utc>,
+    /// Whether nothing is missing.
+    pub complete: bool,
+    /// The records, by their own time.
+    pub records: u64,
+    /// Hours that are empty and could not be confirmed to be, and no gap.
+    pub unconfirmed: u64,
+    /// Where records may be missing.
+    pub gaps: Vec<GapStatus>,
+    /// Hours one after the other, of one day, to which the same became.
+    pub stretches: Vec<StretchStatus>,
+}
+
+/// Time of which records may be missing.
+#[derive(Debug, Serialize)]
+pub struct GapStatus {
+    /// The first instant.
+    pub from: DateTime<Utc>,
+    /// The first instant after it.
+    pub to: DateTime<Utc>,
+    /// Why.
+    pub reason: HourOutcome,
+    /// Until when Microsoft has what is missing; `None` where it cannot be had.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// Hours of one day to which the same became.
+#[derive(Debug, Serialize)]
+pub struct StretchStatus {
+    /// The first instant.
+    pub from: DateTime<Utc>,
+    /// The first instant after it.
+    pub to: DateTime<Utc>,
+    /// How complete they are.
+    pub outcome: HourOutcome,
+    /// Their records.
+    pub records: u64,
 }
 
 /// An output of a service.
@@ -295,12 +343,39 @@ fn of_service(
         capped_windows,
         withheld_windows,
         last_loss: seen.loss,
+        audit: service
+            .audited()
+            .map(|(range, summary, stretches)| of_audit(range, &summary, &stretches)),
         outputs: service
             .outlets()
             .iter()
             .map(|outlet| of_outlet(outlet))
             .collect(),
         history: history.until(now, new, seen.lag),
+    }
+}
+
+fn of_audit(range: Window, summary: &Summary, stretches: &[Stretch]) -> AuditStatus {
+    let stretch = |stretch: &Stretch| StretchStatus {
+        from: stretch.start.max(range.start),
+        to: stretch.end.min(range.end),
+        outcome: stretch.outcome,
+        records: stretch.records,
+    };
+    let gap = |gap: &Gap| GapStatus {
+        from: gap.window.start,
+        to: gap.window.end,
+        reason: gap.reason,
+        until: gap.until,
+    };
+    AuditStatus {
+        from: range.start,
+        to: range.end,
+        complete: summary.is_complete(),
+        records: summary.records,
+        unconfirmed: summary.unconfirmed,
+        gaps: summary.gaps.iter().map(gap).collect(),
+        stretches: stretches.iter().map(stretch).collect(),
     }
 }
 

@@ -192,8 +192,9 @@ impl Books {
                 boundary: boundary.clone(),
             })
         };
-        let _settled: Vec<Stretch> = self.write(write).await?;
+        let settled: Vec<Stretch> = self.write(write).await?;
         self.monitor.moved(at);
+        self.monitor.hours_settled(&settled);
         Ok(())
     }
 

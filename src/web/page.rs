@@ -5,6 +5,7 @@
 
 mod notice;
 mod picture;
+mod strip;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -230,6 +231,7 @@ fn card(service: &ServiceStatus, several_inputs: bool, now: DateTime<Utc>) -> Ma
             }
             @if let Some(trouble) = &service.trouble { (of_trouble(trouble, now)) }
             (picture::of(&service.history, now))
+            @if let Some(audit) = &service.audit { (strip::of(audit)) }
             p.counts {
                 "Since the start: rows " (grouped(service.fetched_records))
                 ", delivered before " (grouped(service.duplicate_records))

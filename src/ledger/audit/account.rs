@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 
 use super::{AuditFile, HourOutcome, Kept, Stretch};
 use crate::ledger::cursor::Cursor;
@@ -14,6 +14,9 @@ use crate::window::Window;
 
 /// Unconfirmed hours are a gap where so much of them comes in a row.
 const UNCONFIRMED_MAX: TimeDelta = TimeDelta::hours(24);
+
+/// So much of the time before the cursor is looked at while a collector runs.
+const RECENT: TimeDelta = TimeDelta::days(14);
 
 /// All that the audit of one service has.
 #[derive(Clone, Debug, Default)]
@@ -99,6 +102,64 @@ impl Account {
             source: cursor.source,
             entries: cursor.entries.clone(),
         }
+    }
+
+    /// That of the last days, by a cursor and the end of a file. Hours of a day are one stretch where the same became of them.
+    pub(in crate::ledger) fn recent(cursor: &Cursor, file: &AuditFile) -> Self {
+        let oldest = cursor.at.checked_sub_signed(RECENT).unwrap_or(cursor.at);
+        // What cannot be read is unknown.
+        let lines = file.read_after(oldest).unwrap_or_default();
+        let mut account = Account::before(cursor, lines.stretches);
+        // The hour under way comes with all of it when it settles.
+        let open = cursor.audit.as_ref().map(|kept| kept.open.start);
+        let lines = std::mem::take(&mut account.stretches);
+        let lines = lines.into_iter().filter(|line| Some(line.start) != open);
+        lines.for_each(|line| account.add(line));
+        account
+    }
+
+    fn add(&mut self, line: Stretch) {
+        let last = self.stretches.last_mut().filter(|last| {
+            let is_same_day = last.start.date_naive() == line.start.date_naive();
+            is_same_day && last.end == line.start && last.outcome == line.outcome
+        });
+        if let Some(last) = last {
+            last.end = line.end;
+            last.records = last.records.saturating_add(line.records);
+            last.shown.add_all(&line.shown);
+        } else {
+            self.stretches.push(line);
+        }
+    }
+
+    /// Takes in what has settled with a commit, and forgets what is no longer recent.
+    pub(crate) fn take(&mut self, settled: &[Stretch]) {
+        for line in settled {
+            self.add(line.clone());
+        }
+        let newest = self.stretches.last().map(|last| last.end);
+        let oldest = newest.and_then(|newest| newest.checked_sub_signed(RECENT));
+        if let Some(oldest) = oldest {
+            self.stretches.retain(|line| line.end > oldest);
+        }
+    }
+
+    /// The cursor is there now.
+    pub(crate) fn moved(&mut self, cursor: DateTime<Utc>) {
+        self.cursor = Some(cursor);
+        self.since = self.since.map(|since| since.min(cursor));
+    }
+
+    /// The whole hours of the last days that have settled, from the beginning of a day on where that is known; `None` if there is none yet.
+    pub(crate) fn settled_recently(&self) -> Option<Window> {
+        let (hour, day) = (TimeDelta::hours(1), TimeDelta::days(1));
+        let up = |time: DateTime<Utc>, unit: TimeDelta| {
+            let whole = time.duration_trunc(unit).ok()?;
+            Some(if whole < time { whole + unit } else { whole })
+        };
+        let end = self.cursor?.duration_trunc(hour).ok()?;
+        let start = up(self.since?, hour)?.max(up(end.checked_sub_signed(RECENT)?, day)?);
+        (start < end).then_some(Window { start, end })
     }
 
     /// What `range` came to. The service has what is at most `reach` old at the time `now`.

@@ -27,6 +27,9 @@ const KEPT: TimeDelta = TimeDelta::days(400);
 /// A file with more lines is written anew with those that are kept: ten days more than an hour each.
 const LINES_MAX: u64 = 410 * 24;
 
+/// So many lines are read at once from the end.
+const TAIL: u64 = 192;
+
 /// The audit's file of one service.
 #[derive(Clone, Debug)]
 pub(in crate::ledger) struct AuditFile {
@@ -104,10 +107,41 @@ impl AuditFile {
     /// All that the file holds; nothing if there is none.
     pub(super) fn read(&self) -> Result<Lines, LedgerError> {
         let bytes = file::read(&self.path)?.unwrap_or_default();
+        Ok(self.lines(bytes.get(LINE..).unwrap_or_default()))
+    }
+
+    /// What it holds of the time after `oldest`, read from its end.
+    pub(super) fn read_after(&self, oldest: DateTime<Utc>) -> Result<Lines, LedgerError> {
+        let Some(file) = self.open()? else {
+            return Ok(Lines::default());
+        };
+        let read = || {
+            let (mut first, mut bytes) = (file.metadata()?.len() / LINE as u64, vec![]);
+            while first > 1 {
+                let before = first.saturating_sub(TAIL).max(1);
+                let length = usize::try_from(first - before).unwrap_or_default() * LINE;
+                let mut more = vec![0; length];
+                file.read_exact_at(&mut more, before * LINE as u64)?;
+                more.append(&mut bytes);
+                (first, bytes) = (before, more);
+                let oldest_line = bytes.first_chunk().and_then(|line| self.decode(line));
+                if oldest_line.is_some_and(|line| line.end <= oldest) {
+                    break;
+                }
+            }
+            Ok(bytes)
+        };
+        let bytes = read().map_err(|cause| LedgerError::io("read", &self.path, cause))?;
+        let mut lines = self.lines(&bytes);
+        lines.stretches.retain(|line| line.end > oldest);
+        Ok(lines)
+    }
+
+    fn lines(&self, bytes: &[u8]) -> Lines {
         let mut lines = Lines::default();
         let (all, torn) = bytes.as_chunks::<LINE>();
         lines.damaged += u64::from(!torn.is_empty());
-        for line in all.get(1..).unwrap_or_default() {
+        for line in all {
             let Some(line) = self.decode(line) else {
                 lines.damaged += 1;
                 continue;
@@ -120,7 +154,7 @@ impl AuditFile {
             {}
             lines.stretches.push(line);
         }
-        Ok(lines)
+        lines
     }
 
     /// Opens the file; `None` if there is none.

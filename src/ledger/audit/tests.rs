@@ -417,3 +417,40 @@ fn a_gap_tells_until_when_it_can_be_had() {
     assert_eq!(until(100), [None, Some(at(220))]);
     assert_eq!(until(10), [None, None]);
 }
+
+#[test]
+fn a_running_collector_knows_the_last_days_from_the_end_of_the_file_and_what_settles() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = begun(folder.path());
+    hours(&mut ledger, 0..400);
+    commit(
+        &mut ledger,
+        vec![passed(60 * 400, 60 * 400 + 20, Outcome::Complete, 9)],
+    );
+    let mut account = ledger.recent();
+    let summary = |account: &Account| {
+        let range = account.settled_recently().unwrap();
+        let whole = account.summary(range, TimeDelta::days(10), at(0));
+        let hours = u64::try_from(range.length().num_hours()).unwrap();
+        (hours, whole.records, whole.gaps.len())
+    };
+    let (hours, records, gaps) = summary(&account);
+    assert!((13 * 24..=14 * 24).contains(&hours), "{hours}");
+    assert_eq!((records, gaps), (3 * hours, 0));
+    // A day is one stretch where it is complete.
+    assert!(account.stretches.len() <= 15, "{}", account.stretches.len());
+
+    let next = vec![
+        passed(60 * 400 + 20, 60 * 401, Outcome::Complete, 1),
+        passed(60 * 401, 60 * 402, Outcome::Capped, 7),
+    ];
+    account.take(&try_commit(&mut ledger, next).unwrap());
+    account.moved(at(60 * 402));
+    let range = account.settled_recently().unwrap();
+    assert_eq!(range.end, at(60 * 402));
+    let told = account.summary(range, TimeDelta::days(10), at(0));
+    assert_eq!(told.gaps.len(), 1);
+    assert_eq!(told.gaps[0].window, window(60 * 401, 60 * 402));
+    let again = ledger.recent();
+    assert_eq!(again.summary(range, TimeDelta::days(10), at(0)), told);
+}

@@ -4,10 +4,11 @@ use std::fs;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use exchange_reports_collector::ledger::HourOutcome;
 use exchange_reports_collector::monitoring::health::Health;
 use exchange_reports_collector::monitoring::state::{Grade, State};
 use exchange_reports_collector::monitoring::status::{
-    InputStatus, OutletStatus, OutputStatus, ServiceStatus,
+    AuditStatus, GapStatus, InputStatus, OutletStatus, OutputStatus, ServiceStatus, StretchStatus,
 };
 use exchange_reports_collector::monitoring::{Point, Status, Trouble};
 use exchange_reports_collector::web::page::page;
@@ -203,6 +204,36 @@ async fn a_browser_is_told_to_fetch_nothing_and_to_run_nothing() {
 /// What nobody means well with, and nothing can be broken in.
 const UGLY: &str = "<script>alert('x')</script> & \"quoted\" ";
 
+/// Two weeks of a service that has collected up to `end`, all of them complete or with a gap.
+fn audit(end: DateTime<Utc>, complete: bool) -> AuditStatus {
+    let from = end - TimeDelta::days(14);
+    let gap = GapStatus {
+        from: end - TimeDelta::hours(60),
+        to: end - TimeDelta::hours(30),
+        reason: HourOutcome::Unreachable,
+        until: None,
+    };
+    let stretches = (0..14).map(|day| StretchStatus {
+        from: from + TimeDelta::days(day),
+        to: from + TimeDelta::days(day + 1),
+        outcome: [
+            HourOutcome::Complete,
+            HourOutcome::Empty,
+            HourOutcome::Unconfirmed,
+        ][usize::from(day % 5 == 0) + usize::from(day % 10 == 0)],
+        records: 123_456,
+    });
+    AuditStatus {
+        from,
+        to: end,
+        complete,
+        records: 1_728_384,
+        unconfirmed: 24,
+        gaps: if complete { vec![] } else { vec![gap] },
+        stretches: stretches.collect(),
+    }
+}
+
 /// Eight services of two tenants and two outputs, in all states at once, with a whole day behind them.
 fn crowded() -> Status {
     let now: DateTime<Utc> = "2026-11-22T14:40:52Z".parse().unwrap();
@@ -257,6 +288,7 @@ fn crowded() -> Status {
             capped_windows: u64::from(at == 3),
             withheld_windows: u64::from(at == 3),
             last_loss: (at == 2 || at == 3).then_some(now - TimeDelta::hours(3)),
+            audit: Some(audit(now - TimeDelta::hours(26), at != 3)),
             outputs: ["devo", "archive"]
                 .map(|output| OutletStatus {
                     output: output.to_owned(),

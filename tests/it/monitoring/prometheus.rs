@@ -323,7 +323,10 @@ async fn a_start_twelve_days_ago() -> Troubled {
         .input()
         .service_from(Report::MessageTrace, from, &[]);
     let service = Report::MessageTrace.service();
-    let expected = [("ExchangeCollectorRecordsUnreachable", service)];
+    let expected = [
+        ("ExchangeCollectorRecordsUnreachable", service),
+        ("ExchangeCollectorIncompleteHours", service),
+    ];
     Troubled::start("late-start", setting, input, WATCHED, &expected).await
 }
 
@@ -333,7 +336,10 @@ async fn an_hour_beyond_the_cap() -> Troubled {
     let hours = setting.ago(28).duration_trunc(TimeDelta::hours(1)).unwrap();
     setting.rows(report, hours, hours + TimeDelta::hours(1), 12_000);
     let input = setting.input().service_from(report, hours, &[]);
-    let expected = [("ExchangeCollectorResultCutOff", report.service())];
+    let expected = [
+        ("ExchangeCollectorResultCutOff", report.service()),
+        ("ExchangeCollectorIncompleteHours", report.service()),
+    ];
     Troubled::start("beyond-the-cap", setting, input, WATCHED, &expected).await
 }
 
