@@ -11,6 +11,7 @@ use testkit::relay::Behaviour;
 use testkit::report::Report;
 use testkit::service::{Mail, Row};
 
+use crate::monitoring::Watched;
 use crate::setting::{PATIENCE, Setting, log, program, stop};
 
 const TRACE: Report = Report::MessageTrace;
@@ -130,6 +131,28 @@ async fn each_hour_has_what_the_relay_has_read_beside_a_running_collector() {
     stop(&mut collector).await;
     // Equal traces of two mails at one time are as many records.
     assert_eq!(read(&setting).values().sum::<u64>(), setting.relay.count());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_and_the_status_tell_what_the_last_days_came_to() {
+    let setting = Setting::new().await;
+    let (from, to) = (setting.hour_ago(75), setting.hour_ago(27));
+    setting.rows(TRACE, from, to, 4_800);
+    let input = setting.input().service_from(TRACE, from, &[]);
+    let watched = Watched::start(&setting, input, "{listen: 0}").await;
+    setting
+        .until_committed(&watched.collector, &[TRACE], to)
+        .await;
+    let status = watched.status().await;
+    let told = &status["services"][0]["audit"];
+    assert_eq!(
+        (&told["complete"], &told["gaps"], &told["from"]),
+        (&json!(true), &json!([]), &json!(text(from))),
+        "{told}"
+    );
+    assert_eq!(told["records"], json!(4_800), "{told}");
+    let (_, page) = watched.get("/").await;
+    assert!(page.contains("Audit: complete"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
