@@ -180,6 +180,8 @@ async fn switching_back_by_hand_repeats_nothing() {
     let ended = setting.kill(&mut collector).await;
     configure(&setting, from, "reporting_service");
     let mut collector = setting.start();
+    // It may have nothing left to do, and is told to stop in order only once it runs.
+    collector.wait_for("collecting", PATIENCE).await.unwrap();
     setting.until_committed(&collector, &[TRACE], to).await;
     stop(&mut collector).await;
     let (expected, read) = (
