@@ -489,8 +489,8 @@ impl ServiceMonitor {
         gauges.cursor.set(seen.cursor.map_or(f64::NAN, timestamp));
         gauges.deletion.set(seconds(seen.deletion));
         let audited = self.audited();
-        let hours = audited.map_or(0, |(_, summary, _)| incomplete_hours(&summary));
-        gauges.incomplete.set(hours);
+        let incomplete = audited.map_or(0, |(_, summary, _)| incomplete_seconds(&summary));
+        gauges.incomplete.set(incomplete);
     }
 
     /// Records that had not been delivered before.
@@ -526,11 +526,10 @@ impl ServiceMonitor {
     }
 }
 
-/// How many hours may have gaps.
-fn incomplete_hours(summary: &Summary) -> i64 {
+/// The length of all gaps, in seconds.
+fn incomplete_seconds(summary: &Summary) -> i64 {
     let gaps = summary.gaps.iter().map(|gap| gap.window.length());
-    gaps.map(|length| (length.num_seconds() + 3_599) / 3_600)
-        .sum()
+    gaps.map(|length| length.num_seconds()).sum()
 }
 
 impl Live {
