@@ -74,7 +74,7 @@ pub fn load(source: &Source, now: DateTime<Utc>) -> Result<Loaded, Mistakes> {
     Reading::of(source, now, &[]).loaded
 }
 
-/// What reading the configuration has come to.
+/// The result of reading the configuration.
 pub struct Reading {
     /// The configuration, or every mistake of its files but those of input files, which are left out where they have one.
     pub loaded: Result<Loaded, Mistakes>,

@@ -264,7 +264,7 @@ impl Ledger {
         self.key.fingerprinter(report)
     }
 
-    /// Puts the cursor where a service begins at the time `now`, and voids what journals hold. Time that it skips is told as never collected.
+    /// Sets the cursor to where a service begins, and makes void what journals hold. At the time `now`, skipped time is recorded as never collected.
     ///
     /// # Errors
     ///

@@ -30,7 +30,7 @@ pub struct Reload {
     pub(crate) hash: u32,
 }
 
-/// What a reading has come to.
+/// The result of reading the configuration again.
 pub(crate) struct Outcome {
     /// What can be run, or why the main file cannot be.
     pub(crate) prepared: Result<Prepared, String>,

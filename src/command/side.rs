@@ -94,12 +94,12 @@ fn given_up(source: &dyn Source, error: &FetchError) -> Failure {
     ))
 }
 
-/// What the pages of one walk come to.
+/// What is collected from the pages of one walk.
 pub(super) trait Taken {
     /// Takes the walk's next page.
     fn page(&mut self, page: Page);
 
-    /// Whether another walk has come to the same.
+    /// Whether another walk gave the same result.
     fn is_same(&self, other: &Self) -> bool;
 }
 
@@ -123,7 +123,7 @@ pub(super) struct Came<T> {
 }
 
 enum Asked<T> {
-    /// What it has come to, and how many rows there were.
+    /// The result, and the number of rows.
     Settled(T, u64),
     /// It is too long.
     TooLong,
@@ -131,7 +131,7 @@ enum Asked<T> {
 }
 
 impl ReportSide {
-    /// Asks for a report, of which a traffic report is asked for `by` hours or days.
+    /// Asks for `report`; traffic reports are aggregated `by` hours or days.
     pub(super) fn new(
         client: &Client,
         report: &'static Report,

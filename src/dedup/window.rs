@@ -191,7 +191,7 @@ impl Deduplicator {
         self.walks > 0
     }
 
-    /// Finds the new rows of the walk's next page, of which some may be `elsewhere`.
+    /// Finds the new rows of the walk's next page; `elsewhere` lists its rows outside the window's hour.
     pub(crate) fn page(
         &mut self,
         rows: impl ExactSizeIterator<Item = Fingerprint>,

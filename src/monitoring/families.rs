@@ -109,7 +109,7 @@ families! {
     lag: GaugeVec = Gauge "lag_seconds" SERVICE, "How far the cursor is behind the present less the delay.";
     cursor: GaugeVec = Gauge "cursor_timestamp_seconds" SERVICE, "The cursor, in seconds since 1970: everything before it is delivered and confirmed.";
     deletion: GaugeVec = Gauge "deletion_seconds" SERVICE, "How long until Microsoft deletes the first of what is not confirmed yet.";
-    incomplete: IntGaugeVec = Gauge "incomplete_seconds" SERVICE, "Length of the time within the last fourteen days before the cursor of which records may be missing, as the audit knows it.";
+    incomplete: IntGaugeVec = Gauge "incomplete_seconds" SERVICE, "Seconds of the last fourteen days before the cursor for which records may be missing, according to the audit.";
     unreachable: IntCounterVec = Counter "unreachable_seconds_total" SERVICE, "Length of the time whose records Microsoft had deleted before they were collected.";
     windows: IntCounterVec = Counter "windows_total" SERVICE, "Windows committed.";
     walks: IntCounterVec = Counter "walks_total" SERVICE, "Walks of windows, ended or broken off.";

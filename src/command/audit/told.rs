@@ -28,7 +28,7 @@ pub struct Audited {
     pub range: Option<Window>,
     /// The cursor.
     pub cursor: Option<DateTime<Utc>>,
-    /// What the range has come to.
+    /// The result for the range.
     pub summary: Summary,
     /// So many places of the audit's file hold nothing that can be believed.
     pub damaged: u64,
