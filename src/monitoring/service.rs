@@ -386,13 +386,17 @@ impl ServiceMonitor {
 
     /// What the last days came to: which hours, in all, and one by one.
     pub(super) fn audited(&self) -> Option<(Window, Summary, Vec<Stretch>)> {
-        let now = self.input.now();
         let live = self.live();
-        let range = live.audit.settled_recently()?;
-        let reach = self.schedule.deleted(now) - now;
-        let summary = live.audit.summary(range, reach, now);
+        let (range, summary) = self.summary(&live.audit)?;
         let within = { live.audit.stretches.iter() }.filter(|one| one.window().overlaps(range));
         Some((range, summary, within.cloned().collect()))
+    }
+
+    fn summary(&self, audit: &Account) -> Option<(Window, Summary)> {
+        let now = self.input.now();
+        let range = audit.settled_recently()?;
+        let reach = self.schedule.deleted(now) - now;
+        Some((range, audit.summary(range, reach, now)))
     }
 
     /// The cursor could not be written.
@@ -488,8 +492,8 @@ impl ServiceMonitor {
         gauges.lag.set(seconds(seen.lag));
         gauges.cursor.set(seen.cursor.map_or(f64::NAN, timestamp));
         gauges.deletion.set(seconds(seen.deletion));
-        let audited = self.audited();
-        let incomplete = audited.map_or(0, |(_, summary, _)| incomplete_seconds(&summary));
+        let audited = self.summary(&self.live().audit);
+        let incomplete = audited.map_or(0, |(_, summary)| incomplete_seconds(&summary));
         gauges.incomplete.set(incomplete);
     }
 
