@@ -341,9 +341,15 @@ impl Span {
 }
 
 /// Cuts an instant down to a multiple of `unit` since the epoch, which hours and days (UTC) begin at.
-fn floor(instant: DateTime<Utc>, unit: TimeDelta) -> DateTime<Utc> {
+pub(crate) fn floor(instant: DateTime<Utc>, unit: TimeDelta) -> DateTime<Utc> {
     // Fails only outside the years 1677 to 2262, which no report and no clock of this century reaches.
     instant.duration_trunc(unit).unwrap_or(instant)
+}
+
+/// The same up to the next multiple, where it is none itself.
+pub(crate) fn ceiling(instant: DateTime<Utc>, unit: TimeDelta) -> DateTime<Utc> {
+    let whole = floor(instant, unit);
+    if whole < instant { whole + unit } else { whole }
 }
 
 fn delta(duration: Duration) -> TimeDelta {

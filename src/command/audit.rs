@@ -9,7 +9,7 @@ mod verify;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tracing::error;
 
 pub use self::told::{Audited, Told};
@@ -21,7 +21,7 @@ use crate::ledger::{Account, Gap, HourOutcome, Owner, Summary};
 use crate::report::{Origin, Resolution, Terms};
 use crate::source::{graph, reporting};
 use crate::tenant::Tenant;
-use crate::window::Window;
+use crate::window::{Window, ceiling, floor};
 
 /// What is asked about.
 #[derive(Clone, Debug, Default)]
@@ -171,11 +171,8 @@ fn terms(service: &ServiceConfig, source: Origin) -> Terms {
 
 /// The whole hours or days that are asked about; `None` if nothing has settled, and no time is named.
 fn range(question: &Question, account: &Account, unit: TimeDelta) -> Option<Window> {
-    let down = |time: DateTime<Utc>| time.duration_trunc(unit).unwrap_or(time);
-    let up = |time: DateTime<Utc>| {
-        let whole = down(time);
-        if whole < time { whole + unit } else { whole }
-    };
+    let down = |time| floor(time, unit);
+    let up = |time| ceiling(time, unit);
     let from = question.from.map(down);
     let to = question.to.map(up);
     let (start, end) = match (from, to) {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use chrono::{DateTime, DurationRound as _, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::foreign::printable;
+use crate::window::floor;
 
 /// So many messages of a kind are named; more are only counted.
 const LISTED_MAX: usize = 1_000;
@@ -271,7 +272,7 @@ impl fmt::Display for Findings {
 
 /// The full hour in which an instant lies.
 pub(super) fn hour(at: DateTime<Utc>) -> DateTime<Utc> {
-    at.duration_trunc(TimeDelta::hours(1)).unwrap_or(at)
+    floor(at, TimeDelta::hours(1))
 }
 
 /// An instant in whole seconds, in UTC.

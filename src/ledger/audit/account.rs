@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{AuditFile, HourOutcome, Kept, Stretch};
 use crate::ledger::cursor::Cursor;
@@ -10,7 +10,7 @@ use crate::ledger::entry::Entry;
 use crate::ledger::key::Key;
 use crate::ledger::{LedgerError, Owner};
 use crate::report::Origin;
-use crate::window::Window;
+use crate::window::{Window, ceiling, floor};
 
 /// Unconfirmed hours are a gap where so much of them comes in a row.
 const UNCONFIRMED_MAX: TimeDelta = TimeDelta::hours(24);
@@ -153,12 +153,8 @@ impl Account {
     /// The whole hours of the last days that have settled, from the beginning of a day on where that is known; `None` if there is none yet.
     pub(crate) fn settled_recently(&self) -> Option<Window> {
         let (hour, day) = (TimeDelta::hours(1), TimeDelta::days(1));
-        let up = |time: DateTime<Utc>, unit: TimeDelta| {
-            let whole = time.duration_trunc(unit).ok()?;
-            Some(if whole < time { whole + unit } else { whole })
-        };
-        let end = self.cursor?.duration_trunc(hour).ok()?;
-        let start = up(self.since?, hour)?.max(up(end.checked_sub_signed(RECENT)?, day)?);
+        let end = floor(self.cursor?, hour);
+        let start = ceiling(self.since?, hour).max(ceiling(end.checked_sub_signed(RECENT)?, day));
         (start < end).then_some(Window { start, end })
     }
 
