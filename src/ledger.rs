@@ -12,6 +12,8 @@
 //! state/INPUT.ID.SERVICE/cursor       the cursor, the entries of what is before it, and the rows at its boundary
 //! state/INPUT.ID.SERVICE/audit        what each hour before the cursor came to
 //! state/INPUT.ID.SERVICE/journal.OUT  what OUT has confirmed beyond the cursor
+//! state/INPUT.ID.SERVICE/early/N.OUT  what early passes have delivered to OUT beyond the cursor
+//! state/INPUT.ID.SERVICE/early/pass.S  the frontier of the early pass with a delay of S seconds
 //! state/32 hexadecimal digits         the original collector's, which are left alone
 //! ```
 
@@ -19,6 +21,7 @@ mod addresses;
 mod amending;
 mod audit;
 mod cursor;
+mod delivered;
 mod disk;
 mod entry;
 mod error;
@@ -35,13 +38,16 @@ mod system;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tracing::warn;
 
 pub use self::addresses::AddressFile;
 pub use self::audit::{Account, Gap, HourOutcome, Passed, Stretch, Summary};
 use self::audit::{AuditFile, Kept};
 pub use self::cursor::Cursor;
+pub use self::delivered::{Delivered, Filing};
 pub(crate) use self::disk::OnDisk;
 #[cfg(test)]
 pub(crate) use self::disk::script;
@@ -262,6 +268,39 @@ impl Ledger {
     /// Makes fingerprints of a report's rows with the secret of this state folder.
     pub fn fingerprinter(&self, report: &Report) -> Fingerprinter {
         self.key.fingerprinter(report)
+    }
+
+    /// What early passes of this service, which collects `report`, have delivered.
+    ///
+    /// # Errors
+    ///
+    /// If the files cannot be read.
+    pub fn delivered(&self, report: &Report) -> Result<Delivered, LedgerError> {
+        let epoch = self.cursor.as_ref().map_or(0, |cursor| cursor.epoch);
+        let (folder, lock) = (self.folder.join(delivered::FOLDER), Arc::clone(&self.lock));
+        Delivered::open(folder, &self.key, lock, report, epoch)
+    }
+
+    /// The ledger of this service's early pass of this delay: its cursor is the pass's frontier, and loses nothing where it is lost. It has no
+    /// journals.
+    ///
+    /// # Errors
+    ///
+    /// If the files cannot be read.
+    pub fn of_pass(&self, delay: Duration) -> Result<Self, LedgerError> {
+        let folder = self.folder.join(delivered::FOLDER);
+        file::make_folder(&folder)?;
+        let folder = folder.join(format!("{}{}", delivered::PASS, delay.as_secs()));
+        let open = || Ledger::open(folder.clone(), &self.key, Arc::clone(&self.lock), &[]);
+        let opened = match open() {
+            Err(damaged @ LedgerError::Damaged { .. }) => {
+                warn!(error = %damaged, "the frontier of an early pass cannot be read: it is found anew, and nothing is lost");
+                file::remove_at(&folder.join(cursor::FILE))?;
+                open()
+            }
+            opened => opened,
+        };
+        opened.map(|(ledger, _)| ledger)
     }
 
     /// Sets the cursor to where a service begins, and makes void what journals hold. At the time `now`, skipped time is recorded as never collected.

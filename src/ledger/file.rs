@@ -51,6 +51,11 @@ pub(super) fn replace(folder: &Path, name: &str, parts: &[&[u8]]) -> Result<(), 
     sync_folder(folder)
 }
 
+/// Removes a file that may be missing.
+pub(super) fn remove_at(path: &Path) -> Result<(), LedgerError> {
+    remove(path).map_err(|cause| LedgerError::io("remove", path, cause))
+}
+
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
