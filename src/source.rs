@@ -42,6 +42,7 @@ mod verbose;
 mod walk;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -90,6 +91,11 @@ pub trait Source: Send + Sync {
 
     /// What is left of a pause that it asked for; `None` when there is none.
     fn paused(&self) -> Option<Duration>;
+
+    /// The same for windows whose rows may not all be there yet; `None` if it is the same.
+    fn unsettled(&self) -> Option<Arc<dyn Source>> {
+        None
+    }
 }
 
 /// All pages of one query, one after the other.

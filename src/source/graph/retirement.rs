@@ -96,6 +96,31 @@ impl Source for Retiring {
     fn paused(&self) -> Option<Duration> {
         self.0.reports.paused()
     }
+
+    fn unsettled(&self) -> Option<Arc<dyn Source>> {
+        Some(Arc::new(Unsettled(Arc::clone(&self.0))))
+    }
+}
+
+/// The reporting service for windows whose rows may not all be there yet: that it shows nothing, or less than Graph, is no sign of anything.
+struct Unsettled(Arc<Shared>);
+
+impl Source for Unsettled {
+    fn terms(&self) -> &Terms {
+        self.0.reports.terms()
+    }
+
+    fn walk(&self, first: DateTime<Utc>, last: DateTime<Utc>) -> Box<dyn Pages> {
+        self.0.reports.walk(first, last)
+    }
+
+    fn clocks(&self) -> RemoteTimes {
+        self.0.reports.clocks()
+    }
+
+    fn paused(&self) -> Option<Duration> {
+        self.0.reports.paused()
+    }
 }
 
 struct Walk {
