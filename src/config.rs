@@ -641,6 +641,8 @@ pub struct ServiceConfig {
     pub period: Duration,
     /// How far behind the present the service stays, since rows appear late.
     pub delay: Duration,
+    /// Shorter delays at which windows are read as well, ascending; what is there by then goes out at once.
+    pub early_passes: Vec<Duration>,
     /// Where a service without state starts.
     pub start_time: Option<DateTime<Utc>>,
     /// A value other than the stored one clears the service's state; as given.

@@ -4,6 +4,7 @@
 #![deny(clippy::disallowed_methods)]
 
 mod addresses;
+mod book;
 mod courier;
 mod lines;
 mod order;
@@ -13,5 +14,6 @@ mod statistics;
 mod telling;
 
 pub(crate) use addresses::Shared;
+pub(crate) use book::Book;
 pub(crate) use order::{Batch, Held, Next, Rewound};
 pub(crate) use outlet::{Outlet, Surroundings};

@@ -168,7 +168,7 @@ impl StateDirectory {
             });
         };
         let audit = AuditFile::of(&folder, owner.service, key.id());
-        Ledger::open(folder, key, Arc::clone(&self.lock), audit, outputs)
+        Ledger::open(folder, key, Arc::clone(&self.lock), Some(audit), outputs)
     }
 }
 
@@ -186,7 +186,8 @@ pub struct Ledger {
     folder: PathBuf,
     key: Key,
     lock: Arc<Lock>,
-    audit: AuditFile,
+    /// What each hour came to; `None` for an early pass, with which no hour settles.
+    audit: Option<AuditFile>,
     cursor: Option<Cursor>,
 }
 
@@ -217,7 +218,7 @@ impl Ledger {
         folder: PathBuf,
         key: &Key,
         lock: Arc<Lock>,
-        audit: AuditFile,
+        audit: Option<AuditFile>,
         outputs: &[&str],
     ) -> Result<(Self, Recovered), LedgerError> {
         file::make_folder(&folder)?;
@@ -228,9 +229,9 @@ impl Ledger {
             audit,
             folder,
         };
-        if let Some(cursor) = &ledger.cursor {
+        if let Some((cursor, audit)) = ledger.cursor.as_ref().zip(ledger.audit.as_ref()) {
             let last = cursor.audit.as_ref().and_then(Kept::last);
-            ledger.audit.mend(cursor.at, last)?;
+            audit.mend(cursor.at, last)?;
         }
         let (mut journals, mut confirmed) = (vec![], vec![]);
         for output in outputs {
@@ -259,9 +260,9 @@ impl Ledger {
 
     /// What the last days came to; nothing on a first run.
     pub(crate) fn recent(&self) -> Account {
-        let cursor = self.cursor.as_ref();
-        cursor.map_or_else(Account::default, |cursor| {
-            Account::recent(cursor, &self.audit)
+        let known = self.cursor.as_ref().zip(self.audit.as_ref());
+        known.map_or_else(Account::default, |(cursor, audit)| {
+            Account::recent(cursor, audit)
         })
     }
 
@@ -291,7 +292,7 @@ impl Ledger {
         let folder = self.folder.join(delivered::FOLDER);
         file::make_folder(&folder)?;
         let folder = folder.join(format!("{}{}", delivered::PASS, delay.as_secs()));
-        let open = || Ledger::open(folder.clone(), &self.key, Arc::clone(&self.lock), &[]);
+        let open = || Ledger::open(folder.clone(), &self.key, Arc::clone(&self.lock), None, &[]);
         let opened = match open() {
             Err(damaged @ LedgerError::Damaged { .. }) => {
                 warn!(error = %damaged, "the frontier of an early pass cannot be read: it is found anew, and nothing is lost");
@@ -311,12 +312,12 @@ impl Ledger {
     pub fn begin(&mut self, mut cursor: Cursor, now: DateTime<Utc>) -> Result<(), LedgerError> {
         let known = self.cursor.as_ref();
         let mut audit = Kept::begin(cursor.at);
-        if let Some(known) = known {
+        if let Some(known) = known.filter(|_| self.audit.is_some()) {
             audit = known.audit.clone().unwrap_or(Kept::begin(known.at));
             let skipped = audit.jump((known.at, cursor.at), now, known.source);
             self.write_lines(&skipped)?;
         }
-        cursor.audit = Some(audit);
+        cursor.audit = self.audit.is_some().then_some(audit);
         cursor.generation = known.map_or(1, |known| known.generation + 1);
         cursor.epoch = known.map_or(1, |known| known.epoch + 1);
         self.store(cursor)
@@ -380,10 +381,13 @@ impl Ledger {
         let Some(mut next) = self.cursor.clone() else {
             return Ok(vec![]);
         };
-        let mut audit = next.audit.take().unwrap_or(Kept::begin(next.at));
-        let settled = audit.pass(&commit.passed, commit.settled, next.source);
-        self.write_lines(&settled)?;
-        next.audit = Some(audit);
+        let mut settled = vec![];
+        if self.audit.is_some() {
+            let mut audit = next.audit.take().unwrap_or(Kept::begin(next.at));
+            settled = audit.pass(&commit.passed, commit.settled, next.source);
+            self.write_lines(&settled)?;
+            next.audit = Some(audit);
+        }
         next.generation += 1;
         next.at = next.at.max(commit.at);
         next.by_our_clock = false;
@@ -400,11 +404,13 @@ impl Ledger {
 
     /// Writes what has settled, before the cursor passes it.
     fn write_lines(&self, settled: &[Stretch]) -> Result<(), LedgerError> {
-        if settled.is_empty() {
-            return Ok(());
+        match &self.audit {
+            Some(audit) if !settled.is_empty() => {
+                self.hold()?;
+                audit.append(settled)
+            }
+            _ => Ok(()),
         }
-        self.hold()?;
-        self.audit.append(settled)
     }
 
     /// Makes sure that the folder is there, and locked.

@@ -10,10 +10,13 @@
 //!    delivery full, or nothing more to deliver ─▶ Receipt ─▶ ledger: journal ─▶ ledger: commit(cursor, entries)
 //! ```
 //!
+//! Early passes (`service::passes`) do the same at shorter delays, by `agenda`, each with a frontier in the place of the cursor, and with
+//! `ledger::Delivered` in the place of the journal: what they deliver there is known to the deduplication of every other pass.
+//!
 //! - [`config`]: the file as a model that can be run · [`report`]: the eight reports as data
 //! - [`service`]: one task a report; it alone knows all parts, sleeps and retries · `delivery`: the outputs of one service
 //! - `fleet`: the inputs that run, each with its services · [`reload`]: the configuration read again while they do
-//! - [`window`], [`backoff`], [`record`], `dedup`: pure decisions on time, waits and rows · `budget`: the memory for pages and lines
+//! - [`window`], `agenda`, [`backoff`], [`record`], `dedup`: pure decisions on time, passes, waits and rows · `budget`: the memory for pages and lines
 //! - [`clock`]: this machine's clock, and chance, which tests replace
 //! - [`source`]: Microsoft's side: sign-in, walks, pages, errors with their remedy and the tenant's budget of requests
 //! - [`relay`]: Devo's side: deliveries and receipts
@@ -29,7 +32,7 @@
 //! # The invariants
 //!
 //! 1. `source`, `relay` and `ledger` do not know one another; only `service`, `check` and `monitoring`, which only looks, know several.
-//! 2. `window`, `backoff`, `record`, `report` and `dedup` do no I/O, read no clock and log nothing; so do `service::collection` and
+//! 2. `window`, `agenda`, `backoff`, `record`, `report` and `dedup` do no I/O, read no clock and log nothing; so do `service::collection` and
 //!    `service::pipeline`.
 //! 3. Nothing below `service` and `messages` sleeps on an error or looks at the stop signal, but for `ledger`, which tries for the
 //!    state folder's lock for a second, and for what waits for a thread or for memory (`blocking`, `memory`).
@@ -40,6 +43,7 @@
 //! 7. The cursor passes a window only when every output has confirmed all its records, and never moves back
 //!    but by an operator's hand.
 
+mod agenda;
 pub mod backoff;
 pub mod blocking;
 mod budget;

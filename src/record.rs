@@ -11,6 +11,7 @@ pub mod mask;
 mod members;
 mod mending;
 mod number;
+mod status;
 mod sums;
 mod time;
 mod usual;
@@ -24,6 +25,7 @@ pub use fingerprint::{Fingerprint, Fingerprinter, Found};
 pub use mask::Mask;
 pub(crate) use members::{Items, Members, string_length};
 pub(crate) use mending::append_mended;
+pub(crate) use status::is_under_way;
 pub use sums::Sums;
 pub(crate) use time::{TimeOf, instant, ticks};
 

@@ -124,6 +124,23 @@ impl Report {
         !self.identity.is_empty()
     }
 
+    /// Whether its records can be had before their delay has passed.
+    ///
+    /// # Errors
+    ///
+    /// Why they cannot.
+    pub fn early_passes(&self) -> Result<(), &'static str> {
+        match (self.kind, self.path) {
+            (Kind::Counter, _) => Err(
+                "its counts grow until the hour or the day is over, so what came early would be wrong",
+            ),
+            (Kind::Event, "SafelinksDetail") => Err(
+                "it is asked for by whole days, and a day that is not over would be read again and again",
+            ),
+            (Kind::Event, _) => Ok(()),
+        }
+    }
+
     /// The report that the configuration calls `service`, if there is one.
     pub fn by_service(service: &str) -> Option<&'static Report> {
         REPORTS.iter().find(|report| report.service == service)

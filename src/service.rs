@@ -11,6 +11,8 @@ mod collection;
 mod fetch;
 mod handover;
 mod once;
+mod passes;
+mod passing;
 mod pipeline;
 mod prefetch;
 mod start;
@@ -27,6 +29,8 @@ use self::books::{Books, Handed};
 use self::clock::Clock;
 use self::fetch::PageFetcher;
 use self::handover::{Handover, Pull, new_rows};
+use self::passes::Ground;
+use self::passing::Passing;
 use self::pipeline::Head;
 use self::prefetch::{First, Parts, Plan, Prefetch};
 use self::start::begin;
@@ -34,11 +38,9 @@ pub(crate) use self::start::{is_another_tenant, tenant_of};
 use crate::budget::{Budget, Memory};
 use crate::clock::{Chance, WallClock};
 use crate::config::{Input, Output, ServiceConfig};
-use crate::dedup::{self, Deduplicator, Elsewhere};
-use crate::delivery::{Next, Outlet, Shared, Surroundings};
-use crate::ledger::{
-    Cursor, Entry, Ledger, LedgerError, Outcome, Owner, Recovered, StateDirectory,
-};
+use crate::dedup::{self, Deduplicator, Elsewhere, New};
+use crate::delivery::{Book, Next, Outlet, Shared, Surroundings};
+use crate::ledger::{Cursor, Entry, Ledger, LedgerError, Outcome, Owner, StateDirectory};
 use crate::memory;
 use crate::monitoring::ServiceMonitor;
 use crate::record::{Mask, Splice};
@@ -77,6 +79,10 @@ pub struct Service {
     asked_for_time: bool,
     /// Something was collected since there was last nothing to do.
     collected: bool,
+    /// Where there are early passes, or were: what this one has to know of the others.
+    passing: Option<Passing>,
+    /// The early passes, until they run.
+    early: Vec<Service>,
     monitor: Arc<ServiceMonitor>,
     stop: CancellationToken,
 }
@@ -112,13 +118,6 @@ impl Service {
         source: impl FnOnce(&Ledger) -> (Arc<dyn Source>, Share),
         surround: Surround,
     ) -> Result<Self, LedgerError> {
-        let Surround {
-            budget,
-            wall,
-            chance,
-            monitor,
-            stop,
-        } = surround;
         let (outputs, shared) = outputs;
         let owner = Owner {
             input: &input.name,
@@ -128,10 +127,7 @@ impl Service {
         let names: Vec<_> = outputs.iter().map(|output| output.name.as_str()).collect();
         let original = state.original()?;
         let (mut ledger, recovered) = state.ledger(owner, &names)?;
-        let Recovered {
-            journals,
-            confirmed,
-        } = recovered;
+        let (journals, confirmed) = (recovered.journals, recovered.confirmed);
         let (source, share) = source(&ledger);
         let origin = source.terms().origin;
         let schedule = Schedule::new(source.terms(), config.period, config.delay);
@@ -142,40 +138,44 @@ impl Service {
             config,
             &tenant,
             original,
-            wall.now(),
+            surround.wall.now(),
         )?;
         ledger.note(&names, &tenant, origin)?;
-        let schedule = schedule.taking_over(
-            ledger
-                .cursor()
-                .and_then(|cursor| cursor.taken_over_by(origin)),
-        );
-        monitor.opened(begun.cursor, ledger.recent());
+        let delivered = passes::delivered(&ledger, config)?;
+        let known = ledger.cursor();
+        let schedule = schedule.taking_over(known.and_then(|known| known.taken_over_by(origin)));
+        surround.monitor.opened(begun.cursor, ledger.recent());
         let entries = ledger.cursor().map_or(&[][..], |cursor| &cursor.entries);
-        monitor.comes_from(origin, entries);
+        surround.monitor.comes_from(origin, entries);
         let progress = Progress::default();
-        let outlets = outputs.iter().zip(journals).zip(monitor.outlets()).map(
-            |((output, journal), monitor)| {
-                let surroundings = Surroundings {
-                    budget: budget.clone(),
-                    wall: wall.clone(),
-                    chance: chance.clone(),
-                    monitor: Arc::clone(monitor),
-                    stop: stop.clone(),
-                    progress: progress.clone(),
-                };
-                Outlet::start(output, config.report.tag, shared, journal, surroundings)
-            },
+        let books = journals.into_iter().map(Book::Journal);
+        let outlets = outlets(
+            (outputs, shared),
+            config.report.tag,
+            books,
+            &surround,
+            &progress,
         );
-        let handover = Handover::new(outlets.collect(), config.report);
+        let handover = Handover::new(outlets, config.report, None);
+        let ground = Ground {
+            config,
+            outputs,
+            shared,
+            share: share.clone(),
+            surround: surround.clone(),
+        };
+        let Surround {
+            budget,
+            wall,
+            chance,
+            monitor,
+            stop,
+        } = surround;
         let cursor = ledger.cursor();
         let boundary = cursor.map_or((&[][..], origin), Cursor::known_at_boundary);
         // What journals held from before a reset is void.
-        let confirmed = if begun.anew {
-            confirmed.iter().map(|_| vec![]).collect()
-        } else {
-            confirmed
-        };
+        let void = |of| if begun.anew { vec![] } else { of };
+        let confirmed = confirmed.into_iter().map(void).collect();
         let dedup = Deduplicator::new(dedup::Kind::of(source.terms()), boundary, confirmed);
         let clock = Clock::new(Arc::clone(&source), wall);
         let fetcher = PageFetcher::new(
@@ -194,7 +194,7 @@ impl Service {
             budget: budget.clone(),
             monitor: Arc::clone(&monitor),
         });
-        Ok(Service {
+        let mut service = Service {
             environment: input.environment.clone(),
             mask: config.mask.clone(),
             books: Books::new(ledger, chance, Arc::clone(&monitor), stop.clone()),
@@ -210,17 +210,28 @@ impl Service {
             confirming: false,
             asked_for_time: false,
             collected: false,
+            passing: None,
+            early: vec![],
             monitor,
             stop,
-        })
+        };
+        if let Some(delivered) = delivered {
+            service.with_passes(&delivered, &ground)?;
+        }
+        Ok(service)
     }
 
     /// Collects until the collector stops, and then confirms what is written.
     pub async fn run(mut self) {
+        let early = std::mem::take(&mut self.early);
         self.say_where_it_starts();
-        // It returns at the stop only.
-        self.collect_what_comes().await.ok();
-        self.close().await;
+        // Large: on the heap, and not within every future around it.
+        let settling = Box::pin(async {
+            // It returns at the stop only.
+            self.collect_what_comes().await.ok();
+            self.close().await;
+        });
+        passes::beside(settling, early).await;
     }
 
     fn say_where_it_starts(&self) {
@@ -242,6 +253,9 @@ impl Service {
             }
             if self.settle().await? == Some(Event::Lost) {
                 self.rewind().await?;
+                continue;
+            }
+            if !self.is_in_its_place().await? {
                 continue;
             }
             if self.is_out_of_reach(self.cursor()) {
@@ -268,6 +282,9 @@ impl Service {
             {
                 if self.clock.is_held() {
                     return Ok(());
+                }
+                if self.catch_up().await? {
+                    continue;
                 }
                 self.wait_until(until).await?;
                 continue;
@@ -320,6 +337,7 @@ impl Service {
 
     /// Commits what every output has confirmed.
     async fn settle(&mut self) -> Result<Option<Event>, Stopped> {
+        self.handover.look();
         let handover = &self.handover;
         let committed = self
             .books
@@ -329,7 +347,8 @@ impl Service {
             self.confirming = false;
             self.clock.compare();
         }
-        Ok(self.handover.has_lost().then_some(Event::Lost))
+        let is_too_late = self.tell_of_passing(committed).await;
+        Ok((self.handover.has_lost() || is_too_late).then_some(Event::Lost))
     }
 
     /// Awaits `future`, and commits meanwhile what the outputs confirm; an error if an output has lost lines.
@@ -347,6 +366,7 @@ impl Service {
                 changed = self.handover.changed() => changed?,
                 arrived = self.prefetch.arrived() => arrived?,
                 () = self.budget.is_wanted(), if holds_memory => self.prefetch.drop_ahead(),
+                () = tokio::time::sleep(NAP), if self.is_early() => {}
             }
             if let Some(event) = self.settle().await? {
                 return Ok(Err(event));
@@ -369,6 +389,9 @@ impl Service {
             // A clock was wrong when it was planned.
             self.clock.compare();
             self.prefetch.clear();
+            return Ok(());
+        }
+        if !self.enter(head.window).await? {
             return Ok(());
         }
         let Head {
@@ -425,8 +448,7 @@ impl Service {
         };
         let (rows, bytes) = (page.len() as u64, page.bytes());
         self.dedup.begin(window);
-        let elsewhere = self.elsewhere(window, &page);
-        let new = new_rows(&mut self.dedup, &page, &elsewhere);
+        let new = self.new_rows(window, &page);
         self.monitor.sorted(rows, new.records, false);
         let bytes = if new.records > 0 { bytes } else { 0 };
         let pull = self.pull(window);
@@ -454,7 +476,25 @@ impl Service {
         self.last = Some((window, rows));
         self.prefetch.handed_over(window, rows);
         self.books.hand_over(handed);
+        if let Some(passing) = &mut self.passing {
+            passing.handed_over();
+        }
         self.confirming = false;
+    }
+
+    /// The new rows of a page. An early pass leaves to longer ones what is still under way.
+    fn new_rows(&mut self, window: Window, page: &Page) -> New {
+        let only_final = self.is_early();
+        let elsewhere = self.elsewhere(window, page);
+        let mut new = new_rows(&mut self.dedup, page, &elsewhere, only_final);
+        if self.passing.is_some() {
+            // What another pass has delivered has been counted there.
+            let mut places: Vec<_> = new.places.iter().flatten().collect();
+            places.sort_unstable();
+            places.dedup();
+            new.records = places.len() as u64;
+        }
+        new
     }
 
     fn pull(&self, window: Window) -> Pull {
@@ -477,16 +517,23 @@ impl Service {
     /// Brings everything back to the cursor, since an output has given lines back: they are fetched again.
     async fn rewind(&mut self) -> Result<(), Stopped> {
         self.prefetch.clear();
+        // An early pass does not wait for a relay that is away.
+        self.handover.give_up(self.is_early());
         let all = self.handover.rewind(self.books.mark(), &self.stop).await?;
+        self.handover.give_up(false);
         self.settle().await?;
         self.books.forget();
+        if let Some(passing) = &mut self.passing {
+            passing.forget();
+            passing.tell(None);
+        }
         self.confirming = false;
         self.last = None;
         let lost: usize = { all.iter() }
             .flat_map(|rewound| &rewound.lost)
             .map(|lost| lost.fingerprints.len())
             .sum();
-        if lost > 0 {
+        if lost > 0 && !self.is_early() {
             warn!(records = lost, cursor = %self.cursor(), "unconfirmed records were given back, since others waited for memory; they are fetched again");
         }
         let cursor = self.cursor();
@@ -554,6 +601,10 @@ impl Service {
         Ok(())
     }
 
+    fn is_early(&self) -> bool {
+        self.passing.as_ref().is_some_and(Passing::is_early)
+    }
+
     fn cursor(&self) -> DateTime<Utc> {
         self.books.cursor().at
     }
@@ -596,6 +647,30 @@ impl Service {
         self.clock.compare();
         Ok(())
     }
+}
+
+/// Starts the tasks of a service's outputs, each with the book of what it confirms.
+fn outlets(
+    (outputs, shared): (&[Output], &Shared),
+    tag: &'static str,
+    books: impl Iterator<Item = Book>,
+    surround: &Surround,
+    progress: &Progress,
+) -> Vec<Outlet> {
+    let monitors = surround.monitor.outlets().iter();
+    let outlets = outputs.iter().zip(books).zip(monitors);
+    let start = |((output, book), monitor): ((&Output, Book), &Arc<_>)| {
+        let surroundings = Surroundings {
+            budget: surround.budget.clone(),
+            wall: surround.wall.clone(),
+            chance: surround.chance.clone(),
+            monitor: Arc::clone(monitor),
+            stop: surround.stop.clone(),
+            progress: progress.clone(),
+        };
+        Outlet::start(output, tag, shared, book, surroundings)
+    };
+    outlets.map(start).collect()
 }
 
 #[cfg(test)]

@@ -245,6 +245,11 @@ impl Schedule {
         self.inclusive
     }
 
+    /// How much further it is at any time than the same schedule with another delay.
+    pub fn ahead_of(&self, other: &Schedule) -> TimeDelta {
+        (other.delay - self.delay).max(TimeDelta::zero())
+    }
+
     /// How much there is between the cursor and what has settled.
     pub fn lag(&self, cursor: DateTime<Utc>, now: DateTime<Utc>) -> TimeDelta {
         (now - self.delay - cursor).max(TimeDelta::zero())

@@ -40,6 +40,8 @@ pub(super) enum Kind {
     List(&'static [Key]),
     /// A list of single values.
     Texts,
+    /// A list of whole numbers from the first to the second.
+    Numbers(u32, u32),
     /// The inputs by name, or services beside them.
     Inputs,
     /// The services by name.
@@ -423,6 +425,14 @@ pub(super) const SERVICE: &[Key] = &[
         "override_time_delay_in_seconds",
         number(services::DELAYS_SECONDS),
         "How far behind the present the service stays: records appear up to a day late. Default: 90000",
+    ),
+    may(
+        "early_passes_in_seconds",
+        Kind::Numbers(
+            *services::EARLY_SECONDS.start(),
+            *services::EARLY_SECONDS.end(),
+        ),
+        "Shorter delays at which windows are read as well, such as `[300, 3600]`: what is there by then goes out at once. Default: none",
     ),
     may(
         "reset_persistence_auth",

@@ -46,7 +46,7 @@ fn of(node: &Node, kind: Kind) -> Json {
             let nodes = nodes.iter();
             nodes.map(|node| of(node, Kind::Section(keys))).collect()
         }
-        (Value::List(nodes), Kind::Texts) => {
+        (Value::List(nodes), Kind::Texts | Kind::Numbers(..)) => {
             let nodes = nodes.iter();
             nodes.map(|node| of(node, Kind::Text)).collect()
         }

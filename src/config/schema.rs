@@ -83,6 +83,12 @@ fn property(key: &Key) -> Value {
         Kind::Texts => {
             json!({"type": "array", "minItems": 1, "items": {"type": ["string", "number", "boolean"]}})
         }
+        Kind::Numbers(least, most) => {
+            json!({"type": ["array", "null"], "items": {"anyOf": [
+                {"type": "integer", "minimum": least, "maximum": most},
+                {"type": "string", "pattern": "^\\s*[+]?[0-9][0-9_]*\\s*$"},
+            ]}})
+        }
         Kind::Inputs => named(INPUT, &["services"]),
         Kind::Services => json!({"$ref": "#/definitions/services"}),
     };
@@ -112,6 +118,9 @@ fn services() -> Value {
                 .iter()
                 .filter(|key| has_buckets || key.name != "aggregate_by")
                 .filter(|key| report.has_two_services() || key.name != "source")
+                .filter(|key| {
+                    report.early_passes().is_ok() || key.name != "early_passes_in_seconds"
+                })
                 .copied()
                 .collect();
             let mut service = section(&keys);

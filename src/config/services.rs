@@ -14,6 +14,7 @@ const PERIOD: Duration = Duration::from_mins(1);
 const DELAY_MAX_SECONDS: u32 = 90_000;
 pub(super) const DELAYS_SECONDS: RangeInclusive<u32> = 1..=DELAY_MAX_SECONDS;
 pub(super) const PERIODS_SECONDS: RangeInclusive<u32> = 1..=u32::MAX;
+pub(super) const EARLY_SECONDS: RangeInclusive<u32> = 1..=DELAY_MAX_SECONDS - 1;
 const DELAY: Duration = Duration::from_secs(DELAY_MAX_SECONDS as u64);
 
 /// How late the reporting service may still come out with a row.
@@ -61,10 +62,12 @@ fn service(field: &Field<'_>, report: &'static Report, context: &Context) -> Opt
         .field("request_period_in_seconds")
         .number(PERIODS_SECONDS, " of seconds");
     let start_time = start_time(&section.field("start_time"), context.now);
+    let delay = delay(&section.field("override_time_delay_in_seconds"));
     let config = ServiceConfig {
         report,
         period: period.map_or(PERIOD, |seconds| Duration::from_secs(seconds.into())),
-        delay: delay(&section.field("override_time_delay_in_seconds")),
+        delay,
+        early_passes: early_passes(&section, report, delay),
         start_time: start_time.or(context.start_time),
         reset_persistence_auth: reset(&section.field("reset_persistence_auth")),
         aggregate_by: aggregate_by(&section, report),
@@ -88,6 +91,38 @@ fn delay(field: &Field<'_>) -> Duration {
         ));
     }
     delay
+}
+
+fn early_passes(section: &Section<'_>, report: &Report, delay: Duration) -> Vec<Duration> {
+    let field = section.field("early_passes_in_seconds");
+    if let Err(reason) = report.early_passes() {
+        if field.is_given() {
+            field.mistake(format!(
+                "this report cannot be had early, since {reason}: remove it here"
+            ));
+        }
+        return vec![];
+    }
+    let mut passes: Vec<Duration> = vec![];
+    for item in field.items() {
+        let Some(seconds) = item.number(EARLY_SECONDS, " of seconds") else {
+            continue;
+        };
+        let pass = Duration::from_secs(seconds.into());
+        let given = quoted(&seconds.to_string());
+        if pass >= delay {
+            let delay = delay.as_secs();
+            item.mistake(format!(
+                "{given} is not below `override_time_delay_in_seconds`, which is {delay}: give a shorter delay, or leave it out"
+            ));
+        } else if passes.last().is_some_and(|last| *last >= pass) {
+            item.mistake(format!(
+                "{given} is not more than the one before it: give the shortest delay first, and each once"
+            ));
+        }
+        passes.push(pass);
+    }
+    passes
 }
 
 fn reset(field: &Field<'_>) -> Option<String> {

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use chrono::TimeDelta;
+
 use crate::ledger::Confirmed;
 use crate::record::Fingerprint;
 use crate::report::Origin;
@@ -13,6 +15,8 @@ use crate::window::Window;
 pub(super) struct Before {
     /// Buckets apart from one another, since rows of two buckets may be equal. Rows of instants tell their time: one list for all.
     windows: Vec<(Window, HashMap<Fingerprint, u32>)>,
+    /// A row may belong to a window that is so far away.
+    slack: TimeDelta,
 }
 
 impl Before {
@@ -38,7 +42,17 @@ impl Before {
                 *counts.entry(fingerprint).or_default() += 1;
             }
         }
-        Before { windows }
+        Before {
+            windows,
+            slack: TimeDelta::zero(),
+        }
+    }
+
+    /// Takes in what early passes have delivered with windows that have not been taken in. It is known by what it was filed by.
+    pub(super) fn add_early(&mut self, delivered: Vec<Confirmed>, apart: bool, slack: TimeDelta) {
+        self.slack = slack;
+        let more = Before::new(delivered, apart, Origin::default());
+        self.windows.extend(more.windows);
     }
 
     /// Whether nothing came before.
@@ -49,20 +63,24 @@ impl Before {
     /// Whether this row of `window` came before; each that came is found once.
     pub(super) fn take(&mut self, window: Window, fingerprint: Fingerprint) -> bool {
         let windows = self.windows.iter_mut();
-        windows
-            .filter(|(of, _)| of.overlaps(window))
-            .any(|(_, counts)| {
-                [fingerprint, fingerprint.identity()]
-                    .into_iter()
-                    .any(|fingerprint| take(counts, fingerprint))
-            })
+        let slack = self.slack;
+        let touches = |of: &Window| {
+            let apart = slack.is_zero();
+            of.overlaps(window)
+                || !apart && of.start <= window.end + slack && window.start <= of.end + slack
+        };
+        windows.filter(|(of, _)| touches(of)).any(|(_, counts)| {
+            [fingerprint, fingerprint.identity()]
+                .into_iter()
+                .any(|fingerprint| take(counts, fingerprint))
+        })
     }
 
     /// Forgets what is before the end of `window`; tells how many rows of it did not come again.
     pub(super) fn pass(&mut self, window: Window) -> u64 {
         let mut left = 0;
         self.windows.retain(|(of, counts)| {
-            let stays = of.end > window.end;
+            let stays = of.end + self.slack * 2 > window.end;
             if !stays {
                 left += counts.values().map(|count| u64::from(*count)).sum::<u64>();
             }

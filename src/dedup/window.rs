@@ -1,5 +1,7 @@
 //! What is new of the window that is being handed over, for each output.
 
+use chrono::TimeDelta;
+
 use super::before::{Before, known_by};
 use super::rows::Rows;
 use crate::ledger::Confirmed;
@@ -69,6 +71,8 @@ struct Output {
     confirmed: Before,
     /// Handed over before, and given back without a receipt.
     lost: Before,
+    /// Delivered by early passes.
+    early: Before,
 }
 
 /// The walk under way.
@@ -161,6 +165,7 @@ impl Deduplicator {
             .map(|(confirmed, lost)| Output {
                 confirmed: Before::new(confirmed, apart, origin),
                 lost: Before::new(lost, apart, origin),
+                early: Before::default(),
             })
             .collect();
     }
@@ -173,6 +178,20 @@ impl Deduplicator {
         (self.walks, self.agreed, self.records) = (0, false, 0);
         self.opens_hour = window.start.timestamp() % 3_600 == 0;
         (self.beyond, self.shown) = (0, Sums::default());
+    }
+
+    /// Takes in what early passes have delivered to each output with windows that touch the one that begins, and were not taken in before. A row may
+    /// belong to a window that is `slack` away.
+    pub(crate) fn know_early(&mut self, delivered: Vec<Vec<Confirmed>>, slack: TimeDelta) {
+        let apart = !self.kind.inclusive;
+        for (output, delivered) in self.outputs.iter_mut().zip(delivered) {
+            output.early.add_early(delivered, apart, slack);
+        }
+    }
+
+    /// So many records that were new are not handed over.
+    pub(crate) fn leave_out(&mut self, records: u64) {
+        self.records = self.records.saturating_sub(records);
     }
 
     /// Begins a walk, also where the one before did not come to its end.
@@ -216,7 +235,8 @@ impl Deduplicator {
             self.beyond += u64::from(is_beyond);
             for (output, places) in self.outputs.iter_mut().zip(&mut new.places) {
                 let confirmed = &mut output.confirmed;
-                let known = !confirmed.is_empty() && confirmed.take(window, fingerprint);
+                let known = (!confirmed.is_empty() && confirmed.take(window, fingerprint))
+                    || (!output.early.is_empty() && output.early.take(window, fingerprint));
                 if !output.lost.is_empty() {
                     output.lost.take(window, fingerprint);
                 }
@@ -301,6 +321,7 @@ impl Deduplicator {
         let mut vanished = 0;
         for output in &mut self.outputs {
             output.confirmed.pass(window);
+            output.early.pass(window);
             vanished = output.lost.pass(window).max(vanished);
         }
         let mut finished = Finished {

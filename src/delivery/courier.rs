@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::addresses::Shared;
+use super::book::Book;
 use super::lines::{Chunk, Lines};
 use super::order::{Batch, Next, Order, Reached, Rewound};
 use super::outlet::Surroundings;
@@ -24,7 +25,7 @@ use crate::budget::Budget;
 use crate::clock::{Chance, WallClock};
 use crate::config::Output;
 use crate::error::chain;
-use crate::ledger::{Confirmed, Journal, LedgerError, Mark, OnDisk};
+use crate::ledger::{Confirmed, LedgerError, Mark, OnDisk};
 use crate::monitoring::{Cause, OutletMonitor};
 use crate::relay::Host;
 use crate::stop::{GRACE, Progress, Stopped};
@@ -65,7 +66,7 @@ pub(crate) struct Courier {
     tag: &'static str,
     host: Host,
     shipments: Shipments,
-    journal: OnDisk<Journal>,
+    journal: OnDisk<Book>,
     /// What is not confirmed; the open delivery has the first chunks of it.
     waiting: Lines,
     /// The lines of the chunk that is being written, in memory that stays warm.
@@ -77,6 +78,8 @@ pub(crate) struct Courier {
     /// Until when lines without a receipt are kept though others wait for memory.
     kept_until: Instant,
     reached: watch::Sender<Reached>,
+    /// Whether what is not confirmed is to be given up, without waiting for the relay.
+    given_up: watch::Receiver<bool>,
     budget: Budget,
     wall: WallClock,
     chance: Chance,
@@ -91,8 +94,8 @@ impl Courier {
         output: &Output,
         tag: &'static str,
         shared: &Shared,
-        journal: Journal,
-        reached: watch::Sender<Reached>,
+        book: Book,
+        (reached, given_up): (watch::Sender<Reached>, watch::Receiver<bool>),
         surroundings: Surroundings,
     ) -> Self {
         let Surroundings {
@@ -107,7 +110,7 @@ impl Courier {
             tag,
             host: shared.host.clone(),
             shipments: Shipments::new(output, shared, Arc::clone(&monitor), stop.clone()),
-            journal: OnDisk::new(journal),
+            journal: OnDisk::new(book),
             waiting: Lines::default(),
             rendered: Vec::new(),
             delivery_most: DELIVERY_MAX,
@@ -116,6 +119,7 @@ impl Courier {
             last: None,
             kept_until: Instant::now() + PATIENCE,
             reached,
+            given_up,
             budget,
             wall,
             chance,
@@ -258,7 +262,7 @@ impl Courier {
                     tokio::select! {
                         biased;
                         () = self.stop.cancelled() => return Err(Stopped),
-                        () = holding(sleep, &mut self.waiting, &self.budget, now) => {}
+                        () = holding(sleep, &mut self.waiting, (&self.budget, &self.given_up), now) => {}
                     }
                 }
             }
@@ -279,7 +283,13 @@ impl Courier {
                 return Err(full.into());
             }
             let opening = self.shipments.open();
-            holding(opening, &mut self.waiting, &self.budget, self.kept_until).await?;
+            holding(
+                opening,
+                &mut self.waiting,
+                (&self.budget, &self.given_up),
+                self.kept_until,
+            )
+            .await?;
             let fullness = self.fullness();
             let (Some(open), Some(chunk)) =
                 (self.shipments.open.as_mut(), self.waiting.get(written))
@@ -305,7 +315,13 @@ impl Courier {
                     open.delivery.write(&self.rendered).await
                 }
             };
-            holding(write, &mut self.waiting, &self.budget, self.kept_until).await?;
+            holding(
+                write,
+                &mut self.waiting,
+                (&self.budget, &self.given_up),
+                self.kept_until,
+            )
+            .await?;
             (open.bytes, open.records) = (bytes, records);
             open.chunks += 1;
             open.written = Instant::now();
@@ -365,7 +381,12 @@ impl Courier {
         let (chunks, bytes, count) = (open.chunks, open.bytes, open.records);
         let asked = Instant::now();
         let finish = self.shipments.finish(open.delivery);
-        let receipt = holding(finish, &mut self.waiting, &self.budget, self.kept_until);
+        let receipt = holding(
+            finish,
+            &mut self.waiting,
+            (&self.budget, &self.given_up),
+            self.kept_until,
+        );
         let stop = self.stop.clone();
         let too_late = async {
             stop.cancelled().await;
@@ -495,17 +516,31 @@ impl Courier {
     }
 }
 
-/// Awaits `future`. Meanwhile, from `kept_until` on, gives the lines' pages back where others wait for memory.
+/// Awaits `future`. Meanwhile gives the lines' pages back: from `kept_until` on where others wait for memory, or at once where they are given up.
 async fn holding<T>(
     future: impl Future<Output = T>,
     lines: &mut Lines,
-    budget: &Budget,
+    (budget, given_up): (&Budget, &watch::Receiver<bool>),
     kept_until: Instant,
 ) -> T {
     tokio::pin!(future);
+    let mut given_up = given_up.clone();
     let out_of_patience = async {
-        sleep_until(kept_until).await;
-        budget.is_wanted().await;
+        let is_wanted = async {
+            sleep_until(kept_until).await;
+            budget.is_wanted().await;
+        };
+        // The sender lives as long as the service hands something over.
+        let given_up = async {
+            if given_up.wait_for(|given_up| *given_up).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = is_wanted => {}
+            () = given_up => {}
+        }
     };
     tokio::select! {
         biased;

@@ -8,13 +8,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::addresses::Shared;
+use super::book::Book;
 use super::courier::Courier;
 use super::order::{Batch, Next, Order, Reached, Rewound};
 use super::statistics;
 use crate::budget::Budget;
 use crate::clock::{Chance, WallClock};
 use crate::config::Output;
-use crate::ledger::{Journal, Mark};
+use crate::ledger::Mark;
 use crate::monitoring::OutletMonitor;
 use crate::stop::{Progress, Stopped};
 
@@ -23,6 +24,8 @@ pub(crate) struct Outlet {
     /// The bound on what waits here is the budget.
     orders: mpsc::UnboundedSender<Order>,
     reached: watch::Receiver<Reached>,
+    /// Whether what is not confirmed is to be given up, without waiting for the relay.
+    given_up: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -42,26 +45,31 @@ impl Outlet {
         output: &Output,
         tag: &'static str,
         shared: &Shared,
-        journal: Journal,
+        book: Book,
         surroundings: Surroundings,
     ) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
         let (reached, hears) = watch::channel(Reached::default());
         let monitor = Arc::clone(&surroundings.monitor);
         let period = output.statistics_period;
-        let courier = Courier::new(output, tag, shared, journal, reached, surroundings);
+        let (given_up, order_to_give_up) = watch::channel(false);
+        // What an early pass delivers is told with the rest.
+        let tells = matches!(book, Book::Journal(_));
+        let channels = (reached, order_to_give_up);
+        let courier = Courier::new(output, tag, shared, book, channels, surroundings);
         let span = tracing::info_span!("output", name = output.name);
         let deliver = async move {
             tokio::select! {
                 biased;
                 () = courier.run(queue) => {}
-                never = statistics::tell_each(period, &monitor) => match never {},
+                never = statistics::tell_each(period, &monitor), if tells => match never {},
             }
         };
         let task = tokio::spawn(deliver.instrument(span));
         Outlet {
             orders,
             reached: hears,
+            given_up,
             task,
         }
     }
@@ -94,6 +102,11 @@ impl Outlet {
         let order = Order::Rewind(mark, reply);
         self.orders.send(order).map_err(|_| Stopped)?;
         rewound.await.map_err(|_| Stopped)
+    }
+
+    /// Has it give its unconfirmed lines back, whatever it waits for, or no longer.
+    pub(crate) fn give_up(&self, now: bool) {
+        self.given_up.send_replace(now);
     }
 
     /// Ends the task, after it has confirmed what is written.

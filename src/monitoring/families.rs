@@ -14,6 +14,7 @@ pub(super) const PREFIX: &str = "exchange_collector";
 
 const INPUT: &[&str] = &["input"];
 const SERVICE: &[&str] = &["input", "service"];
+const PASS: &[&str] = &["input", "service", "delay"];
 const OUTLET: &[&str] = &["input", "service", "output"];
 
 /// Requests to the reporting service take up to ten minutes, receipts up to fifteen.
@@ -108,6 +109,8 @@ families! {
     source: IntGaugeVec = Gauge "source" &["input", "service", "source"], "1 for the service of Microsoft's that the records come from, 0 for the other one; absent where there is only one.";
     lag: GaugeVec = Gauge "lag_seconds" SERVICE, "How far the cursor is behind the present less the delay.";
     cursor: GaugeVec = Gauge "cursor_timestamp_seconds" SERVICE, "The cursor, in seconds since 1970: everything before it is delivered and confirmed.";
+    pass_frontier: GaugeVec = Gauge "pass_frontier_timestamp_seconds" PASS, "How far an early pass has read and delivered, in seconds since 1970; `delay` is the pass's, in seconds.";
+    pass_lag: GaugeVec = Gauge "pass_lag_seconds" PASS, "How far an early pass is behind the present less its delay.";
     deletion: GaugeVec = Gauge "deletion_seconds" SERVICE, "How long until Microsoft deletes the first of what is not confirmed yet.";
     incomplete: IntGaugeVec = Gauge "incomplete_seconds" SERVICE, "Seconds of the last fourteen days before the cursor for which records may be missing, according to the audit.";
     unreachable: IntCounterVec = Counter "unreachable_seconds_total" SERVICE, "Length of the time whose records Microsoft had deleted before they were collected.";

@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec};
 
 use super::families::Families;
 use super::lock;
+use super::service::detached;
 use super::trouble::Trouble;
 use crate::relay::Receipt;
 
@@ -107,8 +108,29 @@ pub(super) struct Seen {
 
 impl OutletMonitor {
     pub(super) fn new(families: &Families, input: &str, service: &str, output: &str) -> Arc<Self> {
-        let labels = [input, service, output];
+        Self::with(families, [input, service, output], false)
+    }
+
+    /// The same for an early pass: what it delivers is counted with the rest, how it stands is not shown.
+    pub(super) fn of_pass(
+        families: &Families,
+        input: &str,
+        service: &str,
+        output: &str,
+    ) -> Arc<Self> {
+        Self::with(families, [input, service, output], true)
+    }
+
+    fn with(families: &Families, labels: [&str; 3], is_early: bool) -> Arc<Self> {
+        let [input, service, output] = labels;
         let with = |word| [input, service, output, word];
+        let whole = |of: &IntGaugeVec| {
+            if is_early {
+                detached()
+            } else {
+                of.with_label_values(&labels)
+            }
+        };
         let counters = Counters {
             delivered_records: families.delivered_records.with_label_values(&labels),
             delivered_bytes: families.delivered_bytes.with_label_values(&labels),
@@ -124,15 +146,19 @@ impl OutletMonitor {
             state_failures: families.state_failures.with_label_values(&[input, service]),
             delivery_duration: families.delivery_duration.with_label_values(&labels),
             receipt_duration: families.receipt_duration.with_label_values(&labels),
-            connections: families.connections.with_label_values(&labels),
+            connections: whole(&families.connections),
             opened: families.opened.with_label_values(&labels),
-            unconfirmed: families.unconfirmed.with_label_values(&labels),
+            unconfirmed: whole(&families.unconfirmed),
         };
         Arc::new(OutletMonitor {
             output: output.to_owned(),
             counters,
-            oldest: families.oldest.with_label_values(&labels),
-            down: families.down.with_label_values(&labels),
+            oldest: if is_early {
+                detached()
+            } else {
+                families.oldest.with_label_values(&labels)
+            },
+            down: whole(&families.down),
             live: Mutex::default(),
         })
     }

@@ -32,6 +32,9 @@ pub struct ServiceMonitor {
     pub(super) name: &'static str,
     pub(super) report: &'static str,
     pub(super) outlets: Vec<Arc<OutletMonitor>>,
+    /// The early passes, the shortest delay first.
+    pub(super) passes: Vec<Arc<ServiceMonitor>>,
+    pub(super) delay: Duration,
     schedule: Schedule,
     stalled_after: Duration,
     counters: Counters,
@@ -116,6 +119,85 @@ impl Cause {
     }
 }
 
+impl Counters {
+    fn new(families: &Families, input: &str, name: &str) -> Self {
+        let labels = [input, name];
+        let with = |word| [input, name, word];
+        Counters {
+            unreachable: families.unreachable.with_label_values(&labels),
+            windows: families.windows.with_label_values(&labels),
+            walks: families.walks.with_label_values(&labels),
+            capped: families.capped.with_label_values(&labels),
+            withheld: families.withheld.with_label_values(&labels),
+            fetched_records: families.fetched_records.with_label_values(&labels),
+            fetched_bytes: families.fetched_bytes.with_label_values(&labels),
+            duplicates: families.duplicates.with_label_values(&labels),
+            late: families.late.with_label_values(&labels),
+            requests: CLASSES.map(|class| families.requests.with_label_values(&with(class))),
+            retries: Cause::NAMES.map(|cause| families.retries.with_label_values(&with(cause))),
+            fetch_duration: families.fetch_duration.with_label_values(&labels),
+            turn_wait: families.turn_wait.with_label_values(&labels),
+            throttled: families.throttled.with_label_values(&labels),
+            state_failures: families.state_failures.with_label_values(&labels),
+        }
+    }
+}
+
+impl Gauges {
+    fn new(families: &Families, input: &str, config: &ServiceConfig) -> Self {
+        let name = config.report.service;
+        let labels = [input, name];
+        let with = |word| [input, name, word];
+        let state = |state: State| {
+            let gauge = families.state.with_label_values(&with(state.name()));
+            (state, gauge)
+        };
+        let origins = [Origin::ReportingService, Origin::Graph];
+        let has_sources = config.report.has_two_services();
+        let sources = origins.into_iter().filter(|_| has_sources);
+        let source = |source: Origin| {
+            let gauge = families.source.with_label_values(&with(source.name()));
+            (source, gauge)
+        };
+        Gauges {
+            sources: sources.map(source).collect(),
+            states: State::ALL.map(state).to_vec(),
+            stalled: families.stalled.with_label_values(&labels),
+            lag: families.lag.with_label_values(&labels),
+            cursor: families.cursor.with_label_values(&labels),
+            deletion: families.deletion.with_label_values(&labels),
+            incomplete: families.incomplete.with_label_values(&labels),
+        }
+    }
+
+    /// Those of an early pass: its frontier and its lag.
+    fn of_pass(families: &Families, input: &str, config: &ServiceConfig) -> Self {
+        let delay = config.delay.as_secs().to_string();
+        let labels = [input, config.report.service, &delay];
+        Gauges {
+            sources: vec![],
+            states: vec![],
+            stalled: detached(),
+            lag: families.pass_lag.with_label_values(&labels),
+            cursor: families.pass_frontier.with_label_values(&labels),
+            deletion: detached(),
+            incomplete: detached(),
+        }
+    }
+}
+
+/// A gauge that is not shown.
+pub(super) fn detached<P: prometheus::core::Atomic>() -> prometheus::core::GenericGauge<P> {
+    #[expect(clippy::expect_used, reason = "the name is a valid one")]
+    prometheus::core::GenericGauge::new("detached", "Not shown.").expect("a gauge")
+}
+
+/// A counter that is not shown.
+fn detached_counter() -> IntCounter {
+    #[expect(clippy::expect_used, reason = "the name is a valid one")]
+    IntCounter::new("detached", "Not shown.").expect("a counter")
+}
+
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Default)]
 struct Live {
@@ -190,62 +272,65 @@ impl ServiceMonitor {
         stalled_after: Duration,
     ) -> Arc<Self> {
         let name = config.report.service;
-        let labels = [input.name.as_str(), name];
-        let with = |word| [input.name.as_str(), name, word];
-        let counters = Counters {
-            unreachable: families.unreachable.with_label_values(&labels),
-            windows: families.windows.with_label_values(&labels),
-            walks: families.walks.with_label_values(&labels),
-            capped: families.capped.with_label_values(&labels),
-            withheld: families.withheld.with_label_values(&labels),
-            fetched_records: families.fetched_records.with_label_values(&labels),
-            fetched_bytes: families.fetched_bytes.with_label_values(&labels),
-            duplicates: families.duplicates.with_label_values(&labels),
-            late: families.late.with_label_values(&labels),
-            requests: CLASSES.map(|class| families.requests.with_label_values(&with(class))),
-            retries: Cause::NAMES.map(|cause| families.retries.with_label_values(&with(cause))),
-            fetch_duration: families.fetch_duration.with_label_values(&labels),
-            turn_wait: families.turn_wait.with_label_values(&labels),
-            throttled: families.throttled.with_label_values(&labels),
-            state_failures: families.state_failures.with_label_values(&labels),
-        };
-        let state = |state: State| {
-            let gauge = families.state.with_label_values(&with(state.name()));
-            (state, gauge)
-        };
-        let origins = [Origin::ReportingService, Origin::Graph];
-        let has_sources = config.report.has_two_services();
-        let sources = origins.into_iter().filter(|_| has_sources);
-        let source = |source: Origin| {
-            let gauge = families.source.with_label_values(&with(source.name()));
-            (source, gauge)
-        };
-        let gauges = Gauges {
-            sources: sources.map(source).collect(),
-            states: State::ALL.map(state).to_vec(),
-            stalled: families.stalled.with_label_values(&labels),
-            lag: families.lag.with_label_values(&labels),
-            cursor: families.cursor.with_label_values(&labels),
-            deletion: families.deletion.with_label_values(&labels),
-            incomplete: families.incomplete.with_label_values(&labels),
-        };
-        let outlets =
-            outputs.map(|output| OutletMonitor::new(families, &input.name, name, output.as_ref()));
+        let outputs: Vec<String> = outputs.map(|output| output.as_ref().to_owned()).collect();
+        let outlets = { outputs.iter() }
+            .map(|output| OutletMonitor::new(families, &input.name, name, output));
+        let passes = config.early_passes.iter();
+        let passes = passes.map(|delay| Self::of_pass(families, input, config, &outputs, *delay));
         Arc::new(ServiceMonitor {
             input: Arc::clone(input),
             name,
             report: config.report.path,
             outlets: outlets.collect(),
+            passes: passes.collect(),
+            delay: config.delay,
             schedule: schedule(config),
             stalled_after,
-            counters,
-            gauges,
-            live: Mutex::new(Live {
-                // Until its state is open it is taken for due: nobody can tell.
-                due: Some(Instant::now()),
-                ..Live::default()
-            }),
+            counters: Counters::new(families, &input.name, name),
+            gauges: Gauges::new(families, &input.name, config),
+            live: Live::begin(),
         })
+    }
+
+    /// What an early pass is doing. What it fetches and delivers is counted with the rest; its windows are not.
+    fn of_pass(
+        families: &Families,
+        input: &Arc<InputMonitor>,
+        config: &ServiceConfig,
+        outputs: &[String],
+        delay: Duration,
+    ) -> Arc<Self> {
+        let name = config.report.service;
+        let config = ServiceConfig {
+            delay,
+            early_passes: vec![],
+            ..config.clone()
+        };
+        let outlets = { outputs.iter() }
+            .map(|output| OutletMonitor::of_pass(families, &input.name, name, output));
+        Arc::new(ServiceMonitor {
+            input: Arc::clone(input),
+            name,
+            report: config.report.path,
+            outlets: outlets.collect(),
+            passes: vec![],
+            delay,
+            schedule: schedule(&config),
+            stalled_after: Duration::MAX,
+            counters: Counters {
+                windows: detached_counter(),
+                capped: detached_counter(),
+                unreachable: detached_counter(),
+                ..Counters::new(families, &input.name, name)
+            },
+            gauges: Gauges::of_pass(families, &input.name, &config),
+            live: Live::begin(),
+        })
+    }
+
+    /// The monitor of an early pass, counted from the shortest delay.
+    pub(crate) fn pass(&self, nth: usize) -> Arc<Self> {
+        Arc::clone(&self.passes[nth])
     }
 
     /// The monitors of its outputs, in the order of the configuration.
@@ -479,6 +564,7 @@ impl ServiceMonitor {
         for outlet in &self.outlets {
             outlet.refresh();
         }
+        self.passes.iter().for_each(|pass| pass.refresh());
         let seen = self.seen();
         let gauges = &self.gauges;
         for (state, gauge) in &gauges.states {
@@ -537,6 +623,14 @@ fn incomplete_seconds(summary: &Summary) -> i64 {
 }
 
 impl Live {
+    fn begin() -> Mutex<Self> {
+        Mutex::new(Live {
+            // Until its state is open it is taken for due: nobody can tell.
+            due: Some(Instant::now()),
+            ..Live::default()
+        })
+    }
+
     /// Takes note of a window that was empty and could not be confirmed to be.
     fn note_empty(&mut self, entry: &Entry) {
         if entry.outcome == Outcome::EmptyUnconfirmed {

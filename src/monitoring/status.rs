@@ -153,6 +153,8 @@ pub struct ServiceStatus {
     pub last_loss: Option<DateTime<Utc>>,
     /// What the last fourteen days before the cursor came to, in whole hours; `None` before the first has settled.
     pub audit: Option<AuditStatus>,
+    /// Its early passes, the shortest delay first.
+    pub passes: Vec<PassStatus>,
     /// Its outputs.
     pub outputs: Vec<OutletStatus>,
     /// Its last day, a point every five minutes; the last one's minutes are not over.
@@ -202,6 +204,19 @@ pub struct StretchStatus {
     pub outcome: HourOutcome,
     /// Their records.
     pub records: u64,
+}
+
+/// An early pass of a service.
+#[derive(Debug, Serialize)]
+pub struct PassStatus {
+    /// Its delay.
+    pub delay_seconds: u64,
+    /// Everything before it that was there in time is delivered and confirmed.
+    pub frontier: Option<DateTime<Utc>>,
+    /// How far the frontier is behind the present less the delay.
+    pub lag_seconds: Option<i64>,
+    /// The last thing that went wrong.
+    pub trouble: Option<Trouble>,
 }
 
 /// An output of a service.
@@ -346,6 +361,9 @@ fn of_service(
         audit: service
             .audited()
             .map(|(range, summary, stretches)| of_audit(range, &summary, &stretches)),
+        passes: { service.passes.iter() }
+            .map(|pass| of_pass(pass))
+            .collect(),
         outputs: service
             .outlets()
             .iter()
@@ -376,6 +394,16 @@ fn of_audit(range: Window, summary: &Summary, stretches: &[Stretch]) -> AuditSta
         unconfirmed: summary.unconfirmed,
         gaps: summary.gaps.iter().map(gap).collect(),
         stretches: stretches.iter().map(stretch).collect(),
+    }
+}
+
+fn of_pass(pass: &ServiceMonitor) -> PassStatus {
+    let seen = pass.seen();
+    PassStatus {
+        delay_seconds: pass.delay.as_secs(),
+        frontier: seen.cursor,
+        lag_seconds: seen.lag.map(|lag| lag.num_seconds()),
+        trouble: seen.trouble,
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use super::handover::UpTo;
 use crate::backoff::Backoff;
@@ -71,6 +71,8 @@ pub(super) struct Books {
     handed: VecDeque<Handed>,
     /// When the last commit was, by which the speed is told.
     since: Instant,
+    /// The delay of an early pass.
+    pass: Option<Duration>,
     chance: Chance,
     monitor: Arc<ServiceMonitor>,
     stop: CancellationToken,
@@ -87,10 +89,34 @@ impl Books {
             ledger: OnDisk::new(ledger),
             handed: VecDeque::new(),
             since: Instant::now(),
+            pass: None,
             chance,
             monitor,
             stop,
         }
+    }
+
+    /// The same for an early pass of this delay, whose cursor is its frontier.
+    pub(super) fn of_pass(self, delay: Duration) -> Self {
+        Books {
+            pass: Some(delay),
+            ..self
+        }
+    }
+
+    /// The delay of an early pass, in seconds.
+    pub(super) fn delay(&self) -> Option<u64> {
+        self.pass.map(|delay| delay.as_secs())
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        self.ledger.get()
+    }
+
+    /// From the beginning of the first to the end of the last window that is handed over and not committed.
+    pub(super) fn handed(&self) -> Option<Window> {
+        let (first, last) = (self.handed.front()?, self.handed.back()?);
+        Some(first.entry().window().hull(last.entry().window()))
     }
 
     /// The cursor. A service has begun before it has books.
@@ -163,6 +189,21 @@ impl Books {
         self.store(entry.end, vec![entry.into()], vec![], now).await
     }
 
+    /// Moves the frontier of an early pass to `at`, where nothing is handed over.
+    pub(super) async fn go_on_from(
+        &mut self,
+        at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<(), Stopped> {
+        let mut cursor = self.cursor().clone();
+        cursor.at = at;
+        cursor.boundary = vec![];
+        self.write(move |ledger| ledger.begin(cursor.clone(), now))
+            .await?;
+        self.monitor.moved(at);
+        Ok(())
+    }
+
     /// Moves the cursor back to an earlier beginning, before anything is collected.
     pub(super) async fn begin_earlier(
         &mut self,
@@ -230,6 +271,11 @@ impl Books {
         self.since = Instant::now();
         for handed in done {
             self.monitor.settled(handed.entry());
+        }
+        if let Some(pass) = self.pass {
+            let delay_seconds = pass.as_secs();
+            debug!(%window, delay_seconds, windows = done.len(), received, delivered, "window delivered early");
+            return;
         }
         info!(
             %window,

@@ -141,6 +141,15 @@ impl PageFetcher {
         }
     }
 
+    /// The same for an early pass, which tells an operator nothing twice.
+    pub(super) fn of_pass(&self, schedule: Schedule, monitor: Arc<ServiceMonitor>) -> Self {
+        PageFetcher {
+            schedule,
+            monitor,
+            ..self.clone()
+        }
+    }
+
     /// From now on gives up what only a person can mend. Returns the progress that is made.
     pub(super) fn fail_on_refusal(&self) -> Progress {
         self.shared.fail_on_refusal.store(true, Ordering::Relaxed);

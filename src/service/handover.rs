@@ -1,15 +1,18 @@
 //! Hands the new rows of a page over to the outputs, and knows how far these are.
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Memory;
 use crate::dedup::{Deduplicator, Elsewhere, New};
 use crate::delivery::{Batch, Held, Next, Outlet, Rewound};
 use crate::ledger::Mark;
-use crate::record::{Splice, TimeOf};
+use crate::record::{Splice, TimeOf, is_under_way};
 use crate::report::Report;
 use crate::source::Page;
 use crate::stop::Stopped;
@@ -22,6 +25,9 @@ pub(super) struct Handover {
     batches: u64,
     /// The member that tells a row's own time.
     time: Option<TimeOf>,
+    /// An output that has confirmed nothing of what it was handed for so long holds up no other: it is handed no more until it does. `None` where
+    /// all are waited for.
+    patience: Option<Duration>,
 }
 
 struct Way {
@@ -30,6 +36,14 @@ struct Way {
     handed: u64,
     /// The last one that was handed before it was rewound: nothing up to here is waited for.
     rewound: u64,
+    /// What it was handed and has not confirmed, where that is not waited for.
+    pending: VecDeque<(u64, Window)>,
+    /// Since when it has confirmed nothing of it.
+    since: Instant,
+    /// The beginning of what it was not handed, or gave back, while others were not held up.
+    missed: Option<DateTime<Utc>>,
+    /// It has confirmed something since it missed that.
+    is_back: bool,
 }
 
 /// What all batches of one window have in common.
@@ -47,16 +61,21 @@ pub(super) struct Pull {
 pub(super) struct UpTo(Vec<u64>);
 
 impl Handover {
-    pub(super) fn new(outlets: Vec<Outlet>, report: &Report) -> Self {
+    pub(super) fn new(outlets: Vec<Outlet>, report: &Report, patience: Option<Duration>) -> Self {
         let ways = outlets.into_iter().map(|outlet| Way {
             outlet,
             handed: 0,
             rewound: 0,
+            pending: VecDeque::new(),
+            since: Instant::now(),
+            missed: None,
+            is_back: false,
         });
         Handover {
             ways: ways.collect(),
             batches: 0,
             time: report.times.first().map(|name| TimeOf::new(name)),
+            patience,
         }
     }
 
@@ -65,6 +84,35 @@ impl Handover {
         let outside = { self.time.as_ref() }.map(|time| time.outside(page.rows(), hour));
         let (before, beyond) = outside.unwrap_or_default();
         Elsewhere { before, beyond }
+    }
+
+    /// Takes note of what outputs that are not waited for have confirmed.
+    pub(super) fn look(&mut self) {
+        if self.patience.is_some() {
+            self.ways.iter_mut().for_each(Way::look);
+        }
+    }
+
+    /// The windows of which an output that is not waited for has something unconfirmed.
+    pub(super) fn pending(&self) -> Option<Window> {
+        let pending = { self.ways.iter() }.flat_map(|way| &way.pending);
+        let windows = pending.map(|(_, window)| *window);
+        windows.reduce(|one, other| one.hull(other))
+    }
+
+    /// From where on outputs that work again have missed something, and makes that forgotten.
+    pub(super) fn catch_up(&mut self) -> Option<DateTime<Utc>> {
+        let back = self.ways.iter_mut().filter(|way| way.is_back);
+        back.filter_map(|way| {
+            way.is_back = false;
+            way.missed.take()
+        })
+        .min()
+    }
+
+    /// Has outputs give up what is not confirmed, or no longer.
+    pub(super) fn give_up(&self, now: bool) {
+        self.ways.iter().for_each(|way| way.outlet.give_up(now));
     }
 
     /// Hands the new rows of a page over, which holds `memory` until all outputs have confirmed them.
@@ -86,7 +134,17 @@ impl Handover {
             if places.is_empty() {
                 continue;
             }
+            if self.patience.is_some_and(|patience| way.lags(patience)) {
+                way.miss(pull.window.start);
+                continue;
+            }
             self.batches += 1;
+            if self.patience.is_some() {
+                if way.pending.is_empty() {
+                    way.since = Instant::now();
+                }
+                way.pending.push_back((self.batches, pull.window));
+            }
             way.handed = self.batches;
             way.outlet.deliver(Batch {
                 number: self.batches,
@@ -109,10 +167,10 @@ impl Handover {
 
     /// Whether every output has confirmed everything up to there.
     pub(super) fn has_confirmed(&self, up_to: &UpTo) -> bool {
-        self.ways
-            .iter()
-            .zip(&up_to.0)
-            .all(|(way, number)| way.rewound >= *number || way.outlet.reached().number >= *number)
+        self.ways.iter().zip(&up_to.0).all(|(way, number)| {
+            let reached = way.rewound.max(way.outlet.reached().number);
+            reached >= *number || self.patience.is_some_and(|patience| way.lags(patience))
+        })
     }
 
     /// Whether an output has given unconfirmed lines back.
@@ -151,6 +209,11 @@ impl Handover {
         for way in &mut self.ways {
             let rewound = stop.run_until_cancelled(way.outlet.rewind(mark)).await;
             all.push(rewound.ok_or(Stopped)??);
+            way.look();
+            if let Some((_, window)) = way.pending.front() {
+                way.miss(window.start);
+            }
+            way.pending.clear();
             way.rewound = way.handed;
         }
         Ok(all)
@@ -161,6 +224,32 @@ impl Handover {
         for way in self.ways {
             way.outlet.close().await;
         }
+    }
+}
+
+impl Way {
+    /// Takes note of what it has confirmed.
+    fn look(&mut self) {
+        let reached = self.outlet.reached().number;
+        while self
+            .pending
+            .pop_front_if(|(number, _)| *number <= reached)
+            .is_some()
+        {
+            self.since = Instant::now();
+            self.is_back = self.missed.is_some();
+        }
+    }
+
+    /// Whether it has confirmed nothing of what it was handed for so long.
+    fn lags(&self, patience: Duration) -> bool {
+        !self.pending.is_empty() && self.since.elapsed() >= patience
+    }
+
+    /// It does not get what is from there on.
+    fn miss(&mut self, from: DateTime<Utc>) {
+        self.missed = Some(self.missed.map_or(from, |missed| missed.min(from)));
+        self.is_back = false;
     }
 }
 
@@ -197,7 +286,26 @@ fn without_known_rows(page: Page, places: Vec<Vec<u32>>) -> (Page, Vec<Vec<u32>>
     (kept, places.collect())
 }
 
-/// Finds the new rows of a page.
-pub(super) fn new_rows(dedup: &mut Deduplicator, page: &Page, elsewhere: &Elsewhere) -> New {
-    dedup.page(page.fingerprints(), elsewhere)
+/// Finds the new rows of a page. `only_final` leaves out those that are still under way.
+pub(super) fn new_rows(
+    dedup: &mut Deduplicator,
+    page: &Page,
+    elsewhere: &Elsewhere,
+    only_final: bool,
+) -> New {
+    let mut new = dedup.page(page.fingerprints(), elsewhere);
+    if only_final {
+        let mut left_out = HashSet::new();
+        for places in &mut new.places {
+            places.retain(|place| {
+                let is_final = !is_under_way(page.row(*place as usize));
+                if !is_final {
+                    left_out.insert(*place);
+                }
+                is_final
+            });
+        }
+        dedup.leave_out(left_out.len() as u64);
+    }
+    new
 }

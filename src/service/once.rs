@@ -14,10 +14,14 @@ impl Service {
     pub async fn run_once(mut self, patience: Duration) -> bool {
         // A pause of our own is not what is given up.
         self.prefetch.recheck_within(patience / 2);
+        // What is due is what has settled.
+        for pass in std::mem::take(&mut self.early) {
+            pass.close().await;
+        }
         let progress = self.fetcher.fail_on_refusal();
         let stop = self.stop.clone();
-        let collecting = self.collect_what_is_due();
-        tokio::pin!(collecting);
+        // Large: on the heap, and not within every future around it.
+        let mut collecting = Box::pin(self.collect_what_is_due());
         tokio::select! {
             biased;
             collected = &mut collecting => return collected,

@@ -8,7 +8,7 @@ use tracing::{error, warn};
 use super::books::Handed;
 use super::collection::{Collection, REPEATED_PAUSE, Step};
 use super::fetch::Fetched;
-use super::handover::{Pull, new_rows};
+use super::handover::Pull;
 use super::{Event, Service};
 use crate::backoff::Backoff;
 use crate::dedup::Verdict;
@@ -203,8 +203,7 @@ impl Service {
             return Ok(Err(Event::Lost));
         };
         let again = self.dedup.is_walked_again();
-        let elsewhere = self.elsewhere(state.pull.window, &page);
-        let new = new_rows(&mut self.dedup, &page, &elsewhere);
+        let new = self.new_rows(state.pull.window, &page);
         self.monitor.sorted(page.len() as u64, new.records, again);
         state.received += page.len() as u64;
         if new.records > 0 {

@@ -109,6 +109,12 @@ impl Share {
         }))
     }
 
+    /// The share of another pass of the service, which has a request of its own as well.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Share::new(&self.0.tenant)
+    }
+
     /// Permission for a further request, if the bounds allow one now. The first of a service always is allowed.
     pub fn request(&self) -> Option<InFlight> {
         let (tenant_round, own_round) = self.take()?;

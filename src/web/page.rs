@@ -195,6 +195,13 @@ fn card(service: &ServiceStatus, several_inputs: bool, now: DateTime<Utc>) -> Ma
                 }
                 dt { "Complete up to" }
                 dd { (known(service.cursor.map(clock))) }
+                @for pass in &service.passes {
+                    dt { "Early, " (Length(seconds(pass.delay_seconds))) }
+                    dd {
+                        "up to " (known(pass.frontier.map(clock)))
+                        ", lag " (known(pass.lag_seconds.map(TimeDelta::seconds).map(Length)))
+                    }
+                }
                 @if let Some(window) = &service.window {
                     dt { "Collecting" }
                     dd { (clock(window.start)) " to " (clock(window.end)) }

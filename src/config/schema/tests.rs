@@ -180,6 +180,7 @@ fn described(path: &str) -> Option<String> {
             | Kind::Number(..)
             | Kind::Limit(..)
             | Kind::Texts
+            | Kind::Numbers(..)
             | Kind::Fraction(..)
             | Kind::Choice(_) => (&[][..], false),
         };

@@ -344,7 +344,7 @@ fn more_than_four_hundred_days_are_kept_and_a_start_reads_the_end() {
     hours(&mut ledger, 0..2);
     let cursor = ledger.cursor().unwrap();
     let (file, last) = (
-        ledger.audit.clone(),
+        ledger.audit.clone().unwrap(),
         cursor.audit.as_ref().unwrap().last().cloned(),
     );
     let mut lines = vec![];

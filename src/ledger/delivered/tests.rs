@@ -187,7 +187,7 @@ fn a_frontier_that_is_damaged_is_found_anew() {
     assert_eq!(pass().cursor(), None);
     let mut first = pass();
     let begun = super::super::Cursor::begin(at(0), "t".into(), None);
-    first.begin(begun).unwrap();
+    first.begin(begun, at(0)).unwrap();
     assert_eq!(pass().cursor().unwrap().at, at(0));
     fs::write(first.folder().join("cursor"), "not a cursor").unwrap();
     assert_eq!(pass().cursor(), None);

@@ -310,6 +310,7 @@ async fn a_services_own_budget_holds_it_back_and_no_other() {
         report: query().report,
         period: Duration::from_mins(1),
         delay: Duration::from_hours(25),
+        early_passes: vec![],
         start_time: None,
         reset_persistence_auth: None,
         source: crate::config::SourceChoice::Auto,

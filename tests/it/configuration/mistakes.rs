@@ -123,6 +123,58 @@ fn a_delay_beyond_a_day_and_an_hour() {
 }
 
 #[test]
+fn early_passes_that_cannot_be() {
+    let said = |service: &str, passes: &str| {
+        let dlp = "office365_reporting_Dlp_service:";
+        let text = nested().replace(dlp, "office365_reporting_SafelinksDetail_service:");
+        let service = format!("office365_reporting_{service}_service:");
+        let with = format!("{service}\n        early_passes_in_seconds: {passes}");
+        refuse(&text.replace(&service, &with))
+    };
+    for (service, passes, expected) in [
+        (
+            "MessageTrace",
+            "[300, 300]",
+            "[1]: `300` is not more than the one before it: give the shortest delay first, and each once",
+        ),
+        (
+            "DlpDetail",
+            "[300, 86400]",
+            "[1]: `86400` is not below `override_time_delay_in_seconds`, which is 86400: give a shorter delay, or leave it out",
+        ),
+        (
+            "MailTraffic",
+            "[300]",
+            ": this report cannot be had early, since its counts grow until the hour or the day is over, so what came early would be wrong: \
+             remove it here",
+        ),
+        (
+            "SafelinksDetail",
+            "[300]",
+            ": this report cannot be had early, since it is asked for by whole days, and a day that is not over would be read again and again: \
+             remove it here",
+        ),
+        (
+            "MessageTrace",
+            "300",
+            ": has to be a list: begin each of its items with `- ` on a line of its own",
+        ),
+        (
+            "MessageTrace",
+            "[soon]",
+            "[0]: `soon` is not allowed: give a whole number of seconds from 1 to 89999",
+        ),
+    ] {
+        let said = said(service, passes);
+        let expected = format!("_{service}_service.early_passes_in_seconds{expected}");
+        assert!(
+            said.trim_end().ends_with(&expected) && said.lines().count() == 1,
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn a_truth_value_that_is_none() {
     assert_snapshot!(check(&[("enabled: true", "enabled: maybe")]), @r"
     config.yaml:24: inputs.office365_reporting_message.enabled: `maybe` is neither `true` nor `false`

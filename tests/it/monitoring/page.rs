@@ -8,7 +8,8 @@ use exchange_reports_collector::ledger::HourOutcome;
 use exchange_reports_collector::monitoring::health::Health;
 use exchange_reports_collector::monitoring::state::{Grade, State};
 use exchange_reports_collector::monitoring::status::{
-    AuditStatus, GapStatus, InputStatus, OutletStatus, OutputStatus, ServiceStatus, StretchStatus,
+    AuditStatus, GapStatus, InputStatus, OutletStatus, OutputStatus, PassStatus, ServiceStatus,
+    StretchStatus,
 };
 use exchange_reports_collector::monitoring::{Point, Status, Trouble};
 use exchange_reports_collector::web::page::page;
@@ -234,6 +235,17 @@ fn audit(end: DateTime<Utc>, complete: bool) -> AuditStatus {
     }
 }
 
+/// Two early passes, which may not be known yet.
+fn passes(now: DateTime<Utc>, are_known: bool) -> Vec<PassStatus> {
+    let pass = |delay_seconds| PassStatus {
+        delay_seconds,
+        frontier: are_known.then_some(now - TimeDelta::hours(1)),
+        lag_seconds: are_known.then_some(90),
+        trouble: None,
+    };
+    [300, 3_600].map(pass).into()
+}
+
 /// Eight services of two tenants and two outputs, in all states at once, with a whole day behind them.
 fn crowded() -> Status {
     let now: DateTime<Utc> = "2026-11-22T14:40:52Z".parse().unwrap();
@@ -289,6 +301,7 @@ fn crowded() -> Status {
             withheld_windows: u64::from(at == 3),
             last_loss: (at == 2 || at == 3).then_some(now - TimeDelta::hours(3)),
             audit: Some(audit(now - TimeDelta::hours(26), at != 3)),
+            passes: passes(now, at != 4),
             outputs: ["devo", "archive"]
                 .map(|output| OutletStatus {
                     output: output.to_owned(),
