@@ -4,13 +4,14 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, eaccess};
 
 use super::cursor::Cursor;
 use super::journal::Journal;
 use super::key::Key;
-use super::{LOCK, LedgerError, Owner, journal, lock};
+use super::{LOCK, LedgerError, Owner, delivered, journal, lock};
 use crate::record::Fingerprinter;
 use crate::report::Report;
 use crate::window::Window;
@@ -136,6 +137,8 @@ pub struct Reading {
     pub unfinished: Option<Window>,
     /// Each output that has a journal, and how many records beyond the cursor it has confirmed.
     pub confirmed: Vec<(String, u64)>,
+    /// The early passes that have run, by their delays in seconds, and their frontiers.
+    pub passes: Vec<(u64, DateTime<Utc>)>,
 }
 
 impl ServiceFolder {
@@ -164,6 +167,7 @@ impl Reading {
                     cursor: None,
                     unfinished: None,
                     confirmed: vec![],
+                    passes: vec![],
                 });
             }
             return Err(LedgerError::KeyMissing {
@@ -185,8 +189,24 @@ impl Reading {
             cursor,
             unfinished,
             confirmed,
+            passes: passes(&folder, &key),
         })
     }
+}
+
+/// The frontiers of early passes, as far as they can be read: they lose nothing where they cannot.
+fn passes(folder: &Path, key: &Key) -> Vec<(u64, DateTime<Utc>)> {
+    let entries = fs::read_dir(folder.join(delivered::FOLDER));
+    let entries = entries.into_iter().flatten().flatten();
+    let pass = |entry: fs::DirEntry| {
+        let name = entry.file_name();
+        let delay = name.to_str()?.strip_prefix(delivered::PASS)?;
+        let cursor = Cursor::load(&entry.path(), key.id()).ok()??;
+        Some((delay.parse().ok()?, cursor.at))
+    };
+    let mut passes: Vec<_> = entries.filter_map(pass).collect();
+    passes.sort_unstable();
+    passes
 }
 
 /// The outputs that have a journal in a service's folder.

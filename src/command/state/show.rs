@@ -82,7 +82,7 @@ fn read(path: &Path, service: &ServiceFolder) -> Result<Reading, LedgerError> {
 }
 
 impl Shown {
-    /// `{"service", "cursor", "behind_seconds", "lag_seconds", "unfinished": {"start", "end"}, "confirmed": {OUTPUT: records}, "records",
+    /// `{"service", "cursor", "behind_seconds", "lag_seconds", "unfinished": {"start", "end"}, "confirmed": {OUTPUT: records}, "passes": [{"delay_seconds", "frontier"}], "records",
     /// "entries": [what became of the windows before the cursor], "source", "source_since", "tenant", "error"}`; `confirmed` counts what lies at or after the cursor.
     pub fn json(&self) -> Value {
         let seconds = |time: Option<TimeDelta>| time.map(|time| time.num_seconds());
@@ -105,6 +105,13 @@ impl Shown {
             "lag_seconds": seconds(self.lag),
             "unfinished": unfinished,
             "confirmed": confirmed,
+            "passes": reading.map(|reading| {
+                let passes = reading.passes.iter();
+                let passes = passes.map(|(delay, frontier)| {
+                    json!({"delay_seconds": delay, "frontier": instant(*frontier)})
+                });
+                passes.collect::<Vec<_>>()
+            }),
             "records": cursor.map(|cursor| cursor.records),
             "entries": cursor.map(|cursor| json!(cursor.entries)),
             "source": cursor.map(|cursor| cursor.source.name()),
@@ -155,7 +162,10 @@ impl Shown {
             .into_iter()
             .chain(sources)
             .chain(unconfirmed(cursor));
-        let below: Vec<_> = below.chain(gaps).collect();
+        let passes = { reading.passes.iter() }.map(|(delay, frontier)| {
+            format!("early pass after {delay} s: up to {}", instant(*frontier))
+        });
+        let below: Vec<_> = below.chain(passes).chain(gaps).collect();
         let below = (!below.is_empty()).then(|| below.join("\n  "));
         ([name, at, behind, lag, records], below)
     }
