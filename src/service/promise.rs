@@ -60,6 +60,28 @@ fn case(seed: u64) -> Case {
         rows_a_day: 300,
         trouble: troubles[usize::try_from(seed / 12 % 3).unwrap()],
         changes: false,
+        passes: &[],
+    }
+}
+
+/// A service with early passes, over instants and over hours, with one or two services for message traces.
+fn early(seed: u64) -> Case {
+    let kinds = [
+        (Resolution::Instant, Paging::ByPosition, false),
+        (Resolution::Instant, Paging::ByKey, false),
+        (Resolution::Hour, Paging::ByPosition, false),
+        (Resolution::Instant, Paging::ByPosition, true),
+    ];
+    let passes: [&[u32]; 3] = [&[300], &[300, 1_800], &[60, 600, 3_000]];
+    let (resolution, paging, changes) = kinds[usize::try_from(seed % 4).unwrap()];
+    Case {
+        resolution,
+        paging,
+        changes,
+        delay: Duration::from_secs([3_600, 14_400][usize::try_from(seed % 2).unwrap()]),
+        passes: passes[usize::try_from(seed % 3).unwrap()],
+        trouble: [1.0, 0.3, 0.0][usize::try_from(seed / 4 % 3).unwrap()],
+        ..case(seed)
     }
 }
 
@@ -74,18 +96,23 @@ fn changing(seed: u64) -> Case {
     }
 }
 
-fn configuration(case: &Case) -> Config {
+fn configuration(case: &Case, passes: &[u32]) -> Config {
     let service = match case.resolution {
         Resolution::Instant => "office365_reporting_MessageTrace_service",
         Resolution::Hour => "office365_reporting_DlpDetail_service",
         Resolution::Day => "office365_reporting_SafelinksDetail_service",
     };
     let start = beginning().format("%Y-%m-%dT%H:%M:%SZ");
+    let passes = if passes.is_empty() {
+        String::new()
+    } else {
+        format!("{passes:?}")
+    };
     let text = format!(
         "globals: {{id: 1, name: promise}}\n\
          outputs:\n  a: {{type: syslog, config: {{address: relay-0, port: 514}}}}\n  b: {{type: syslog, config: {{address: relay-1, port: 514}}}}\n\
          inputs:\n  in:\n    id: 1\n    credentials: {{tenant_id: t, client_id: c, client_secret: s}}\n    services:\n      {service}:\n        \
-         start_time: {start}\n        override_time_delay_in_seconds: {}\n        request_period_in_seconds: 60\n",
+         start_time: {start}\n        override_time_delay_in_seconds: {}\n        request_period_in_seconds: 60\n        early_passes_in_seconds: {passes}\n",
         case.delay.as_secs()
     );
     let now = beginning() + TimeDelta::days(1);
@@ -107,7 +134,7 @@ impl Simulation {
     fn new(case: &Case) -> Self {
         let world = Arc::new(Mutex::new(World::new(case, OUTPUTS)));
         let memory = Path::new(crate::ledger::MEMORY);
-        let config = configuration(case);
+        let config = configuration(case, case.passes);
         Simulation {
             client: crate::source::Client::new(&config.inputs[0]).unwrap(),
             config,
@@ -130,6 +157,7 @@ impl Simulation {
         let mut now = beginning() + delay.min(TimeDelta::minutes(1));
         let mut lives = 0;
         loop {
+            self.draw_passes();
             let (ended, at) = self.live(now, until);
             now = at;
             let reading = self.reading();
@@ -149,6 +177,16 @@ impl Simulation {
             assert!(lives < 2_000, "it does not come to its end");
             now += TimeDelta::seconds(self.shared.world().chance.random_range(1..60));
         }
+    }
+
+    /// Each life may have other early passes.
+    fn draw_passes(&mut self) {
+        let mut world = self.shared.world();
+        let mut passes = world.case.passes.to_vec();
+        if world.case.trouble > 0.0 {
+            passes.retain(|_| world.chance.random_bool(0.8));
+        }
+        self.config = configuration(&world.case, &passes);
     }
 
     /// One life of the process, from `now` on; tells how it ended, and when.
@@ -172,7 +210,9 @@ impl Simulation {
         for relay in &mut world.relays {
             let last = std::mem::take(&mut relay.last);
             if ended.0 == End::Killed {
-                relay.may_come_again(&last);
+                for last in &last {
+                    relay.may_come_again(last);
+                }
             }
         }
         ended
@@ -423,6 +463,37 @@ impl Simulation {
         let gaps: Vec<_> = gaps.collect();
         if world.case.trouble == 0.0 {
             assert!(gaps.is_empty(), "{gaps:?}");
+            Self::check_freshness(&world);
+        }
+    }
+
+    /// In a quiet run what the service shows in time is read after the shortest pass's delay, a period, and a little.
+    fn check_freshness(world: &World) {
+        let Some(pass) = world.case.passes.first() else {
+            return;
+        };
+        let pass = TimeDelta::seconds(i64::from(*pass));
+        let most = match world.case.resolution {
+            Resolution::Instant => pass + TimeDelta::seconds(60 + 30),
+            _ => pass + TimeDelta::seconds(3_600 + 60 + 30),
+        };
+        // The first are older than the service.
+        let from = beginning() + TimeDelta::hours(2);
+        let shown = world
+            .rows
+            .iter()
+            .filter(|row| row.time > from && row.appears <= row.time + pass);
+        for relay in &world.relays {
+            let (mut all, mut fresh) = (0, 0);
+            for row in shown.clone() {
+                all += 1;
+                let read = relay.first_read.get(&row.number);
+                fresh += u32::from(read.is_some_and(|read| *read - row.time <= most));
+            }
+            assert!(
+                all > 100 && fresh * 100 >= all * 95,
+                "{fresh} of {all} were read in time"
+            );
         }
     }
 }
@@ -484,6 +555,11 @@ fn every_record_before_the_cursor_reached_every_output_and_none_came_twice() {
 #[test]
 fn a_change_of_source_at_any_moment_skips_and_repeats_nothing() {
     simulate_all(6, changing);
+}
+
+#[test]
+fn early_passes_skip_and_repeat_nothing_whatever_happens() {
+    simulate_all(12, early);
 }
 
 #[test]

@@ -267,7 +267,9 @@ impl Line {
             let now = self.shared.time.now();
             let mut world = self.shared.world();
             world.note(now, format_args!("relay {output} reads {number}"));
-            *world.relays[output].read.entry(number).or_default() += 1;
+            let relay = &mut world.relays[output];
+            *relay.read.entry(number).or_default() += 1;
+            relay.first_read.entry(number).or_insert(now);
         }
     }
 }
@@ -280,10 +282,13 @@ impl Drop for Line {
         world.trace.push(format!(
             "relay {output}: {count} records up to {last}, confirmed: {confirmed}"
         ));
+        let couriers = 1 + world.case.passes.len();
         let relay = &mut world.relays[self.output];
         if self.confirmed {
             if !self.read.is_empty() {
-                relay.last = std::mem::take(&mut self.read);
+                relay.last.push_back(std::mem::take(&mut self.read));
+                let older = relay.last.len().saturating_sub(couriers);
+                relay.last.drain(..older);
             }
             return;
         }

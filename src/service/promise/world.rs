@@ -1,6 +1,6 @@
 //! What a simulated service and its clocks are: rows that come late and go, two relays, and faults, all drawn from one seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -23,6 +23,8 @@ pub(super) struct Case {
     pub(super) trouble: f64,
     /// Each life may be with another of two services, which tell of the same rows in their own words.
     pub(super) changes: bool,
+    /// The early passes, of which each life has all or some.
+    pub(super) passes: &'static [u32],
 }
 
 /// A row of the service.
@@ -42,8 +44,10 @@ pub(super) struct RelayLog {
     pub(super) read: BTreeMap<u64, u32>,
     /// How often each was read on a connection without a receipt.
     pub(super) unconfirmed: BTreeMap<u64, u32>,
-    /// The records of the last delivery that was confirmed: a process that is killed may not have kept that.
-    pub(super) last: Vec<u64>,
+    /// When each was first read.
+    pub(super) first_read: BTreeMap<u64, DateTime<Utc>>,
+    /// The records of the last deliveries that were confirmed, one for each pass: a process that is killed may not have kept that.
+    pub(super) last: VecDeque<Vec<u64>>,
 }
 
 impl RelayLog {
