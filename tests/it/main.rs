@@ -38,6 +38,7 @@ mod messages;
 mod monitoring;
 mod network;
 mod once;
+mod passes;
 mod peers;
 mod plain;
 mod process;
