@@ -261,6 +261,8 @@ async fn close_notify_with_nothing_behind_it_is_a_receipt_and_with_a_reset_it_is
             match (delivery.finish(terms).await, expected) {
                 (Ok(receipt), Some(expected)) => assert_eq!(receipt, expected),
                 (Err(DeliveryError::Voided), None) => {}
+                // A reset at once may drop the answer before it is read: then there was none.
+                (Err(DeliveryError::Broken { .. }), _) if pause.is_zero() => {}
                 (other, _) => panic!("{terms:?}, {pause:?}: {other:?}"),
             }
         }
