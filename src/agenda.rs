@@ -28,12 +28,14 @@ pub(crate) struct Agenda {
 }
 
 /// Where one pass is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Stand {
     /// The furthest end of a window that it has begun; it may go back to before that.
     position: Option<DateTime<Utc>>,
     /// What is handed over and may not be confirmed.
     busy: Option<Window>,
+    /// What it has read.
+    read: Vec<Window>,
 }
 
 /// Whether a pass may begin a window.
@@ -110,6 +112,19 @@ impl Agenda {
         self.passes[nth].busy = busy;
     }
 
+    /// These are all windows that a pass has read.
+    pub(crate) fn has_read(&mut self, nth: usize, windows: Vec<Window>) {
+        self.passes[nth].read = windows;
+    }
+
+    /// The early passes that have read all of a window.
+    pub(crate) fn readers(&self, window: Window) -> Vec<usize> {
+        let covers = |read: &Window| read.start <= window.start && window.end <= read.end;
+        let passes = self.passes.iter().enumerate();
+        let readers = passes.filter(|(_, pass)| pass.read.iter().any(covers));
+        readers.map(|(nth, _)| nth).collect()
+    }
+
     fn touch(&self, one: Window, other: Window) -> bool {
         if self.slack.is_zero() {
             return one.overlaps(other);
@@ -172,6 +187,18 @@ mod tests {
         agenda.has_under_way(0, None);
         assert!(!agenda.is_too_late(0, at(9_000)));
         assert_eq!(agenda.begin(1, window(3_201, 3_300)), Begin::Now);
+    }
+
+    #[test]
+    fn a_pass_has_read_a_window_only_where_it_has_read_all_of_it() {
+        let mut agenda = agenda();
+        let readers = |agenda: &Agenda, start, end| agenda.readers(window(start, end));
+        agenda.has_read(0, vec![window(1_000, 1_100), window(1_200, 1_300)]);
+        agenda.has_read(1, vec![window(1_050, 1_400)]);
+        assert_eq!(readers(&agenda, 1_000, 1_050), [0]);
+        assert_eq!(readers(&agenda, 1_050, 1_100), [0, 1]);
+        assert_eq!(readers(&agenda, 1_050, 1_250), [1]);
+        assert_eq!(readers(&agenda, 1_390, 1_401), [] as [usize; 0]);
     }
 
     #[test]

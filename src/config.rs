@@ -643,6 +643,8 @@ pub struct ServiceConfig {
     pub delay: Duration,
     /// Shorter delays at which windows are read as well, ascending; what is there by then goes out at once.
     pub early_passes: Vec<Duration>,
+    /// Whether early passes deliver what they find, or only count it.
+    pub early_passes_deliver: bool,
     /// Where a service without state starts.
     pub start_time: Option<DateTime<Utc>>,
     /// A value other than the stored one clears the service's state; as given.

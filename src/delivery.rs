@@ -5,6 +5,7 @@
 
 mod addresses;
 mod book;
+mod counting;
 mod courier;
 mod lines;
 mod order;

@@ -13,6 +13,7 @@
 //! state/INPUT.ID.SERVICE/audit        what each hour before the cursor came to
 //! state/INPUT.ID.SERVICE/journal.OUT  what OUT has confirmed beyond the cursor
 //! state/INPUT.ID.SERVICE/early/N.OUT  what early passes have delivered to OUT beyond the cursor
+//! state/INPUT.ID.SERVICE/early/held   rows of messages under way, as early passes last saw them
 //! state/INPUT.ID.SERVICE/early/pass.S  the frontier of the early pass with a delay of S seconds
 //! state/32 hexadecimal digits         the original collector's, which are left alone
 //! ```
@@ -44,10 +45,12 @@ use chrono::{DateTime, Utc};
 use tracing::warn;
 
 pub use self::addresses::AddressFile;
-pub use self::audit::{Account, Gap, HourOutcome, Passed, Stretch, Summary};
+pub use self::audit::{
+    Account, ByDelay, Found, Gap, HourOutcome, Lateness, Passed, Stretch, Summary, Within,
+};
 use self::audit::{AuditFile, Kept};
 pub use self::cursor::Cursor;
-pub use self::delivered::{Delivered, Filing};
+pub use self::delivered::{COUNTED, Delivered, Filing, Held, HeldRow};
 pub(crate) use self::disk::OnDisk;
 #[cfg(test)]
 pub(crate) use self::disk::script;

@@ -10,6 +10,7 @@
 //! - [`progress`]: the same in the log, while there is a backlog · `web` serves all of it over HTTP
 
 pub mod families;
+mod freshness;
 pub mod health;
 pub(crate) mod history;
 mod input;

@@ -10,6 +10,7 @@ mod clock;
 mod collection;
 mod fetch;
 mod handover;
+mod holding;
 mod once;
 mod passes;
 mod passing;
@@ -28,7 +29,7 @@ use tracing::{error, info, warn};
 use self::books::{Books, Handed};
 use self::clock::Clock;
 use self::fetch::PageFetcher;
-use self::handover::{Handover, Pull, new_rows};
+use self::handover::{Handover, Pull};
 use self::passes::Ground;
 use self::passing::Passing;
 use self::pipeline::Head;
@@ -84,6 +85,7 @@ pub struct Service {
     /// The early passes, until they run.
     early: Vec<Service>,
     monitor: Arc<ServiceMonitor>,
+    chance: Chance,
     stop: CancellationToken,
 }
 
@@ -149,13 +151,8 @@ impl Service {
         surround.monitor.comes_from(origin, entries);
         let progress = Progress::default();
         let books = journals.into_iter().map(Book::Journal);
-        let outlets = outlets(
-            (outputs, shared),
-            config.report.tag,
-            books,
-            &surround,
-            &progress,
-        );
+        let (to, tag) = ((outputs, shared), config.report.tag);
+        let outlets = outlets(to, tag, books, &surround, &progress);
         let handover = Handover::new(outlets, config.report, None);
         let ground = Ground {
             config,
@@ -197,7 +194,7 @@ impl Service {
         let mut service = Service {
             environment: input.environment.clone(),
             mask: config.mask.clone(),
-            books: Books::new(ledger, chance, Arc::clone(&monitor), stop.clone()),
+            books: Books::new(ledger, chance.clone(), Arc::clone(&monitor), stop.clone()),
             schedule,
             source,
             fetcher,
@@ -213,6 +210,7 @@ impl Service {
             passing: None,
             early: vec![],
             monitor,
+            chance,
             stop,
         };
         if let Some(delivered) = delivered {
@@ -337,6 +335,7 @@ impl Service {
 
     /// Commits what every output has confirmed.
     async fn settle(&mut self) -> Result<Option<Event>, Stopped> {
+        self.keep_what_is_under_way().await?;
         self.handover.look();
         let handover = &self.handover;
         let committed = self
@@ -400,10 +399,7 @@ impl Service {
         let window = *window;
         match fetched {
             First::Several => self.walk(window).await,
-            First::Withheld => {
-                self.take_empty(window, Outcome::Withheld);
-                Ok(())
-            }
+            First::Withheld => self.take_empty(window, Outcome::Withheld).await,
             First::Whole(page, _) if page.is_empty() => {
                 let now = self.clock.now();
                 if !self.prefetch.recheck(&head, self.last, now) {
@@ -414,7 +410,7 @@ impl Service {
                     } else {
                         Outcome::Complete
                     };
-                    self.take_empty(window, outcome);
+                    return self.take_empty(window, outcome).await;
                 }
                 Ok(())
             }
@@ -423,12 +419,16 @@ impl Service {
     }
 
     /// Takes a window of which no rows came.
-    fn take_empty(&mut self, window: Window, outcome: Outcome) {
+    async fn take_empty(&mut self, window: Window, outcome: Outcome) -> Result<(), Stopped> {
         self.dedup.begin(window);
+        if let Err(Event::Lost) = self.hand_over_what_was_held(window).await? {
+            return Ok(());
+        }
         let finished = self.dedup.finish();
         let mut handed = Handed::new(window, outcome, finished, self.handover.up_to());
         handed.requests = 1;
         self.hand_over(handed, 0);
+        Ok(())
     }
 
     /// Hands over a window that is one page.
@@ -453,6 +453,9 @@ impl Service {
         let bytes = if new.records > 0 { bytes } else { 0 };
         let pull = self.pull(window);
         self.handover.hand_over(&pull, page, memory, new)?;
+        if let Err(Event::Lost) = self.hand_over_what_was_held(window).await? {
+            return Ok(());
+        }
         let finished = self.dedup.finish();
         let up_to = self.handover.up_to();
         let mut handed = Handed::new(window, Outcome::Complete, finished, up_to);
@@ -471,8 +474,11 @@ impl Service {
     }
 
     /// Notes a window whose records are handed over.
-    fn hand_over(&mut self, handed: Handed, rows: u64) {
+    fn hand_over(&mut self, mut handed: Handed, rows: u64) {
         let window = handed.entry().window();
+        if let Some(passing) = self.passing.as_ref().filter(|passing| !passing.is_early()) {
+            handed.passed.found = passing.found(window);
+        }
         self.last = Some((window, rows));
         self.prefetch.handed_over(window, rows);
         self.books.hand_over(handed);
@@ -484,10 +490,11 @@ impl Service {
 
     /// The new rows of a page. An early pass leaves to longer ones what is still under way.
     fn new_rows(&mut self, window: Window, page: &Page) -> New {
-        let only_final = self.is_early();
         let elsewhere = self.elsewhere(window, page);
-        let mut new = new_rows(&mut self.dedup, page, &elsewhere, only_final);
-        if self.passing.is_some() {
+        let mut new = self.dedup.page(page.fingerprints(), &elsewhere);
+        if let Some(passing) = &mut self.passing {
+            let left_out = passing.hold_back(window, page, &mut new);
+            self.dedup.leave_out(left_out);
             // What another pass has delivered has been counted there.
             let mut places: Vec<_> = new.places.iter().flatten().collect();
             places.sort_unstable();

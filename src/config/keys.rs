@@ -435,6 +435,11 @@ pub(super) const SERVICE: &[Key] = &[
         "Shorter delays at which windows are read as well, such as `[300, 3600]`: what is there by then goes out at once. Default: none",
     ),
     may(
+        "early_passes_deliver",
+        Kind::Boolean,
+        "`false`: early passes only count what is there by then, which shows how late records come. Default: `true`",
+    ),
+    may(
         "reset_persistence_auth",
         Kind::Text,
         "A value that differs from the last one clears what is kept of this service, such as `2024-05-07`",

@@ -119,7 +119,7 @@ fn services() -> Value {
                 .filter(|key| has_buckets || key.name != "aggregate_by")
                 .filter(|key| report.has_two_services() || key.name != "source")
                 .filter(|key| {
-                    report.early_passes().is_ok() || key.name != "early_passes_in_seconds"
+                    report.early_passes().is_ok() || !key.name.starts_with("early_passes_")
                 })
                 .copied()
                 .collect();

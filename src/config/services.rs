@@ -68,6 +68,7 @@ fn service(field: &Field<'_>, report: &'static Report, context: &Context) -> Opt
         period: period.map_or(PERIOD, |seconds| Duration::from_secs(seconds.into())),
         delay,
         early_passes: early_passes(&section, report, delay),
+        early_passes_deliver: early_passes_deliver(&section, report),
         start_time: start_time.or(context.start_time),
         reset_persistence_auth: reset(&section.field("reset_persistence_auth")),
         aggregate_by: aggregate_by(&section, report),
@@ -95,12 +96,7 @@ fn delay(field: &Field<'_>) -> Duration {
 
 fn early_passes(section: &Section<'_>, report: &Report, delay: Duration) -> Vec<Duration> {
     let field = section.field("early_passes_in_seconds");
-    if let Err(reason) = report.early_passes() {
-        if field.is_given() {
-            field.mistake(format!(
-                "this report cannot be had early, since {reason}: remove it here"
-            ));
-        }
+    if is_refused(&field, report) {
         return vec![];
     }
     let mut passes: Vec<Duration> = vec![];
@@ -123,6 +119,25 @@ fn early_passes(section: &Section<'_>, report: &Report, delay: Duration) -> Vec<
         passes.push(pass);
     }
     passes
+}
+
+fn early_passes_deliver(section: &Section<'_>, report: &Report) -> bool {
+    let field = section.field("early_passes_deliver");
+    if is_refused(&field, report) {
+        return true;
+    }
+    field.boolean().unwrap_or(true)
+}
+
+/// Whether the report cannot be had early, which is a mistake where the field is given.
+fn is_refused(field: &Field<'_>, report: &Report) -> bool {
+    let refused = report.early_passes().err();
+    if let (Some(reason), true) = (refused, field.is_given()) {
+        field.mistake(format!(
+            "this report cannot be had early, since {reason}: remove it here"
+        ));
+    }
+    refused.is_some()
 }
 
 fn reset(field: &Field<'_>) -> Option<String> {

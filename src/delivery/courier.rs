@@ -407,6 +407,8 @@ impl Courier {
             return Ok(());
         }
         let took = (open.begun.elapsed(), asked.elapsed());
+        self.monitor
+            .fresh(self.waiting.rows(chunks), self.wall.now());
         let receipted = self.waiting.confirm(chunks);
         if !self.journal_for_certain(receipted.records).await {
             return Ok(());

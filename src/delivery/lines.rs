@@ -93,6 +93,11 @@ impl Lines {
         self.chunks.get(written)
     }
 
+    /// The rows of the first chunks, but those whose pages have been given back.
+    pub(super) fn rows(&self, chunks: usize) -> impl Iterator<Item = &[u8]> {
+        self.chunks.iter().take(chunks).flat_map(Chunk::rows)
+    }
+
     /// When the oldest of them was fetched.
     pub(super) fn oldest(&self) -> Option<DateTime<Utc>> {
         self.chunks.front().map(|chunk| chunk.pulled)
@@ -151,6 +156,17 @@ impl Chunk {
     /// The number of records.
     pub(super) fn records(&self) -> usize {
         self.records
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &[u8]> {
+        let here = match &self.content {
+            Content::Rows { batch, rows, .. } => Some((batch, rows.clone())),
+            Content::GivenBack(_) => None,
+        };
+        here.into_iter().flat_map(|(batch, rows)| {
+            let places = batch.places[rows].iter();
+            places.map(|place| batch.page.row(*place as usize))
+        })
     }
 
     /// Makes the records lines; `false` if they have been given back.

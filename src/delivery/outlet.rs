@@ -9,6 +9,7 @@ use tracing::Instrument;
 
 use super::addresses::Shared;
 use super::book::Book;
+use super::counting::Counting;
 use super::courier::Courier;
 use super::order::{Batch, Next, Order, Reached, Rewound};
 use super::statistics;
@@ -66,6 +67,21 @@ impl Outlet {
             }
         };
         let task = tokio::spawn(deliver.instrument(span));
+        Outlet {
+            orders,
+            reached: hears,
+            given_up,
+            task,
+        }
+    }
+
+    /// Starts a task that files in `book` what it is handed, and delivers nothing.
+    pub(crate) fn counting(book: Book, chance: Chance, stop: CancellationToken) -> Self {
+        let (orders, queue) = mpsc::unbounded_channel();
+        let (reached, hears) = watch::channel(Reached::default());
+        let (given_up, _) = watch::channel(false);
+        let counting = Counting::new(book, reached, chance, stop);
+        let task = tokio::spawn(counting.run(queue).in_current_span());
         Outlet {
             orders,
             reached: hears,

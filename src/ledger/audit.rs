@@ -10,12 +10,14 @@
 
 mod account;
 mod file;
+mod found;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::{Deserialize, Serialize};
 
 pub use self::account::{Account, Gap, Summary};
 pub(super) use self::file::AuditFile;
+pub use self::found::{ByDelay, Found, Lateness, Within};
 use super::entry::{Entry, Outcome};
 use crate::record::Sums;
 use crate::report::Origin;
@@ -32,6 +34,8 @@ pub struct Passed {
     pub beyond: u64,
     /// The rows of its hour that its last walk showed, and no window before it.
     pub shown: Sums,
+    /// What early passes had found of it.
+    pub found: Found,
 }
 
 impl From<Entry> for Passed {
@@ -40,6 +44,7 @@ impl From<Entry> for Passed {
             entry,
             beyond: 0,
             shown: Sums::default(),
+            found: Found::default(),
         }
     }
 }
@@ -139,6 +144,9 @@ pub struct Stretch {
     pub settled: DateTime<Utc>,
     /// Who was asked last.
     pub source: Origin,
+    /// What early passes had found of it.
+    #[serde(default)]
+    pub found: Found,
 }
 
 impl Stretch {
@@ -163,6 +171,7 @@ impl Stretch {
             shown: Sums::default(),
             settled,
             source,
+            found: Found::default(),
         }
     }
 }
@@ -185,6 +194,9 @@ struct Open {
     outcome: HourOutcome,
     records: u64,
     shown: Sums,
+    /// What early passes had found; `None` before the first window.
+    #[serde(default)]
+    found: Option<Found>,
 }
 
 impl Open {
@@ -194,6 +206,7 @@ impl Open {
             outcome: HourOutcome::Empty,
             records,
             shown: Sums::default(),
+            found: None,
         }
     }
 
@@ -202,6 +215,10 @@ impl Open {
         let records = passed.entry.records.saturating_sub(passed.beyond);
         self.records = self.records.saturating_add(records);
         self.shown.add_all(&passed.shown);
+        match &mut self.found {
+            Some(found) => found.and(&passed.found),
+            None => self.found = Some(passed.found.clone()),
+        }
         if outcome > HourOutcome::Complete {
             self.outcome = self.outcome.max(outcome);
         }
@@ -222,6 +239,7 @@ impl Open {
             shown: self.shown,
             settled,
             source,
+            found: self.found.clone().unwrap_or_default(),
         }
     }
 }

@@ -5,11 +5,14 @@
 //! synced after its receipt and before any cursor moves over it. What is not as it was written counts as not delivered, and is told: it may
 //! come twice, and is never lost. Only what touches a window is read, when that window begins.
 
+mod held;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -17,13 +20,18 @@ use tracing::warn;
 
 use super::key::Key;
 use super::lock::Lock;
+use super::{ByDelay, Found};
 use super::{Confirmed, LedgerError, file};
 use crate::record::Fingerprint;
 use crate::report::{Origin, Report};
 use crate::window::Window;
+pub use held::{Held, HeldRow};
 
 /// The folder of these files in that of a service.
 pub(super) const FOLDER: &str = "early";
+
+/// What stands in the place of an output's name where early passes only count; no output has this name.
+pub const COUNTED: &str = ".counted";
 
 /// What the folders of frontiers begin with, in that folder.
 pub(super) const PASS: &str = "pass.";
@@ -51,6 +59,7 @@ struct Inner {
     folder: PathBuf,
     key: Key,
     lock: Arc<Lock>,
+    held: Held,
     /// The bytes of a record.
     width: usize,
     index: Mutex<Index>,
@@ -83,6 +92,8 @@ struct Frame {
     at: u64,
     count: u32,
     check: u32,
+    /// That of the early pass, in seconds.
+    delay: u32,
 }
 
 impl Delivered {
@@ -94,6 +105,7 @@ impl Delivered {
         report: &Report,
         epoch: u64,
     ) -> Result<Self, LedgerError> {
+        let held = Held::open(&folder, key, Arc::clone(&lock), epoch)?;
         let width = if report.has_two_services() { 8 } else { 16 };
         let mut index = Index {
             epoch,
@@ -123,30 +135,66 @@ impl Delivered {
             folder,
             key: key.clone(),
             lock,
+            held,
             width,
             index: Mutex::new(index),
         })))
     }
 
-    /// What `output` confirms is filed by this. One output may have several.
-    pub fn filing(&self, output: &str) -> Filing {
+    /// What `output` confirms to the early pass of this delay is filed by this; what that only counts is filed for [`COUNTED`].
+    pub fn filing(&self, output: &str, delay: Duration) -> Filing {
         Filing {
             delivered: self.clone(),
             output: output.to_owned(),
+            delay: u32::try_from(delay.as_secs()).unwrap_or(u32::MAX),
             open: None,
         }
+    }
+
+    /// How many records of windows that begin in `window` each of the early passes with these delays in seconds had found, with the shorter
+    /// ones. Where outputs are not alike, those of the one that has most.
+    pub fn found(&self, window: Window, delays: &[u32]) -> Found {
+        let index = self.index();
+        let mut outputs: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        for filed in index.files.values() {
+            let frames = filed.frames.iter().filter(|frame| {
+                let begins = window.start <= frame.window.start && frame.window.start < window.end;
+                frame.epoch == index.epoch && begins
+            });
+            for frame in frames {
+                let counts = outputs.entry(&filed.output);
+                let counts = counts.or_insert_with(|| vec![0; delays.len()]);
+                for (count, delay) in counts.iter_mut().zip(delays) {
+                    if frame.delay <= *delay {
+                        *count += u64::from(frame.count);
+                    }
+                }
+            }
+        }
+        let most = |nth: usize| outputs.values().map(|counts| counts[nth]).max();
+        let passes = delays.iter().enumerate().map(|(nth, delay)| ByDelay {
+            delay: *delay,
+            records: most(nth).unwrap_or_default(),
+        });
+        Found::new(passes.collect())
     }
 
     /// Whether nothing is filed that counts.
     pub fn is_empty(&self) -> bool {
         let index = self.index();
         let counts = |filed: &Filed| filed.end(index.epoch).is_some();
-        !index.files.values().any(counts)
+        !index.files.values().any(counts) && self.0.held.is_empty()
+    }
+
+    /// What early passes have seen under way.
+    pub fn held(&self) -> &Held {
+        &self.0.held
     }
 
     /// From now on only what is filed from here on counts.
     pub fn void_before(&self, epoch: u64) {
         self.index().epoch = epoch;
+        self.0.held.void_before(epoch);
     }
 
     /// What each of `outputs` has of windows that begin at `from` or later, if that is given, and have an instant in common with `window` or are
@@ -273,6 +321,8 @@ impl Filed {
 pub struct Filing {
     delivered: Delivered,
     output: String,
+    /// That of the pass, in seconds.
+    delay: u32,
     open: Option<Open>,
 }
 
@@ -353,6 +403,7 @@ impl Filing {
                 at: open.length + (bytes.len() + FRAME_HEAD) as u64,
                 count,
                 check: crc32fast::hash(&payload),
+                delay: self.delay,
             };
             bytes.extend(head(&frame, width));
             bytes.extend(payload);
@@ -481,7 +532,7 @@ fn files(folder: &std::path::Path) -> Result<Vec<(u64, String, PathBuf)>, Ledger
     Ok(found)
 }
 
-/// The head of a frame: magic, count, width, the records' checksum, epoch, start, end, its own checksum.
+/// The head of a frame: magic, count, width, the records' checksum, epoch, start, end, the pass's delay, its own checksum.
 fn head(frame: &Frame, width: usize) -> [u8; FRAME_HEAD] {
     let mut head = [0; FRAME_HEAD];
     let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
@@ -492,8 +543,9 @@ fn head(frame: &Frame, width: usize) -> [u8; FRAME_HEAD] {
     put(16, &frame.epoch.to_le_bytes());
     put(24, &frame.window.start.timestamp().to_le_bytes());
     put(32, &frame.window.end.timestamp().to_le_bytes());
-    let check = crc32fast::hash(&head[..40]);
-    head[40..44].copy_from_slice(&check.to_le_bytes());
+    put(40, &frame.delay.to_le_bytes());
+    let check = crc32fast::hash(&head[..44]);
+    head[44..].copy_from_slice(&check.to_le_bytes());
     head
 }
 
@@ -524,8 +576,7 @@ fn sound(bytes: &[u8], at: usize, width: usize) -> Option<Frame> {
     let four = |at: usize| u32::from_le_bytes(std::array::from_fn(|nth| head[at + nth]));
     let eight = |at: usize| u64::from_le_bytes(std::array::from_fn(|nth| head[at + nth]));
     let instant = |at: usize| DateTime::from_timestamp(eight(at).cast_signed(), 0);
-    let is_head =
-        head[..4] == MAGIC && four(40) == crc32fast::hash(&head[..40]) && head[44..] == [0; 4];
+    let is_head = head[..4] == MAGIC && four(44) == crc32fast::hash(&head[..44]);
     if !is_head || four(8) as usize != width {
         return None;
     }
@@ -541,6 +592,7 @@ fn sound(bytes: &[u8], at: usize, width: usize) -> Option<Frame> {
         at: from as u64,
         count,
         check,
+        delay: four(40),
     })
 }
 

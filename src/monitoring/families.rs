@@ -22,6 +22,12 @@ const SECONDS: &[f64] = &[
     0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
 
+/// A record waits for the shortest early pass at least, and for the settling one at most.
+const FRESHNESS: &[f64] = &[
+    60.0, 120.0, 300.0, 400.0, 600.0, 900.0, 1_800.0, 3_600.0, 5_400.0, 7_200.0, 14_400.0,
+    43_200.0, 90_000.0, 97_200.0,
+];
+
 /// What kind of metric it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -111,6 +117,9 @@ families! {
     cursor: GaugeVec = Gauge "cursor_timestamp_seconds" SERVICE, "The cursor, in seconds since 1970: everything before it is delivered and confirmed.";
     pass_frontier: GaugeVec = Gauge "pass_frontier_timestamp_seconds" PASS, "How far an early pass has read and delivered, in seconds since 1970; `delay` is the pass's, in seconds.";
     pass_lag: GaugeVec = Gauge "pass_lag_seconds" PASS, "How far an early pass is behind the present less its delay.";
+    pass_records: IntCounterVec = Counter "pass_records_total" PASS, "Records that were there when an early pass with this delay had read them, of hours that have settled.";
+    pass_settled: IntCounterVec = Counter "pass_settled_records_total" PASS, "Records of the same hours when they settled: what is more than `pass_records_total` came later.";
+    freshness: HistogramVec = Histogram "freshness_seconds" SERVICE, "From a record's own time to its receipt, of services with early passes that deliver.";
     deletion: GaugeVec = Gauge "deletion_seconds" SERVICE, "How long until Microsoft deletes the first of what is not confirmed yet.";
     incomplete: IntGaugeVec = Gauge "incomplete_seconds" SERVICE, "Seconds of the last fourteen days before the cursor for which records may be missing, according to the audit.";
     unreachable: IntCounterVec = Counter "unreachable_seconds_total" SERVICE, "Length of the time whose records Microsoft had deleted before they were collected.";
@@ -202,7 +211,11 @@ holder!(IntCounterVec, SecondsVec, IntGaugeVec, GaugeVec);
 
 impl Holder for HistogramVec {
     fn new(name: &str, help: &str, labels: &[&str]) -> Result<Self> {
-        let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+        let buckets = match name {
+            "freshness_seconds" => FRESHNESS,
+            _ => SECONDS,
+        };
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
         HistogramVec::new(options, labels)
     }
 

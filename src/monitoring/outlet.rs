@@ -7,9 +7,11 @@ use chrono::{DateTime, Utc};
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec};
 
 use super::families::Families;
+use super::freshness::{Ages, Freshness};
 use super::lock;
 use super::service::detached;
 use super::trouble::Trouble;
+use crate::config::ServiceConfig;
 use crate::relay::Receipt;
 
 /// A relay that breaks one connection is not down.
@@ -58,6 +60,8 @@ pub struct OutletMonitor {
     counters: Counters,
     oldest: Gauge,
     down: IntGauge,
+    /// Where early passes deliver.
+    freshness: Option<Freshness>,
     live: Mutex<Live>,
 }
 
@@ -107,21 +111,35 @@ pub(super) struct Seen {
 }
 
 impl OutletMonitor {
-    pub(super) fn new(families: &Families, input: &str, service: &str, output: &str) -> Arc<Self> {
-        Self::with(families, [input, service, output], false)
+    pub(super) fn new(
+        families: &Families,
+        input: &str,
+        config: &ServiceConfig,
+        output: &str,
+    ) -> Arc<Self> {
+        let freshness = Freshness::of(families, input, config);
+        let labels = [input, config.report.service, output];
+        Self::with(families, labels, freshness, false)
     }
 
     /// The same for an early pass: what it delivers is counted with the rest, how it stands is not shown.
     pub(super) fn of_pass(
         families: &Families,
         input: &str,
-        service: &str,
+        config: &ServiceConfig,
         output: &str,
     ) -> Arc<Self> {
-        Self::with(families, [input, service, output], true)
+        let freshness = Freshness::of(families, input, config);
+        let labels = [input, config.report.service, output];
+        Self::with(families, labels, freshness, true)
     }
 
-    fn with(families: &Families, labels: [&str; 3], is_early: bool) -> Arc<Self> {
+    fn with(
+        families: &Families,
+        labels: [&str; 3],
+        freshness: Option<Freshness>,
+        is_early: bool,
+    ) -> Arc<Self> {
         let [input, service, output] = labels;
         let with = |word| [input, service, output, word];
         let whole = |of: &IntGaugeVec| {
@@ -159,6 +177,7 @@ impl OutletMonitor {
                 families.oldest.with_label_values(&labels)
             },
             down: whole(&families.down),
+            freshness,
             live: Mutex::default(),
         })
     }
@@ -215,6 +234,18 @@ impl OutletMonitor {
         }
     }
 
+    /// These rows have their receipt at the time `now`.
+    pub(crate) fn fresh<'r>(&self, rows: impl Iterator<Item = &'r [u8]>, now: DateTime<Utc>) {
+        if let Some(freshness) = &self.freshness {
+            freshness.confirmed(rows, now);
+        }
+    }
+
+    /// How old records were when they had their receipt; `None` where no early pass delivers.
+    pub(super) fn ages(&self) -> Option<Ages> {
+        self.freshness.as_ref().map(Freshness::ages)
+    }
+
     /// What has been confirmed until now.
     pub fn confirmed_so_far(&self) -> Confirmed {
         let counters = &self.counters;
@@ -267,7 +298,7 @@ impl OutletMonitor {
     #[cfg(test)]
     pub(crate) fn alone() -> Arc<Self> {
         let families = Families::register(&prometheus::Registry::new()).unwrap();
-        Self::new(&families, "input", "service", "output")
+        Self::with(&families, ["input", "service", "output"], None, false)
     }
 
     pub(super) fn seen(&self) -> Seen {

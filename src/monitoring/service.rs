@@ -8,6 +8,7 @@ use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge};
 use reqwest::StatusCode;
 
 use super::families::Families;
+use super::freshness::Ages;
 use super::input::{InputMonitor, timestamp};
 use super::lock;
 use super::outlet::OutletMonitor;
@@ -60,6 +61,15 @@ struct Counters {
     turn_wait: Counter,
     throttled: Counter,
     state_failures: IntCounter,
+    /// Of each early pass.
+    found: Vec<Found>,
+}
+
+/// How late records came, as one early pass saw it.
+struct Found {
+    delay: u32,
+    records: IntCounter,
+    settled: IntCounter,
 }
 
 struct Gauges {
@@ -120,8 +130,18 @@ impl Cause {
 }
 
 impl Counters {
-    fn new(families: &Families, input: &str, name: &str) -> Self {
+    fn new(families: &Families, input: &str, config: &ServiceConfig) -> Self {
+        let name = config.report.service;
         let labels = [input, name];
+        let found = |delay: &Duration| {
+            let seconds = delay.as_secs().to_string();
+            let labels = [input, name, &seconds];
+            Found {
+                delay: u32::try_from(delay.as_secs()).unwrap_or(u32::MAX),
+                records: families.pass_records.with_label_values(&labels),
+                settled: families.pass_settled.with_label_values(&labels),
+            }
+        };
         let with = |word| [input, name, word];
         Counters {
             unreachable: families.unreachable.with_label_values(&labels),
@@ -139,6 +159,7 @@ impl Counters {
             turn_wait: families.turn_wait.with_label_values(&labels),
             throttled: families.throttled.with_label_values(&labels),
             state_failures: families.state_failures.with_label_values(&labels),
+            found: config.early_passes.iter().map(found).collect(),
         }
     }
 }
@@ -274,7 +295,7 @@ impl ServiceMonitor {
         let name = config.report.service;
         let outputs: Vec<String> = outputs.map(|output| output.as_ref().to_owned()).collect();
         let outlets = { outputs.iter() }
-            .map(|output| OutletMonitor::new(families, &input.name, name, output));
+            .map(|output| OutletMonitor::new(families, &input.name, config, output));
         let passes = config.early_passes.iter();
         let passes = passes.map(|delay| Self::of_pass(families, input, config, &outputs, *delay));
         Arc::new(ServiceMonitor {
@@ -286,7 +307,7 @@ impl ServiceMonitor {
             delay: config.delay,
             schedule: schedule(config),
             stalled_after,
-            counters: Counters::new(families, &input.name, name),
+            counters: Counters::new(families, &input.name, config),
             gauges: Gauges::new(families, &input.name, config),
             live: Live::begin(),
         })
@@ -301,28 +322,35 @@ impl ServiceMonitor {
         delay: Duration,
     ) -> Arc<Self> {
         let name = config.report.service;
+        let outlets = { outputs.iter() }
+            .map(|output| OutletMonitor::of_pass(families, &input.name, config, output));
+        let outlets = outlets.collect();
         let config = ServiceConfig {
             delay,
             early_passes: vec![],
             ..config.clone()
         };
-        let outlets = { outputs.iter() }
-            .map(|output| OutletMonitor::of_pass(families, &input.name, name, output));
+        let mut counters = Counters {
+            windows: detached_counter(),
+            capped: detached_counter(),
+            unreachable: detached_counter(),
+            ..Counters::new(families, &input.name, &config)
+        };
+        if !config.early_passes_deliver {
+            // What it finds is fetched again and delivered later.
+            counters.fetched_records = detached_counter();
+            counters.duplicates = detached_counter();
+        }
         Arc::new(ServiceMonitor {
             input: Arc::clone(input),
             name,
             report: config.report.path,
-            outlets: outlets.collect(),
+            outlets,
             passes: vec![],
             delay,
             schedule: schedule(&config),
             stalled_after: Duration::MAX,
-            counters: Counters {
-                windows: detached_counter(),
-                capped: detached_counter(),
-                unreachable: detached_counter(),
-                ..Counters::new(families, &input.name, name)
-            },
+            counters,
             gauges: Gauges::of_pass(families, &input.name, &config),
             live: Live::begin(),
         })
@@ -466,7 +494,21 @@ impl ServiceMonitor {
 
     /// This has settled with the cursor.
     pub fn hours_settled(&self, settled: &[Stretch]) {
+        for stretch in settled {
+            self.count_found(stretch);
+        }
         self.turn().audit.take(settled);
+    }
+
+    /// Counts what was there by which delay, of what came in the end.
+    fn count_found(&self, stretch: &Stretch) {
+        for found in stretch.found.passes() {
+            let mut passes = self.counters.found.iter();
+            if let Some(of) = passes.find(|of| of.delay == found.delay) {
+                of.records.inc_by(found.records.min(stretch.records));
+                of.settled.inc_by(stretch.records);
+            }
+        }
     }
 
     /// What the last days came to: which hours, in all, and one by one.
@@ -557,6 +599,12 @@ impl ServiceMonitor {
             due,
             deletion,
         }
+    }
+
+    /// How old records were when they had their receipt, to the output that had most.
+    pub(super) fn ages(&self) -> Option<Ages> {
+        let ages = self.outlets.iter().filter_map(|outlet| outlet.ages());
+        ages.max_by_key(|ages| ages.records)
     }
 
     /// Brings the metrics up to the present.

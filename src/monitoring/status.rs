@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use super::freshness::Ages;
 use super::health::Health;
 use super::history::{History, Point};
 use super::input::InputMonitor;
@@ -14,7 +15,7 @@ use super::state::State;
 use super::trouble::Trouble;
 use super::{Monitor, OutputFacts};
 use crate::config::LeftOut;
-use crate::ledger::{Gap, HourOutcome, Stretch, Summary};
+use crate::ledger::{Gap, HourOutcome, Stretch, Summary, Within};
 use crate::report::Origin;
 use crate::window::Window;
 
@@ -155,6 +156,8 @@ pub struct ServiceStatus {
     pub audit: Option<AuditStatus>,
     /// Its early passes, the shortest delay first.
     pub passes: Vec<PassStatus>,
+    /// How old records were when they had their receipt; `None` where no early pass delivers.
+    pub freshness: Option<FreshnessStatus>,
     /// Its outputs.
     pub outputs: Vec<OutletStatus>,
     /// Its last day, a point every five minutes; the last one's minutes are not over.
@@ -174,10 +177,36 @@ pub struct AuditStatus {
     pub records: u64,
     /// Hours that are empty and could not be confirmed to be, and no gap.
     pub unconfirmed: u64,
+    /// How late the records came, as far as early passes have read these hours; the shortest delay first.
+    pub late: Vec<WithinStatus>,
+    /// The same in words; empty where nothing is known.
+    pub late_text: String,
     /// Where records may be missing.
     pub gaps: Vec<GapStatus>,
     /// Hours one after the other, of one day, to which the same became.
     pub stretches: Vec<StretchStatus>,
+}
+
+/// How many records were there by one delay.
+#[derive(Debug, Serialize)]
+pub struct WithinStatus {
+    /// The delay.
+    pub delay_seconds: u32,
+    /// So many were there by then.
+    pub records: u64,
+    /// So many were there when their hours settled.
+    pub of: u64,
+}
+
+/// How old records were when they had their receipt, since the start.
+#[derive(Debug, Serialize)]
+pub struct FreshnessStatus {
+    /// So many had one.
+    pub records: u64,
+    /// Half of them were at most so old; `None` where they were older than 27 hours.
+    pub half_within_seconds: Option<f64>,
+    /// 95 of 100 were.
+    pub most_within_seconds: Option<f64>,
 }
 
 /// Time of which records may be missing.
@@ -364,6 +393,7 @@ fn of_service(
         passes: { service.passes.iter() }
             .map(|pass| of_pass(pass))
             .collect(),
+        freshness: service.ages().map(of_freshness),
         outputs: service
             .outlets()
             .iter()
@@ -392,8 +422,26 @@ fn of_audit(range: Window, summary: &Summary, stretches: &[Stretch]) -> AuditSta
         complete: summary.is_complete(),
         records: summary.records,
         unconfirmed: summary.unconfirmed,
+        late: summary.lateness.within.iter().map(of_within).collect(),
+        late_text: summary.lateness.to_string(),
         gaps: summary.gaps.iter().map(gap).collect(),
         stretches: stretches.iter().map(stretch).collect(),
+    }
+}
+
+fn of_within(within: &Within) -> WithinStatus {
+    WithinStatus {
+        delay_seconds: within.delay,
+        records: within.records,
+        of: within.of,
+    }
+}
+
+fn of_freshness(ages: Ages) -> FreshnessStatus {
+    FreshnessStatus {
+        records: ages.records,
+        half_within_seconds: ages.half,
+        most_within_seconds: ages.most,
     }
 }
 

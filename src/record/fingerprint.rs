@@ -17,7 +17,7 @@ use memchr::memmem::Finder;
 
 use super::hash::Hash;
 use super::usual::{self, Spans};
-use super::{canonical, time};
+use super::{canonical, status, time};
 use crate::report::Report;
 
 /// How a member is looked at.
@@ -135,6 +135,8 @@ pub struct Fingerprinter {
     hash: Hash,
     times: &'static [&'static str],
     identity: Option<Arc<Identity>>,
+    /// The identity without the status.
+    subject: Option<Arc<Identity>>,
 }
 
 /// What finds the members that are a record's identity across sources.
@@ -197,14 +199,19 @@ impl Fingerprinter {
             hash: Hash::new(key),
             times,
             identity: None,
+            subject: None,
         }
     }
 
     /// The fingerprinter of a report's rows.
     pub fn of(key: &[u8; 16], report: &Report) -> Self {
         let identity = report.has_two_services();
+        let lasting: Vec<&str> = { report.identity.iter().copied() }
+            .filter(|name| *name != status::NAME)
+            .collect();
         Fingerprinter {
             identity: identity.then(|| Arc::new(Identity::new(report.identity))),
+            subject: identity.then(|| Arc::new(Identity::new(&lasting))),
             ..Fingerprinter::new(key, report.times)
         }
     }
@@ -225,6 +232,15 @@ impl Fingerprinter {
     /// The fingerprint of a row, an object in the light shape. It need not be sound JSON: what is none tells rows apart as it came.
     pub fn fingerprint(&self, row: &[u8]) -> Fingerprint {
         self.identify(row).fingerprint
+    }
+
+    /// What a row is about, whatever its status: the message and recipient of a message trace. `None` for the other reports.
+    pub(crate) fn subject(&self, row: &[u8]) -> Option<u64> {
+        let subject = self.subject.as_ref()?;
+        let (text, _) = canonical_text(row, self.times);
+        let mut members = vec![];
+        subject.text(&text, &mut members);
+        Some(Fingerprint(self.hash.of(&members)).halves().0)
     }
 
     /// A row's fingerprint and index.

@@ -17,7 +17,7 @@ use crate::clock::Chance;
 use crate::dedup::Finished;
 use crate::error::chain;
 use crate::ledger::{
-    Commit, Cursor, Entry, Ledger, LedgerError, Mark, OnDisk, Outcome, Passed, Stretch,
+    Commit, Cursor, Entry, Found, Ledger, LedgerError, Mark, OnDisk, Outcome, Passed, Stretch,
 };
 use crate::monitoring::ServiceMonitor;
 use crate::stop::Stopped;
@@ -50,6 +50,7 @@ impl Handed {
                 entry,
                 beyond: finished.beyond,
                 shown: finished.shown,
+                found: Found::default(),
             },
             boundary: finished.boundary,
             up_to,

@@ -1,6 +1,6 @@
 //! Hands the new rows of a page over to the outputs, and knows how far these are.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Memory;
-use crate::dedup::{Deduplicator, Elsewhere, New};
+use crate::dedup::{Elsewhere, New};
 use crate::delivery::{Batch, Held, Next, Outlet, Rewound};
 use crate::ledger::Mark;
-use crate::record::{Splice, TimeOf, is_under_way};
+use crate::record::{Splice, TimeOf};
 use crate::report::Report;
 use crate::source::Page;
 use crate::stop::Stopped;
@@ -284,28 +284,4 @@ fn without_known_rows(page: Page, places: Vec<Vec<u32>>) -> (Page, Vec<Vec<u32>>
             .collect()
     });
     (kept, places.collect())
-}
-
-/// Finds the new rows of a page. `only_final` leaves out those that are still under way.
-pub(super) fn new_rows(
-    dedup: &mut Deduplicator,
-    page: &Page,
-    elsewhere: &Elsewhere,
-    only_final: bool,
-) -> New {
-    let mut new = dedup.page(page.fingerprints(), elsewhere);
-    if only_final {
-        let mut left_out = HashSet::new();
-        for places in &mut new.places {
-            places.retain(|place| {
-                let is_final = !is_under_way(page.row(*place as usize));
-                if !is_final {
-                    left_out.insert(*place);
-                }
-                is_final
-            });
-        }
-        dedup.leave_out(left_out.len() as u64);
-    }
-    new
 }

@@ -6,25 +6,33 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::task::JoinSet;
-use tracing::{Instrument, info};
+use tracing::{Instrument, error, info};
 
 use super::books::Books;
 use super::handover::Handover;
+use super::holding::Holding;
 use super::passing::{Passes, Passing};
 use super::prefetch::{Parts, Prefetch};
-use super::{Service, Surround, outlets};
-use crate::agenda::{Agenda, Begin};
+use super::{Event, Service, Surround, outlets};
+use crate::agenda::Begin;
+use crate::backoff::Backoff;
 use crate::config::{Output, ServiceConfig};
-use crate::dedup::{self, Deduplicator};
-use crate::delivery::{Book, Shared};
-use crate::ledger::{Account, Cursor, Delivered, Ledger, LedgerError};
+use crate::dedup::{self, Deduplicator, Elsewhere};
+use crate::delivery::{Book, Outlet, Shared};
+use crate::error::chain;
+use crate::ledger::{Account, COUNTED, Cursor, Delivered, Ledger, LedgerError};
+use crate::record::TimeOf;
 use crate::report::Resolution;
+use crate::source::Page;
 use crate::source::concurrency::Share;
 use crate::stop::{Progress, Stopped};
 use crate::window::{Schedule, Window};
 
 /// An output that has confirmed nothing for so long does not hold up an early pass: what it misses it gets later.
 const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Waits between attempts to keep rows under way, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// What early passes have delivered, where there are any, or were.
 pub(super) fn delivered(
@@ -81,22 +89,42 @@ impl Service {
         let terms = self.source.terms();
         let inclusive = terms.resolution == Resolution::Instant;
         let count = config.early_passes.len();
-        let passes = Passes::new(Agenda::new(count + 1, inclusive));
+        let passes = Passes::new(&config.early_passes, inclusive);
         let outputs = ground.outputs.iter().map(|output| output.name.clone());
         let outputs: Vec<_> = outputs.collect();
+        let counted = [COUNTED.to_owned()];
         let delays = config.early_passes.iter().chain([&config.delay]);
         let schedules = delays.map(|delay| Schedule::new(terms, config.period, *delay));
         let schedules: Vec<_> = schedules.collect();
+        let has_statuses = config.report.has_two_services();
+        let fingerprinter = self.books.ledger().fingerprinter(config.report);
+        let mask = self.mask.clone();
+        let holds = |if_so: bool| {
+            let time = config.report.times.first();
+            let time = time
+                .filter(|_| has_statuses && if_so)
+                .map(|name| TimeOf::new(name))?;
+            let (fingerprinter, mask) = (fingerprinter.clone(), mask.clone());
+            Some(Holding::new(delivered.held(), fingerprinter, time, mask))
+        };
         for (nth, schedules) in schedules.windows(2).enumerate() {
             let next = schedules.get(1).cloned();
-            let passing = Passing::new(&passes, nth, next, delivered, &outputs);
+            let knows = if config.early_passes_deliver {
+                &outputs[..]
+            } else {
+                &counted[..]
+            };
+            let holding = holds(config.early_passes_deliver);
+            let passing = Passing::new(&passes, nth, next, delivered, knows).holding(holding);
             let pass = self.pass(nth, &schedules[0], delivered, ground)?;
+            passing.has_read(&pass.books.cursor().entries);
             self.early.push(Service {
                 passing: Some(passing),
                 ..pass
             });
         }
-        self.passing = Some(Passing::new(&passes, count, None, delivered, &outputs));
+        let settling = Passing::new(&passes, count, None, delivered, &outputs);
+        self.passing = Some(settling.holding(holds(true)));
         Ok(())
     }
 
@@ -138,14 +166,23 @@ impl Service {
             monitor: Arc::clone(&monitor),
             ..ground.surround.clone()
         };
-        let filings =
-            { ground.outputs.iter() }.map(|output| Book::Early(delivered.filing(&output.name)));
-        let (to, tag) = ((ground.outputs, ground.shared), ground.config.report.tag);
-        let outlets = outlets(to, tag, filings, &surround, &Progress::default());
+        let outlets = if ground.config.early_passes_deliver {
+            let filing = |output: &Output| Book::Early(delivered.filing(&output.name, delay));
+            let filings = ground.outputs.iter().map(filing);
+            let (to, tag) = ((ground.outputs, ground.shared), ground.config.report.tag);
+            outlets(to, tag, filings, &surround, &Progress::default())
+        } else {
+            let book = Book::Early(delivered.filing(COUNTED, delay));
+            vec![Outlet::counting(
+                book,
+                surround.chance.clone(),
+                surround.stop.clone(),
+            )]
+        };
+        let nothing = outlets.iter().map(|_| vec![]).collect();
         let handover = Handover::new(outlets, ground.config.report, Some(PATIENCE));
         let kind = dedup::Kind::of(source.terms());
-        let nothing = ground.outputs.iter().map(|_| vec![]).collect();
-        let (chance, stop) = (surround.chance, surround.stop.clone());
+        let (chance, stop) = (surround.chance.clone(), surround.stop.clone());
         let books = Books::new(ledger, chance, Arc::clone(&monitor), stop);
         Ok(Service {
             environment: self.environment.clone(),
@@ -167,6 +204,7 @@ impl Service {
             passing: None,
             early: vec![],
             monitor,
+            chance: surround.chance.clone(),
             stop: surround.stop,
         })
     }
@@ -235,6 +273,9 @@ impl Service {
                 Begin::Now => {
                     let delivered = passing.delivered(window).await;
                     self.dedup.know_early(delivered, passing.slack());
+                    if let (false, Some(holding)) = (passing.is_early(), &mut passing.holding) {
+                        holding.begin(window).await;
+                    }
                     return Ok(true);
                 }
                 Begin::TooLate => {
@@ -251,6 +292,60 @@ impl Service {
         }
     }
 
+    /// Keeps the rows under way that were seen, before anything is committed. Tries until that has worked.
+    pub(super) async fn keep_what_is_under_way(&mut self) -> Result<(), Stopped> {
+        let Some(holding) = self.passing.as_mut().and_then(|one| one.holding.as_mut()) else {
+            return Ok(());
+        };
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        while let Err(failure) = holding.keep().await {
+            let wait = backoff.next(self.chance.share());
+            self.monitor.not_written(&chain(&failure));
+            error!(
+                error = chain(&failure), retry_in = ?wait, action = failure.action(),
+                "rows of messages under way cannot be kept; the early pass does not go on until they are"
+            );
+            let sleep = tokio::time::sleep(wait);
+            self.stop.run_until_cancelled(sleep).await.ok_or(Stopped)?;
+        }
+        Ok(())
+    }
+
+    /// Hands over what early passes have held of the window that ends, and the service no longer shows.
+    pub(super) async fn hand_over_what_was_held(
+        &mut self,
+        window: Window,
+    ) -> Result<Result<(), Event>, Stopped> {
+        let passing = self.passing.as_mut().filter(|passing| !passing.is_early());
+        let holding = passing.and_then(|passing| passing.holding.as_mut());
+        let held = holding.map(Holding::take_due).unwrap_or_default();
+        if held.is_empty() {
+            return Ok(Ok(()));
+        }
+        info!(
+            %window,
+            rows = held.len(),
+            "messages that early passes have seen under way are not shown any more: they go out as they were last seen"
+        );
+        let page = Page::of(
+            held.into_iter()
+                .map(|row| (row.row, row.fingerprint))
+                .collect(),
+        );
+        let memory = match self.memory_for(&page).await? {
+            Ok(memory) => memory,
+            Err(event) => return Ok(Err(event)),
+        };
+        // The service does not show them.
+        let elsewhere = Elsewhere {
+            before: (0..).take(page.len()).collect(),
+            beyond: vec![],
+        };
+        let new = self.dedup.page(page.fingerprints(), &elsewhere);
+        let pull = self.pull(window);
+        self.handover.hand_over(&pull, page, memory, new).map(Ok)
+    }
+
     /// Tells other passes what is under way; whether some of it is too late.
     pub(super) async fn tell_of_passing(&mut self, committed: bool) -> bool {
         let Some(passing) = &mut self.passing else {
@@ -264,6 +359,12 @@ impl Service {
             if committed {
                 passing.remove_before(cursor.at).await;
             }
+        }
+        if let (true, Some(holding)) = (committed, &mut passing.holding) {
+            holding.committed(cursor.at).await;
+        }
+        if committed && passing.is_early() {
+            passing.has_read(&cursor.entries);
         }
         let handed = [self.books.handed(), self.handover.pending()].into_iter();
         passing.tell(handed.flatten().reduce(|one, other| one.hull(other)));

@@ -6,8 +6,11 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Notify;
 
+use super::holding::{Holding, leave_out_under_way};
 use crate::agenda::{Agenda, Begin};
-use crate::ledger::{Confirmed, Delivered, OnDisk};
+use crate::dedup::New;
+use crate::ledger::{Confirmed, Delivered, Entry, Found, OnDisk, Outcome};
+use crate::source::Page;
 use crate::window::{Schedule, Window};
 
 /// Where a pass is not told that another is further, it looks after so long.
@@ -20,13 +23,18 @@ pub(super) struct Passes(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     agenda: Mutex<Agenda>,
+    /// The early passes' delays in seconds.
+    delays: Vec<u32>,
     changed: Notify,
 }
 
 impl Passes {
-    pub(super) fn new(agenda: Agenda) -> Self {
+    /// Those of the early passes with these delays, and the settling one.
+    pub(super) fn new(delays: &[Duration], inclusive: bool) -> Self {
+        let seconds = |delay: &Duration| u32::try_from(delay.as_secs()).unwrap_or(u32::MAX);
         Passes(Arc::new(Inner {
-            agenda: Mutex::new(agenda),
+            agenda: Mutex::new(Agenda::new(delays.len() + 1, inclusive)),
+            delays: delays.iter().map(seconds).collect(),
             changed: Notify::new(),
         }))
     }
@@ -56,6 +64,8 @@ pub(super) struct Passing {
     current: Option<Window>,
     /// How far it goes ahead where it is too late.
     lead: TimeDelta,
+    /// What it does with rows under way, where there are such; `None` where it only counts as well.
+    pub(super) holding: Option<Holding>,
 }
 
 impl Passing {
@@ -76,6 +86,25 @@ impl Passing {
             known_before: None,
             current: None,
             lead: LEAD.0,
+            holding: None,
+        }
+    }
+
+    /// The same with what it does with rows under way.
+    pub(super) fn holding(self, holding: Option<Holding>) -> Self {
+        Passing { holding, ..self }
+    }
+
+    /// Leaves out of what is new of a page what does not go out early; returns how many rows.
+    pub(super) fn hold_back(&mut self, window: Window, page: &Page, new: &mut New) -> u64 {
+        match (self.is_early(), &mut self.holding) {
+            (true, Some(holding)) => holding.hold_back(window, page, new),
+            (true, None) => leave_out_under_way(page, new),
+            (false, Some(holding)) => {
+                holding.shows(page);
+                0
+            }
+            (false, None) => 0,
         }
     }
 
@@ -153,6 +182,9 @@ impl Passing {
     pub(super) fn forget(&mut self) {
         self.known_before = None;
         self.current = None;
+        if let Some(holding) = &mut self.holding {
+            holding.forget();
+        }
     }
 
     /// The window that was begun is handed over.
@@ -168,6 +200,29 @@ impl Passing {
         };
         self.passes.agenda().has_under_way(self.nth, busy);
         self.passes.0.changed.notify_waiters();
+    }
+
+    /// This pass has read these windows, and no others.
+    pub(super) fn has_read(&self, entries: &[Entry]) {
+        let was_read = |entry: &&Entry| {
+            !matches!(
+                entry.outcome,
+                Outcome::Unreachable | Outcome::Withheld | Outcome::Capped
+            )
+        };
+        let windows = entries.iter().filter(was_read).map(Entry::window);
+        self.passes.agenda().has_read(self.nth, windows.collect());
+    }
+
+    /// What early passes have found of a window that they have all left.
+    pub(super) fn found(&self, window: Window) -> Found {
+        let delays = &self.passes.0.delays;
+        let readers = self.passes.agenda().readers(window).into_iter();
+        let readers: Vec<u32> = readers.filter_map(|nth| delays.get(nth).copied()).collect();
+        if readers.is_empty() {
+            return Found::default();
+        }
+        self.delivered.get().found(window, &readers)
     }
 
     /// Resolves when another pass is further, or some time has passed. Cancel safe.

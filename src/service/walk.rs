@@ -67,6 +67,9 @@ impl Service {
             }
             Walked::Done(outcome) => {
                 self.fetcher.walked();
+                if let Err(Event::Lost) = self.hand_over_what_was_held(window).await? {
+                    return self.rewind().await;
+                }
                 let finished = self.dedup.finish();
                 let rows = state.collection.rows();
                 let up_to = self.handover.up_to();

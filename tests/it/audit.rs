@@ -363,10 +363,10 @@ async fn files_that_were_lost_damaged_or_put_back_never_claim_that_all_is_comple
     };
     expect_unknown(&[], "as it was written").await;
     let mut damaged = whole.clone();
-    damaged[64 * 3 + 20] ^= 1;
+    damaged[128 * 3 + 20] ^= 1;
     fs::write(&file, &damaged).unwrap();
     expect_unknown(&[2], "a bit flipped").await;
-    fs::write(&file, &whole[..64 * 4]).unwrap();
+    fs::write(&file, &whole[..128 * 4]).unwrap();
     expect_unknown(&[3, 4, 5], "cut").await;
     fs::remove_file(&file).unwrap();
     expect_unknown(&[0, 1, 2, 3, 4, 5], "removed").await;

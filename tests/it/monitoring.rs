@@ -69,7 +69,7 @@ impl Watched {
     }
 
     /// The first service's part of the status, once it is as wanted.
-    pub(super) async fn until_it(&self, wanted: impl Fn(&Value) -> bool, what: &str) -> Value {
+    pub(crate) async fn until_it(&self, wanted: impl Fn(&Value) -> bool, what: &str) -> Value {
         let begun = Instant::now();
         loop {
             let mut status = self.status().await;

@@ -57,6 +57,13 @@ fn young(setting: &Setting) -> Records {
     setting.service.existing_messages(from, setting.now)
 }
 
+/// The lines of the last so many connections with any.
+fn last_lines(setting: &Setting, connections: usize) -> u64 {
+    let all = setting.relay.connections();
+    let last = all.iter().rev().filter(|one| one.lines > 0);
+    last.take(connections).map(|one| one.lines).sum()
+}
+
 async fn until_read(relay: &Relay, expected: &Records, collector: &Collector) {
     let begun = std::time::Instant::now();
     loop {
@@ -152,6 +159,56 @@ async fn a_message_under_way_waits_for_a_pass_that_shows_it_final_or_settled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_is_no_longer_shown_goes_out_as_it_was_last_seen_under_way() {
+    let setting = Setting::new().await;
+    let from = setting.ago(2);
+    deliver(&setting, 50, 31, 1);
+    let at = setting.now - TimeDelta::minutes(20);
+    let mut gone = vec![];
+    for (nth, status) in (1..).zip(["Pending", "GettingStatus", "None"]) {
+        let mail = Mail::new(at + TimeDelta::seconds(nth), 1 << (29 + nth)).status(status);
+        gone.extend(setting.service.deliver(&mail));
+    }
+    let all = young(&setting);
+    let masked = ("obfuscation_data", "[{name: [Subject]}]");
+    let with = |options: &[(&'static str, &'static str)]| [options, &[masked]].concat();
+    configure(&setting, from, &with(EARLY), "reporting_service");
+    let mut collector = setting.start();
+    let held = setting.state_of(TRACE).join("early").join("held");
+    let begun = std::time::Instant::now();
+    let rows = |held: &std::path::Path| {
+        let bytes = std::fs::read(held).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    while rows(&held).matches("MessageTraceId").count() < gone.len() {
+        assert!(begun.elapsed() < PATIENCE, "{}", log(&collector));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let kept = rows(&held);
+    assert!(kept.contains("\"Subject\":\"****SANITIZED****\""), "{kept}");
+    collector.kill().await.unwrap();
+    let may_come_again = setting.unconfirmed() + last_lines(&setting, 3);
+    for row in gone {
+        assert!(setting.service.remove(row));
+    }
+    configure(&setting, from, &with(SETTLED), "reporting_service");
+    let mut collector = setting.start();
+    setting.stop_at(&mut collector, setting.now).await;
+    let verdict = compare(&all, &setting.relay.records().by_message());
+    assert_eq!(
+        (verdict.missing, verdict.unknown),
+        (0, 0),
+        "{verdict}\n{}",
+        log(&collector)
+    );
+    assert!(verdict.twice <= may_come_again, "{verdict}");
+    collector
+        .wait_for("go out as they were last seen", PATIENCE)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_output_that_is_away_holds_up_no_other_and_misses_nothing() {
     let setting = Setting::new().await;
     let from = setting.ago(2);
@@ -201,9 +258,7 @@ async fn kills_lose_nothing_and_repeat_a_delivery_of_each_pass_at_most() {
         tokio::time::sleep(Duration::from_millis(170 * kill)).await;
         collector.kill().await.unwrap();
         // The last delivery of each pass may not have been kept.
-        let connections = setting.relay.connections();
-        let last = connections.iter().rev().filter(|one| one.lines > 0).take(3);
-        may_come_again += last.map(|one| one.lines).sum::<u64>();
+        may_come_again += last_lines(&setting, 3);
     }
     configure(&setting, from, SETTLED, "reporting_service");
     let mut collector = setting.start();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::is_ahead;
 use super::verify::Verified;
-use crate::ledger::{Gap, HourOutcome, Summary};
+use crate::ledger::{Gap, HourOutcome, Summary, Within};
 use crate::window::Window;
 
 /// What the audit says.
@@ -43,7 +43,7 @@ impl Told {
     }
 
     /// `{"services": [{"input", "service", "from", "to", "complete", "records", "unconfirmed", "gaps": [{"from", "to", "reason", "until"}],
-    /// "late": {}}]}`; with `--verify` also `"verified": {"hours", "differ": [{"from", "to", "then", "now"}], "not_verified": [text]}`.
+    /// "late": {DELAY: {"records", "of"}}}]}`; with `--verify` also `"verified": {"hours", "differ": [{"from", "to", "then", "now"}], "not_verified": [text]}`.
     pub fn json(&self) -> Value {
         let services: Vec<_> = self.services.iter().map(Audited::json).collect();
         json!({"services": services})
@@ -69,6 +69,10 @@ impl Audited {
                 "until": gap.until.map(instant),
             })
         };
+        let late = self.summary.lateness.within.iter().map(|within: &Within| {
+            let found = json!({"records": within.records, "of": within.of});
+            (within.delay.to_string(), found)
+        });
         let mut told = json!({
             "input": self.input,
             "service": self.service,
@@ -78,7 +82,7 @@ impl Audited {
             "records": self.summary.records,
             "unconfirmed": self.summary.unconfirmed,
             "gaps": self.summary.gaps.iter().map(gap).collect::<Vec<_>>(),
-            "late": {},
+            "late": Value::Object(late.collect()),
         });
         if let Some(verified) = &self.verified {
             let differs = verified.differ.iter().map(|differs| {
@@ -118,6 +122,9 @@ impl fmt::Display for Audited {
             "not complete"
         };
         writeln!(f, "{verdict}, {range}, {} records", self.summary.records)?;
+        if !self.summary.lateness.is_empty() {
+            writeln!(f, "  late: {}", self.summary.lateness)?;
+        }
         if self.summary.unconfirmed > 0 {
             writeln!(
                 f,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{AuditFile, HourOutcome, Kept, Stretch};
+use super::{AuditFile, HourOutcome, Kept, Lateness, Stretch};
 use crate::ledger::cursor::Cursor;
 use crate::ledger::entry::Entry;
 use crate::ledger::key::Key;
@@ -44,6 +44,8 @@ pub struct Summary {
     pub gaps: Vec<Gap>,
     /// How many hours are unconfirmed and no gap.
     pub unconfirmed: u64,
+    /// How late the records came, as far as early passes have read these hours.
+    pub lateness: Lateness,
 }
 
 impl Summary {
@@ -121,12 +123,14 @@ impl Account {
     fn add(&mut self, line: Stretch) {
         let last = self.stretches.last_mut().filter(|last| {
             let is_same_day = last.start.date_naive() == line.start.date_naive();
-            is_same_day && last.end == line.start && last.outcome == line.outcome
+            let is_alike = last.outcome == line.outcome && last.found.is_by_the_same(&line.found);
+            is_same_day && last.end == line.start && is_alike
         });
         if let Some(last) = last {
             last.end = line.end;
             last.records = last.records.saturating_add(line.records);
             last.shown.add_all(&line.shown);
+            last.found.and(&line.found);
         } else {
             self.stretches.push(line);
         }
@@ -172,6 +176,7 @@ impl Account {
             self.holes(at, part.start, &mut gaps);
             at = part.end;
             summary.records = summary.records.saturating_add(stretch.records);
+            summary.lateness.add(&stretch.found, stretch.records);
             if stretch.outcome.is_gap() || runs.iter().any(|run| run.overlaps(part)) {
                 gaps.push((part, stretch.outcome));
             } else if stretch.outcome == HourOutcome::Unconfirmed {

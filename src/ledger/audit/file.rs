@@ -10,15 +10,18 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::warn;
 
+use super::found::{self, ByDelay, Found};
 use super::{HourOutcome, Stretch};
 use crate::ledger::{LedgerError, file};
 use crate::record::Sums;
 use crate::report::Origin;
 
 pub(in crate::ledger) const FILE: &str = "audit";
-const HEAD: &[u8; LINE] = b"exchange-reports-collector audit 1                             \n";
+const HEAD: &[u8; LINE] = b"exchange-reports-collector audit 1                                                                                             \n";
 /// The length of the head and of each line.
-const LINE: usize = 64;
+const LINE: usize = 128;
+/// Where the counts of early passes begin: a delay and records in four bytes each, the shortest delay first; a delay of 0 ends them.
+const FOUND: usize = 56;
 /// What a line of this version begins with.
 const VERSION: u8 = 1;
 
@@ -232,7 +235,13 @@ impl AuditFile {
         for (place, number) in numbers.into_iter().enumerate() {
             bytes[8 + 8 * place..16 + 8 * place].copy_from_slice(&number.to_le_bytes());
         }
-        // Four bytes are left for what passes bring to light.
+        let places = bytes[FOUND..FOUND + 8 * found::KEPT].chunks_exact_mut(8);
+        for (place, one) in places.zip(line.found.passes()) {
+            let records = u32::try_from(one.records).unwrap_or(u32::MAX);
+            place[..4].copy_from_slice(&one.delay.to_le_bytes());
+            place[4..].copy_from_slice(&records.to_le_bytes());
+        }
+        // Four bytes are left.
         let check = self.check(&bytes);
         bytes[LINE - 4..].copy_from_slice(&check);
         bytes
@@ -249,6 +258,13 @@ impl AuditFile {
         }
         let start: DateTime<Utc> = instant(0)?;
         let length = u32::from_le_bytes(bytes[4..8].try_into().ok()?);
+        let four = |at: usize| u32::from_le_bytes(std::array::from_fn(|nth| bytes[at + nth]));
+        let passes = (0..found::KEPT).map(|nth| FOUND + 8 * nth);
+        let passes = passes.map(|at| ByDelay {
+            delay: four(at),
+            records: four(at + 4).into(),
+        });
+        let passes = passes.take_while(|one| one.delay > 0);
         Some(Stretch {
             start,
             end: start.checked_add_signed(TimeDelta::seconds(length.into()))?,
@@ -264,6 +280,7 @@ impl AuditFile {
                 0 => Origin::ReportingService,
                 _ => Origin::Graph,
             },
+            found: Found::new(passes.collect()),
         })
     }
 

@@ -55,6 +55,7 @@ fn passed(start: i64, end: i64, outcome: Outcome, records: u64) -> Passed {
         entry: Entry::new(window(start, end), outcome, records),
         beyond: 0,
         shown,
+        found: Found::default(),
     }
 }
 
@@ -136,7 +137,7 @@ fn an_hour_settles_with_the_window_that_ends_it_over_restarts() {
     let mut ledger = open(folder.path());
     commit(&mut ledger, vec![passed(70, 120, Outcome::Complete, 0)]);
     assert_eq!(told(folder.path(), 0, 2), complete(7));
-    assert_eq!(fs::metadata(file(folder.path())).unwrap().len(), 64 * 3);
+    assert_eq!(fs::metadata(file(folder.path())).unwrap().len(), 128 * 3);
 }
 
 #[test]
@@ -244,16 +245,16 @@ fn a_line_that_the_cursor_does_not_know_is_cut_and_one_that_the_file_lacks_is_wr
         gap(9, &["180..240 never_collected"])
     );
     let mut ledger = open(folder.path());
-    assert_eq!(fs::metadata(file(folder.path())).unwrap().len(), 64 * 4);
+    assert_eq!(fs::metadata(file(folder.path())).unwrap().len(), 128 * 4);
     hours(&mut ledger, 3..5);
     drop(ledger);
     assert_eq!(told(folder.path(), 0, 5), complete(15));
     let all = fs::read(file(folder.path())).unwrap();
     // Torn at any byte of the last two lines.
-    for length in 64 * 4..64 * 6 {
+    for length in 128 * 4..128 * 6 {
         fs::write(file(folder.path()), &all[..length]).unwrap();
         drop(open(folder.path()));
-        let lost = if length >= 64 * 5 {
+        let lost = if length >= 128 * 5 {
             vec![]
         } else {
             vec!["180..240 unknown"]
@@ -278,9 +279,9 @@ fn what_is_damaged_removed_or_put_back_is_never_complete() {
         gaps.collect::<Vec<_>>()
     };
     // Any bit of a line.
-    for bit in 0..64 * 8 {
+    for bit in 0..128 * 8 {
         let mut damaged = all.clone();
-        damaged[64 * 2 + bit / 8] ^= 1 << (bit % 8);
+        damaged[128 * 2 + bit / 8] ^= 1 << (bit % 8);
         fs::write(&path, &damaged).unwrap();
         assert_eq!(
             told(folder.path(), 0, 6),
@@ -304,8 +305,8 @@ fn what_is_damaged_removed_or_put_back_is_never_complete() {
     check(Some(&early), 12, &["180..300"]);
     check(None, 3, &["0..300"]);
     check(Some(&[]), 3, &["0..300"]);
-    check(Some(&all[..64]), 3, &["0..300"]);
-    let holed = [&all[..128], &[0; 64], &all[192..]].concat();
+    check(Some(&all[..128]), 3, &["0..300"]);
+    let holed = [&all[..256], &[0; 128], &all[384..]].concat();
     check(Some(&holed), 15, &["60..120"]);
     // Of another service, or another state folder.
     let other = AuditFile::of(&OWNER.folder(folder.path()), "other", "key");
@@ -357,13 +358,13 @@ fn more_than_four_hundred_days_are_kept_and_a_start_reads_the_end() {
     let length = fs::metadata(super::tests::file(folder.path()))
         .unwrap()
         .len();
-    assert_eq!(length, 64 * (400 * 24 + 1));
+    assert_eq!(length, 128 * (400 * 24 + 1));
     // What is damaged long before the end is no matter to a start.
     let written = fs::File::options()
         .write(true)
         .open(super::tests::file(folder.path()))
         .unwrap();
-    written.write_all_at(&[0; 640], 64).unwrap();
+    written.write_all_at(&[0; 1280], 128).unwrap();
     let end = lines.last().unwrap();
     file.mend(end.end, Some(end)).unwrap();
     assert_eq!(file.read().unwrap().stretches.len(), 400 * 24 - 10);

@@ -3,6 +3,8 @@ use proptest::prelude::*;
 use super::super::{Owner, StateDirectory, refuse_writes};
 use super::*;
 
+const PASS_DELAY: Duration = Duration::from_mins(5);
+
 const TRACE: &str = "office365_reporting_MessageTrace_service";
 
 fn at(second: i64) -> DateTime<Utc> {
@@ -66,7 +68,10 @@ fn what_is_filed_is_there_after_a_restart_by_output_and_by_window() {
     let state = tempfile::tempdir().unwrap();
     let delivered = open(state.path(), 1);
     assert!(delivered.is_empty());
-    let (mut a, mut b) = (delivered.filing("a"), delivered.filing("b"));
+    let (mut a, mut b) = (
+        delivered.filing("a", PASS_DELAY),
+        delivered.filing("b", PASS_DELAY),
+    );
     let both = [
         confirmed(window(0, 60), 0..3),
         confirmed(window(60, 90), 3..5),
@@ -97,7 +102,7 @@ fn what_is_filed_is_there_after_a_restart_by_output_and_by_window() {
 fn files_go_when_the_cursor_has_passed_them_and_not_before() {
     let state = tempfile::tempdir().unwrap();
     let delivered = open(state.path(), 1);
-    let mut filing = delivered.filing("a");
+    let mut filing = delivered.filing("a", PASS_DELAY);
     for hour in 0..3 {
         let hour = 3_600 * hour;
         file(&mut filing, &[confirmed(window(hour, hour + 60), 0..3)]);
@@ -136,7 +141,7 @@ fn files_go_when_the_cursor_has_passed_them_and_not_before() {
 fn a_record_takes_eight_bytes_and_only_what_is_asked_for_is_read() {
     let state = tempfile::tempdir().unwrap();
     let delivered = open(state.path(), 1);
-    let mut filing = delivered.filing("a");
+    let mut filing = delivered.filing("a", PASS_DELAY);
     for minute in 0..60 {
         let of = window(60 * minute, 60 * minute + 60);
         file(&mut filing, &[confirmed(of, 0..2_000)]);
@@ -156,7 +161,7 @@ fn a_record_takes_eight_bytes_and_only_what_is_asked_for_is_read() {
 fn a_disk_that_refuses_leaves_what_there_is_and_the_call_may_be_repeated() {
     let state = tempfile::tempdir().unwrap();
     let delivered = open(state.path(), 1);
-    let mut filing = delivered.filing("a");
+    let mut filing = delivered.filing("a", PASS_DELAY);
     refuse_writes(1);
     assert!(filing.reserve(3, 1).is_err());
     file(&mut filing, &[confirmed(window(0, 60), 0..3)]);
@@ -208,6 +213,7 @@ fn written(deliveries: &[Vec<u8>]) -> (Vec<u8>, Vec<usize>) {
                 at: (bytes.len() + FRAME_HEAD) as u64,
                 count: u32::from(*count),
                 check: crc32fast::hash(&payload),
+                delay: 300,
             };
             bytes.extend(head(&frame, 8));
             bytes.extend(payload);

@@ -311,6 +311,7 @@ async fn a_services_own_budget_holds_it_back_and_no_other() {
         period: Duration::from_mins(1),
         delay: Duration::from_hours(25),
         early_passes: vec![],
+        early_passes_deliver: true,
         start_time: None,
         reset_persistence_auth: None,
         source: crate::config::SourceChoice::Auto,

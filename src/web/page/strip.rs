@@ -49,6 +49,7 @@ pub(super) fn of(audit: &AuditStatus) -> Markup {
     html! {
         figure.audit {
             figcaption { span { "Audit: " (told) } }
+            @if !audit.late_text.is_empty() { p { "Late records: " (audit.late_text) } }
             svg.audit viewBox={ "0 0 " (DAY) " " (rows * STEP) } preserveAspectRatio="none" role="img" aria-label={ "Audit: " (told) } {
                 @for (row, parts) in days.values().enumerate() {
                     @for part in parts {
@@ -162,6 +163,8 @@ mod tests {
             complete: false,
             records: 2_468,
             unconfirmed: 0,
+            late: vec![],
+            late_text: "97.1 % of 1000 within 5 min".to_owned(),
             gaps: vec![GapStatus {
                 from: at("10T22:00"),
                 to: at("11T02:00"),
@@ -197,6 +200,10 @@ mod tests {
         assert!(page.contains("viewBox=\"0 0 1440 36\""), "{page}");
         assert!(
             page.contains("not complete, 2026-03-10 10:00 to 2026-03-12 01:00: 2,468 records"),
+            "{page}"
+        );
+        assert!(
+            page.contains("Late records: 97.1 % of 1000 within 5 min"),
             "{page}"
         );
         let gap = "never collected, Microsoft has it until";

@@ -230,6 +230,8 @@ fn audit(end: DateTime<Utc>, complete: bool) -> AuditStatus {
         complete,
         records: 1_728_384,
         unconfirmed: 24,
+        late: vec![],
+        late_text: "97.1 % of 1728384 within 5 min, all of 1728384 within 1 h".to_owned(),
         gaps: if complete { vec![] } else { vec![gap] },
         stretches: stretches.collect(),
     }
@@ -302,6 +304,7 @@ fn crowded() -> Status {
             last_loss: (at == 2 || at == 3).then_some(now - TimeDelta::hours(3)),
             audit: Some(audit(now - TimeDelta::hours(26), at != 3)),
             passes: passes(now, at != 4),
+            freshness: None,
             outputs: ["devo", "archive"]
                 .map(|output| OutletStatus {
                     output: output.to_owned(),
