@@ -11,6 +11,7 @@
 //! state/graph-requests                when requests to Microsoft Graph were made
 //! state/INPUT.ID.SERVICE/cursor       the cursor, the entries of what is before it, and the rows at its boundary
 //! state/INPUT.ID.SERVICE/audit        what each hour before the cursor came to
+//! state/INPUT.ID.SERVICE/looks        on how many days the reporting service was seen to be back, while Graph is asked
 //! state/INPUT.ID.SERVICE/journal.OUT  what OUT has confirmed beyond the cursor
 //! state/INPUT.ID.SERVICE/early/N.OUT  what early passes have delivered to OUT beyond the cursor
 //! state/INPUT.ID.SERVICE/early/held   rows of messages under way, as early passes last saw them
@@ -31,6 +32,7 @@ mod folder;
 mod journal;
 mod key;
 mod lock;
+mod looks;
 mod original;
 mod reading;
 mod requests;
@@ -62,6 +64,7 @@ pub use self::folder::{MEMORY, StateFolder};
 pub use self::journal::{Confirmed, Journal, Mark};
 use self::key::Key;
 use self::lock::Lock;
+pub use self::looks::{LookFile, Looks};
 pub use self::original::Original;
 pub use self::reading::{Reading, ServiceFolder, fingerprinter, probe, probe_service, services};
 pub use self::requests::RequestFile;
@@ -272,6 +275,11 @@ impl Ledger {
     /// Makes fingerprints of a report's rows with the secret of this state folder.
     pub fn fingerprinter(&self, report: &Report) -> Fingerprinter {
         self.key.fingerprinter(report)
+    }
+
+    /// The file of how often the reporting service was seen to be back.
+    pub fn looks(&self) -> LookFile {
+        LookFile::of(&self.folder, &self.key, &self.lock, self.audit.clone())
     }
 
     /// What early passes of this service, which collects `report`, have delivered.

@@ -1,6 +1,8 @@
 //! One input's ways to Microsoft, and its services' lives: which source a service is opened with, and what happens when that changes.
 //!
-//! A change of source is a stop of the service, in order, and a start from its state: so it repeats and skips as little as a restart.
+//! Where Graph is asked, `looking` tells when the reporting service is back. A change of source is a stop of the service, in order, and a start from its state: so it repeats and skips as little as a restart.
+
+mod looking;
 
 use std::io;
 use std::sync::Arc;
@@ -10,8 +12,9 @@ use std::time::Duration;
 use chrono::Utc;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tracing::Span;
+use tracing::{Span, warn};
 
+use self::looking::Looking;
 use crate::Ends;
 use crate::backoff::Backoff;
 use crate::blocking::DISK;
@@ -21,11 +24,11 @@ use crate::error;
 use crate::fleet::{Around, Opening};
 use crate::ledger::{Ledger, LedgerError, RequestFile};
 use crate::monitoring::ServiceMonitor;
-use crate::report::Origin;
+use crate::report::{Origin, Report};
 use crate::service::{Service, Surround, tenant_of};
 use crate::source::concurrency::Share;
-use crate::source::graph::Retiring;
 use crate::source::graph::budget::{self, Budget as Charges, Stamps};
+use crate::source::graph::{Retiring, Returning};
 use crate::source::{Charge, Client, GraphSource, ReportSource, Source};
 
 /// Waits before a service's state is opened again, at first and at most.
@@ -133,7 +136,7 @@ impl Tenant {
         service: &ServiceConfig,
         ledger: &Ledger,
         switch: Switch<'_>,
-    ) -> (Arc<dyn Source>, Share) {
+    ) -> Sourced {
         let known = ledger
             .cursor()
             .map_or(Origin::default(), |cursor| cursor.source);
@@ -141,36 +144,62 @@ impl Tenant {
             SourceChoice::Only(origin) => origin,
             SourceChoice::Auto => switch.now.unwrap_or(known),
         };
+        let is_auto = service.source == SourceChoice::Auto;
         let fingerprinter = ledger.fingerprinter(service.report);
         let meter = || Arc::clone(switch.monitor) as Arc<dyn crate::source::Meter>;
         let report = service.report;
         let graph = self.graph.as_ref().filter(|_| report.has_two_services());
         let graph = graph.map(|client| {
-            let client = client.clone();
             let share = client.share();
-            let source = GraphSource::new(client, input, fingerprinter.clone(), meter());
+            let source = || GraphSource::new(client.clone(), input, fingerprinter.clone(), meter());
             (source, share)
         });
-        match (origin, graph) {
-            (Origin::Graph, Some((graph, share))) => (Arc::new(graph), share),
-            (_, graph) => {
-                let client = self.reports.clone();
-                let share = client.share();
-                let by = service.aggregate_by;
-                let reports = ReportSource::new(client, report, by, fingerprinter, meter());
-                match graph.filter(|_| service.source == SourceChoice::Auto) {
-                    Some((graph, _)) => {
-                        let takes_over = switch.takes_over.clone();
-                        (
-                            Arc::new(Retiring::new(reports, graph, service.delay, takes_over)),
-                            share,
-                        )
-                    }
-                    None => (Arc::new(reports), share),
-                }
+        let reports = || {
+            let (client, by) = (self.reports.clone(), service.aggregate_by);
+            ReportSource::new(client, report, by, fingerprinter.clone(), meter())
+        };
+        let (source, share, looks): (Arc<dyn Source>, _, _) = match (origin, graph) {
+            (Origin::Graph, Some((graph, share))) => {
+                let looks = is_auto.then(|| Returning::new(reports(), graph()));
+                (Arc::new(graph()), share, looks)
             }
+            (_, Some((graph, _))) if is_auto => {
+                let takes_over = switch.takes_over.clone();
+                let source = Retiring::new(reports(), graph(), service.delay, takes_over);
+                (Arc::new(source), self.reports.share(), None)
+            }
+            _ => (Arc::new(reports()), self.reports.share(), None),
+        };
+        if looks.is_none() {
+            forget_looks(ledger, report);
+        }
+        let looking = looks.map(|looks| Looking::new(looks, ledger.looks()));
+        Sourced {
+            source,
+            share,
+            looking,
         }
     }
+}
+
+/// What was counted does not count where Graph takes over anew.
+fn forget_looks(ledger: &Ledger, report: &Report) {
+    if report.has_two_services()
+        && let Err(error) = ledger.looks().remove()
+    {
+        warn!(
+            error = error::chain(&error),
+            "on how many days the reporting service was seen to be back cannot be forgotten"
+        );
+    }
+}
+
+/// A service's source.
+struct Sourced {
+    source: Arc<dyn Source>,
+    share: Share,
+    /// Looks whether another is to be asked again.
+    looking: Option<Looking>,
 }
 
 /// What a source is made with, so that it can be changed.
@@ -205,10 +234,13 @@ pub(crate) enum Lived {
     },
 }
 
-/// A service, and what tells that it has to go on with Graph.
+/// A service, and what tells that it has to go on with another source.
 pub(crate) struct Opened {
     service: Service,
+    /// Cancelled once Graph has to take over.
     takes_over: CancellationToken,
+    /// Tells when the reporting service is to be asked again.
+    looking: Option<Looking>,
     /// Stops this service alone.
     stop: CancellationToken,
 }
@@ -276,19 +308,23 @@ impl Running {
             monitor: self.monitor.clone(),
             stop: stop.clone(),
         };
+        let mut looking = None;
         let source = |ledger: &Ledger| {
             let switch = Switch {
                 now,
                 takes_over: &takes_over,
                 monitor: &self.monitor,
             };
-            self.tenant.source(input, service, ledger, switch)
+            let sourced = self.tenant.source(input, service, ledger, switch);
+            looking = sourced.looking;
+            (sourced.source, sourced.share)
         };
         let outputs = (&input.outputs[..], shared);
         let service = Service::open(state, input, service, outputs, source, surround)?;
         Ok(Opened {
             service,
             takes_over,
+            looking,
             stop,
         })
     }
@@ -299,26 +335,33 @@ impl Running {
             let Opened {
                 service,
                 takes_over,
+                looking,
                 stop,
             } = opened;
-            let done = {
+            let is_back = async {
+                match looking.filter(|_| ends == Ends::AtTheStop) {
+                    Some(looking) => looking.until_back(&self.monitor).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let (origin, done) = {
                 let running = live(service, ends);
                 tokio::pin!(running);
-                tokio::select! {
+                let origin = tokio::select! {
                     biased;
                     done = &mut running => return done,
-                    () = takes_over.cancelled() => {
-                        stop.cancel();
-                        running.await
-                    }
-                }
+                    () = takes_over.cancelled() => Origin::Graph,
+                    () = is_back => Origin::ReportingService,
+                };
+                stop.cancel();
+                (origin, running.await)
             };
             if self.stop.is_cancelled() {
                 return done;
             }
-            match self.opened(Some(Origin::Graph)).await {
+            match self.opened(Some(origin)).await {
                 Ok(next) => opened = next,
-                Err(failure) => match self.reopened(failure, Some(Origin::Graph)).await {
+                Err(failure) => match self.reopened(failure, Some(origin)).await {
                     Some(next) => opened = next,
                     None => return done,
                 },

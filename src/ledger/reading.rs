@@ -11,7 +11,7 @@ use nix::unistd::{AccessFlags, eaccess};
 use super::cursor::Cursor;
 use super::journal::Journal;
 use super::key::Key;
-use super::{LOCK, LedgerError, Owner, delivered, journal, lock};
+use super::{LOCK, LedgerError, Looks, Owner, delivered, journal, lock, looks};
 use crate::record::Fingerprinter;
 use crate::report::Report;
 use crate::window::Window;
@@ -139,6 +139,8 @@ pub struct Reading {
     pub confirmed: Vec<(String, u64)>,
     /// The early passes that have run, by their delays in seconds, and their frontiers.
     pub passes: Vec<(u64, DateTime<Utc>)>,
+    /// How often the reporting service was seen to be back; `None` where it is not looked for, or that cannot be read.
+    pub looks: Option<Looks>,
 }
 
 impl ServiceFolder {
@@ -168,6 +170,7 @@ impl Reading {
                     unfinished: None,
                     confirmed: vec![],
                     passes: vec![],
+                    looks: None,
                 });
             }
             return Err(LedgerError::KeyMissing {
@@ -190,6 +193,7 @@ impl Reading {
             unfinished,
             confirmed,
             passes: passes(&folder, &key),
+            looks: looks::read(&folder).unwrap_or_default(),
         })
     }
 }

@@ -409,6 +409,11 @@ impl ServiceMonitor {
         live.window = None;
     }
 
+    /// Whether nothing is due, neither here nor of an early pass.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.live().due.is_none() && self.passes.iter().all(|pass| pass.is_idle())
+    }
+
     /// A window is due and begun.
     pub fn collects(&self, window: Window) {
         let mut live = self.turn();

@@ -5,6 +5,7 @@
 
 pub mod budget;
 mod retirement;
+mod returning;
 pub(super) mod rows;
 mod walk;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 pub use self::retirement::Retiring;
+pub use self::returning::{Returning, Shown};
 use self::walk::GraphWalk;
 use super::error::{FetchError, Kind};
 use super::fault;

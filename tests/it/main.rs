@@ -47,6 +47,7 @@ mod proxies;
 mod relays;
 mod reloading;
 mod results;
+mod returning;
 mod rows;
 mod secrets;
 mod setting;

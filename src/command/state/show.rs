@@ -83,7 +83,7 @@ fn read(path: &Path, service: &ServiceFolder) -> Result<Reading, LedgerError> {
 
 impl Shown {
     /// `{"service", "cursor", "behind_seconds", "lag_seconds", "unfinished": {"start", "end"}, "confirmed": {OUTPUT: records}, "passes": [{"delay_seconds", "frontier"}], "records",
-    /// "entries": [what became of the windows before the cursor], "source", "source_since", "tenant", "error"}`; `confirmed` counts what lies at or after the cursor.
+    /// "entries": [what became of the windows before the cursor], "source", "source_since", "looks": {"days", "last"}, "tenant", "error"}`; `confirmed` counts what lies at or after the cursor.
     pub fn json(&self) -> Value {
         let seconds = |time: Option<TimeDelta>| time.map(|time| time.num_seconds());
         let (reading, error) = match &self.reading {
@@ -116,6 +116,9 @@ impl Shown {
             "entries": cursor.map(|cursor| json!(cursor.entries)),
             "source": cursor.map(|cursor| cursor.source.name()),
             "source_since": cursor.and_then(switched).map(instant),
+            "looks": reading.and_then(|reading| reading.looks).map(|looks| {
+                json!({"days": looks.days, "last": instant(looks.last)})
+            }),
             "tenant": cursor.map(|cursor| cursor.tenant.as_str()),
             "error": error,
         })
@@ -165,7 +168,11 @@ impl Shown {
         let passes = { reading.passes.iter() }.map(|(delay, frontier)| {
             format!("early pass after {delay} s: up to {}", instant(*frontier))
         });
-        let below: Vec<_> = below.chain(passes).chain(gaps).collect();
+        let looks = reading.looks.map(|looks| {
+            let (days, last) = (looks.days, instant(looks.last));
+            format!("the reporting service had everything on {days} days in a row, as of {last}; after three it is asked again")
+        });
+        let below: Vec<_> = below.chain(looks).chain(passes).chain(gaps).collect();
         let below = (!below.is_empty()).then(|| below.join("\n  "));
         ([name, at, behind, lag, records], below)
     }

@@ -113,6 +113,14 @@ impl AuditFile {
         Ok(self.lines(bytes.get(LINE..).unwrap_or_default()))
     }
 
+    /// What has settled after `oldest`, in the order of time.
+    pub(in crate::ledger) fn settled_after(
+        &self,
+        oldest: DateTime<Utc>,
+    ) -> Result<Vec<Stretch>, LedgerError> {
+        Ok(self.read_after(oldest)?.stretches)
+    }
+
     /// What it holds of the time after `oldest`, read from its end.
     pub(super) fn read_after(&self, oldest: DateTime<Utc>) -> Result<Lines, LedgerError> {
         let Some(file) = self.open()? else {
