@@ -101,7 +101,7 @@ impl Service {
                         let rows = state.collection.rows();
                         error!(%window, rows,
                             "the service cut the result off at a cap and the window cannot be shorter: what is beyond the cap cannot be \
-                             had from this report");
+                             had from this report; of Microsoft Graph: its links failed again and again where one instant has more rows than a page");
                         return Ok(Walked::Done(Outcome::Capped));
                     }
                     Verdict::Settled => return Ok(Walked::Done(Outcome::Complete)),

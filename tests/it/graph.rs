@@ -15,7 +15,7 @@ const TRACE: Report = Report::MessageTrace;
 const SWITCHED: &str = "from here on they are collected from Microsoft Graph";
 
 /// Configures message traces from `from` on, with Graph at hand.
-fn configure(setting: &Setting, from: DateTime<Utc>, source: &str) {
+pub(crate) fn configure(setting: &Setting, from: DateTime<Utc>, source: &str) {
     let graph = setting.service.graph_url();
     let input = setting.input().option("graph_url", &graph);
     let input = input.option("graph_requests_per_5_minutes", "10000");
@@ -30,7 +30,7 @@ fn without_budget(setting: &Setting) {
 }
 
 /// Each message that there is between the two came once, and nothing else did.
-fn expect_messages(
+pub(crate) fn expect_messages(
     setting: &Setting,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
@@ -45,7 +45,11 @@ fn expect_messages(
 }
 
 /// Collects all that is due between the two, and expects each message once.
-async fn collect(setting: &Setting, from: DateTime<Utc>, to: DateTime<Utc>) -> Collector {
+pub(crate) async fn collect(
+    setting: &Setting,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Collector {
     let mut collector = setting.start();
     setting.stop_at(&mut collector, to).await;
     expect_messages(setting, from, to, &collector);

@@ -31,6 +31,7 @@ mod graph;
 mod gzip;
 mod image;
 mod in_memory;
+mod instants;
 mod lateness;
 mod logging;
 mod loops;

@@ -3,9 +3,11 @@
 //! Rows come newest first. So the next page is a new query that ends at the oldest time of the page before. A link is not used for this: it
 //! may fail for ever, and it skips a row whose key equals that of the row before it (both seen). The rows of the oldest time come
 //! a second time and are recognised. Links are followed only where one time has more rows than a page, or where the rows are not in order.
+//! Where one is followed, the recipient at the end of the page is queried as well, because the link may skip a row of the same key.
 //!
-//! If such a link fails too, the rows of that time are queried by status, and then by the ids seen so far. If a result is still cut off,
-//! [`Pages::was_cut_off`] says so. A message with a thousand rows or more is queried once by its id, because a listing may omit some of
+//! If such a link fails again and again, the range is queried anew with pages of other sizes, whose links are others. If they all fail, the
+//! rows of that time are queried by status, and then by the ids seen so far. That finds what it can: rows of a status that is not listed, or
+//! of an id that has not been seen, may be missing, and [`Pages::was_cut_off`] says so. A message with a thousand rows or more is queried once by its id, because a listing may omit some of
 //! its rows (documented of the command underneath).
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -13,6 +15,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
 use tracing::warn;
 use url::Url;
 
@@ -36,6 +40,8 @@ const ROWS_OF_ONE_MAX: u32 = 1_000;
 
 /// A time whose link is dead is asked for anew so often before it is asked for in parts.
 const FRESH_LINKS: u32 = 2;
+/// Then it is asked for from its beginning in pages of these sizes. One that is dead for the row at its end may not be where a page ends elsewhere.
+const OTHER_SIZES: [u64; 3] = [4_999, 4_001, 2_503];
 
 /// Rows from `from` to `to`, both inclusive, that also meet a condition.
 #[derive(Clone, Debug)]
@@ -43,6 +49,8 @@ struct Ask {
     from: DateTime<Utc>,
     to: DateTime<Utc>,
     condition: Condition,
+    /// Rows of a page.
+    rows: u64,
     /// The link to its next page, where that is what is asked for.
     link: Option<Url>,
     /// The link that led to the page with that link.
@@ -58,6 +66,7 @@ impl Ask {
             from,
             to,
             condition,
+            rows: PAGE_ROWS,
             link: None,
             via: None,
             dead: 0,
@@ -65,11 +74,12 @@ impl Ask {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Condition {
     None,
     Status(&'static str),
     Id(String),
+    Recipient(String),
 }
 
 /// All pages of one window; after an error the next call asks for the same page again.
@@ -85,8 +95,8 @@ pub(super) struct GraphWalk {
     known: HashMap<Fingerprint, u32>,
     /// The rows of each message so far.
     of_message: HashMap<String, u32>,
-    /// The messages that have been asked for by their ids.
-    asked_for: HashSet<String>,
+    /// What has been asked for beside the listing, up to which instant.
+    asked_for: HashSet<(Condition, DateTime<Utc>)>,
     is_begun: bool,
     /// The unit of the times that rows show: of all that have one shown time the last may not have come yet.
     shown: TimeDelta,
@@ -177,9 +187,12 @@ impl GraphWalk {
         let _ = match &ask.condition {
             Condition::None => Ok(()),
             Condition::Status(status) => write!(filter, " and status eq '{status}'"),
-            Condition::Id(id) => write!(filter, " and id eq '{}'", id.replace('\'', "''")),
+            Condition::Id(id) => write!(filter, " and id eq '{}'", constant(id)),
+            Condition::Recipient(address) => {
+                write!(filter, " and recipientAddress eq '{}'", constant(address))
+            }
         };
-        let _ = write!(filter, "&$top={PAGE_ROWS}");
+        let _ = write!(filter, "&$top={}", ask.rows);
         let base = self.client.base_url();
         let mut url = base.clone();
         url.set_path(&format!("{}{PATH}", base.path()));
@@ -206,12 +219,21 @@ impl GraphWalk {
                     if !in_order && !std::mem::replace(&mut self.in_disorder, true) {
                         warn!("Graph's rows do not come newest first: its links are followed");
                     }
+                    let same_key = to.filter(|_| in_order);
+                    let same_key = same_key.and_then(|to| self.same_key(&ask, page, to));
+                    let is_of_recipient = matches!(ask.condition, Condition::Recipient(_));
+                    // Nothing tells rows apart that have one time and one recipient.
+                    self.was_cut_off |= is_of_recipient;
                     self.asks.push_front(Ask {
                         link: Some(next),
                         via: ask.link,
                         dead: if has_new { 0 } else { ask.dead },
                         ..ask
                     });
+                    // Before the link, as long as the rows of this time are known.
+                    if let Some(same_key) = same_key {
+                        self.asks.push_front(same_key);
+                    }
                 }
             }
         }
@@ -222,6 +244,17 @@ impl GraphWalk {
         if !self.asks.is_empty() {
             self.know(page, keys, again);
         }
+    }
+
+    /// Asks for the recipient at the end of a page whose rows are all of the last instant before `to`, where that has not been done.
+    fn same_key(&mut self, ask: &Ask, page: &Page, to: DateTime<Utc>) -> Option<Ask> {
+        let last = page.row(page.len().checked_sub(1)?);
+        let condition = Condition::Recipient(recipient(last)?);
+        let is_new = ask.condition != condition && self.asked_for.insert((condition.clone(), to));
+        is_new.then(|| {
+            let from = (to + TICK - self.shown).max(ask.from);
+            Ask::new((from, ask.to), condition)
+        })
     }
 
     /// Keeps what has to be known of the rows of a page, and of those before it: behind `again` none comes again.
@@ -272,25 +305,34 @@ impl GraphWalk {
             link: None,
             ..again
         };
+        let size = again.dead - FRESH_LINKS - 1;
+        if let Some(rows) = OTHER_SIZES.get(size as usize) {
+            // What has come of it is known.
+            self.asks.push_front(Ask {
+                rows: *rows,
+                ..again
+            });
+            return Ok(());
+        }
+        self.was_cut_off = true;
         // All of its rows that have been seen are of this time, and what is older is asked for behind them.
         let at = ask.to.duration_trunc(self.shown).unwrap_or(ask.to);
         let instant = Ask {
             from: at.max(ask.from),
+            rows: PAGE_ROWS,
             dead: 0,
             ..again.clone()
         };
         let older = Ask {
             to: at - TICK,
+            rows: PAGE_ROWS,
             dead: 0,
             ..again
         };
         let parts: Vec<Condition> = match &ask.condition {
             Condition::None => GRAPH_STATUSES.map(Condition::Status).into(),
             Condition::Status(_) => self.of_message.keys().cloned().map(Condition::Id).collect(),
-            Condition::Id(_) => {
-                self.was_cut_off = true;
-                vec![]
-            }
+            Condition::Id(_) | Condition::Recipient(_) => vec![],
         };
         if older.from <= older.to {
             self.asks.push_front(older);
@@ -300,6 +342,9 @@ impl GraphWalk {
                 condition,
                 ..instant.clone()
             });
+        }
+        if self.asks.is_empty() {
+            self.ask_for_large_messages();
         }
         Ok(())
     }
@@ -315,13 +360,12 @@ impl GraphWalk {
 
     fn ask_for_large_messages(&mut self) {
         let large = { self.of_message.iter() }
-            .filter(|(id, rows)| **rows >= ROWS_OF_ONE_MAX && !self.asked_for.contains(*id))
-            .map(|(id, _)| id.clone());
-        let large: Vec<String> = large.collect();
-        for id in large {
-            self.asked_for.insert(id.clone());
-            let ask = Ask::new(self.range, Condition::Id(id));
-            self.asks.push_back(ask);
+            .filter(|(_, rows)| **rows >= ROWS_OF_ONE_MAX)
+            .map(|(id, _)| Condition::Id(id.clone()));
+        for condition in large {
+            if self.asked_for.insert((condition.clone(), self.range.1)) {
+                self.asks.push_back(Ask::new(self.range, condition));
+            }
         }
     }
 
@@ -355,6 +399,23 @@ fn unit(keys: &[Key]) -> TimeDelta {
         Some(2) => TimeDelta::milliseconds(10),
         _ => SHOWN,
     }
+}
+
+/// A text as it stands in a filter.
+fn constant(text: &str) -> String {
+    let doubled = text.replace('\'', "''");
+    utf8_percent_encode(&doubled, NON_ALPHANUMERIC).to_string()
+}
+
+/// The recipient of a row in the reporting service's shape.
+fn recipient(row: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Row {
+        #[serde(rename = "RecipientAddress")]
+        recipient: Option<String>,
+    }
+    let row: Row = serde_json::from_slice(row).ok()?;
+    row.recipient
 }
 
 /// A time as it is asked for: whole seconds where it is one.

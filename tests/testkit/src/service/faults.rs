@@ -52,6 +52,11 @@ pub enum Fault {
     NoServicePrincipal,
     /// Of Graph: the next link is answered by 400 for ever, with the text of this defect. A new walk of the range works.
     DeadLink(DeadLink),
+    /// Of Graph: the same, where a page has so many rows.
+    DeadLinkOf {
+        /// `$top`.
+        size: usize,
+    },
     /// Of Graph: the page's rows come in the opposite order; its link is the right one.
     OldestFirst,
     /// Of Graph: behind the page's rows come so many that are older than what was asked for.

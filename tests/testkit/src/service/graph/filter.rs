@@ -61,6 +61,7 @@ impl Filter {
             let own = row.value(name);
             match *name {
                 "messageId" => own == *value,
+                "status" if !row.has_a_status() => false,
                 _ => own.to_lowercase() == value.to_lowercase(),
             }
         }) && self.subject.as_ref().is_none_or(|(how, value)| {

@@ -221,6 +221,9 @@ impl<'a> Listing<'a> {
         let options = self.form.options;
         let text = match self.fault {
             Some(Fault::DeadLink(defect)) => self.next()?.text(Some(*defect), options),
+            Some(Fault::DeadLinkOf { size }) if self.query.token.size == *size => {
+                self.next()?.text(Some(DeadLink::Quoted), options)
+            }
             Some(Fault::RefusedLink) => self.next()?.text(Some(DeadLink::Quoted), options),
             Some(Fault::RepeatedLink) => self.query.token.text(None, options),
             Some(Fault::EmptyPage | Fault::Loop { .. }) => self.query.token.text_anew(options),

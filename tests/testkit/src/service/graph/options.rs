@@ -26,6 +26,8 @@ pub struct GraphOptions {
     pub link_parameters: bool,
     /// Of a message's rows of one instant, so many are listed unless it is asked for by its id. Documented by Microsoft for the cmdlet underneath.
     pub recipients_listed_max: usize,
+    /// `status eq` finds rows of statuses that are shown as `unknownFutureValue` by that word; else nothing does. Neither is known.
+    pub finds_unknown_statuses: bool,
     /// Statuses begin with a capital letter, as in one of Microsoft's samples.
     pub capital_statuses: bool,
     /// `toIP` and `fromIP` are null where nothing is known, which is allowed, instead of `""`, which was seen.
@@ -60,6 +62,7 @@ impl Default for GraphOptions {
             link_after_last: false,
             link_parameters: false,
             recipients_listed_max: 1_000,
+            finds_unknown_statuses: true,
             capital_statuses: false,
             null_addresses: false,
             odata_types: false,

@@ -50,6 +50,8 @@ pub(crate) struct Row {
     pub(crate) recipient: String,
     /// Names and values, the values as JSON.
     members: Vec<(&'static str, String)>,
+    /// No status finds it.
+    is_hidden_from_status: bool,
     /// What stands before them.
     kind: &'static str,
 }
@@ -73,11 +75,13 @@ impl Row {
             .map(|(name, theirs)| (name, form.value(name, field(theirs), time)))
             .collect();
         let recipient = plain(&members[2].1);
+        let is_unknown = plain(&members[9].1) == "unknownFutureValue";
         Some(Row {
             number,
             time,
             recipient,
             members,
+            is_hidden_from_status: is_unknown && !form.options.finds_unknown_statuses,
             kind: if form.options.odata_types {
                 "\"@odata.type\":\"#microsoft.graph.exchangeMessageTrace\","
             } else {
@@ -90,6 +94,11 @@ impl Row {
     pub(crate) fn value(&self, name: &str) -> String {
         let member = self.members.iter().find(|(own, _)| *own == name);
         member.map_or_else(String::new, |(_, value)| plain(value))
+    }
+
+    /// Whether a status that is asked for may be its own.
+    pub(crate) fn has_a_status(&self) -> bool {
+        !self.is_hidden_from_status
     }
 
     /// What orders rows: newest first, equal times by recipient, ascending (documented by Microsoft for the cmdlet underneath).
