@@ -21,7 +21,7 @@ const GATHERING: Duration = Duration::from_secs(1);
 /// A connection with nothing to write for so long is ended: relays close idle connections after 30 s.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// The most messages on one connection: they are kept until its end, to be sent once more if that is no receipt.
+/// The most messages on one connection, but for one that tells how many are missing: they are kept until its end, to be sent once more if that is no receipt.
 const MESSAGES_MAX: usize = 250;
 
 /// Each step of a delivery is given up after this; a relay that does not read messages is no better off with more patience.
@@ -132,19 +132,21 @@ impl Messenger {
         Ok(())
     }
 
-    /// Takes from the queue what the connection may carry; behind the last message, how many are missing or may be.
+    /// Takes from the queue what the connection may carry; behind that, how many are missing or may be: in a flood that goes on, the
+    /// queue is never empty.
     fn take_what_waits(&mut self) {
-        while self.unconfirmed.len() < MESSAGES_MAX {
-            if let Some(message) = self.queue.waiting() {
-                self.unconfirmed.push(message);
-                continue;
-            }
-            let missing = self.queue.missing();
-            if missing.total() > 0 {
-                let message = self.collector.missing(&self.output.name, missing);
-                self.unconfirmed.push(Arc::new(message));
-            }
+        if self.unconfirmed.len() >= MESSAGES_MAX {
             return;
+        }
+        while self.unconfirmed.len() < MESSAGES_MAX
+            && let Some(message) = self.queue.waiting()
+        {
+            self.unconfirmed.push(message);
+        }
+        let missing = self.queue.missing();
+        if missing.total() > 0 {
+            let message = self.collector.missing(&self.output.name, missing);
+            self.unconfirmed.push(Arc::new(message));
         }
     }
 
