@@ -15,6 +15,7 @@ use crate::budget::Budget;
 use crate::config::{Input, Output};
 use crate::delivery::Shared;
 use crate::ledger::{RequestFile, StateDirectory};
+use crate::messages::Told;
 use crate::monitoring::Monitor;
 use crate::tenant::{Lived, Running, Tenant};
 use crate::{Ends, Prepared};
@@ -28,6 +29,8 @@ pub(crate) struct Around {
     pub(crate) shared: Shared,
     pub(crate) budget: Budget,
     pub(crate) monitor: Arc<Monitor>,
+    /// What the outputs know of what hours came to.
+    pub(crate) told: Told,
 }
 
 /// The inputs that run.

@@ -217,6 +217,8 @@ pub struct Commit {
     pub settled: DateTime<Utc>,
     /// The rows of the last window that may come again with the next one.
     pub boundary: Vec<Fingerprint>,
+    /// Up to where every output has been told what hours came to; `None` leaves it as it was.
+    pub told: Option<DateTime<Utc>>,
 }
 
 impl Ledger {
@@ -270,6 +272,25 @@ impl Ledger {
         known.map_or_else(Account::default, |(cursor, audit)| {
             Account::recent(cursor, audit)
         })
+    }
+
+    /// Up to where every output has been told what hours came to; `None` on a first run, and where nothing is audited.
+    pub(crate) fn told(&self) -> Option<DateTime<Utc>> {
+        let cursor = self.cursor.as_ref().filter(|_| self.audit.is_some())?;
+        let told = cursor.audit.as_ref().and_then(|kept| kept.told);
+        Some(told.unwrap_or(cursor.at).min(cursor.at))
+    }
+
+    /// From where on hours are audited, and up to where they have settled; `None` if none has.
+    pub(crate) fn audited(&self) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        let kept = self.cursor.as_ref()?.audit.as_ref()?;
+        Some((kept.since, kept.last()?.end))
+    }
+
+    /// What has settled after `oldest` and before the cursor; nothing where it cannot be read.
+    pub(crate) fn settled_after(&self, oldest: DateTime<Utc>) -> Vec<Stretch> {
+        let settled = { self.audit.as_ref() }.map(|audit| audit.settled_after(oldest));
+        settled.and_then(Result::ok).unwrap_or_default()
     }
 
     /// Makes fingerprints of a report's rows with the secret of this state folder.
@@ -396,6 +417,7 @@ impl Ledger {
         if self.audit.is_some() {
             let mut audit = next.audit.take().unwrap_or(Kept::begin(next.at));
             settled = audit.pass(&commit.passed, commit.settled, next.source);
+            audit.told = commit.told.or(audit.told);
             self.write_lines(&settled)?;
             next.audit = Some(audit);
         }

@@ -93,6 +93,7 @@ use crate::config::{Config, Finding, Input, LeftOut, Persistence};
 use crate::delivery::Shared;
 use crate::fleet::{Around, Fleet};
 use crate::ledger::{LedgerError, RequestFile, StateDirectory};
+use crate::messages::Told;
 use crate::monitoring::Monitor;
 use crate::relay::{Host, Relay};
 use crate::reload::{Outcome, Reload};
@@ -200,7 +201,7 @@ fn prepare_beside(
 }
 
 /// Collects until `stop` resolves or the run ends by itself, then confirms what is written. What is confirmed is kept in the state folder.
-/// `reload` tells of changes of the configuration meanwhile.
+/// `reload` tells of changes of the configuration meanwhile, `told` what the outputs know of what hours came to.
 ///
 /// # Errors
 ///
@@ -212,12 +213,11 @@ pub async fn run(
     ends: Ends,
     stop: impl Future<Output = ()>,
     mut reload: Option<Reload>,
+    told: Told,
 ) -> anyhow::Result<()> {
     let Prepared { config, tenants } = prepared;
-    let clients: Vec<_> = tenants
-        .iter()
-        .map(|tenant| tenant.reports().clone())
-        .collect();
+    let clients = tenants.iter().map(|tenant| tenant.reports().clone());
+    let clients: Vec<_> = clients.collect();
     let monitor = Arc::new(Monitor::new(&config, &clients)?);
     if let Some(reload) = &reload {
         monitor.read(reload.hash, config.left_out.is_empty());
@@ -246,6 +246,7 @@ pub async fn run(
         state,
         budget: Budget::new(budget::BYTES),
         monitor,
+        told,
     };
     // What a file that is left out would have had is due as well.
     let left_out = config.left_out.len();

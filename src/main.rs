@@ -241,8 +241,9 @@ fn collect(
                 () = signal::nobody_reads(), if dry => {}
             }
         };
+        let told = messages.told();
         let messengers = messages.deliver();
-        let result = run(prepared, state.path(), ends, stop, reload).await;
+        let result = run(prepared, state.path(), ends, stop, reload, told).await;
         let result = result.map_err(|error| {
             error!("{error:#}");
             Failure::Told

@@ -6,11 +6,15 @@
 //! record waits for them. They are delivered with best effort: kept while the output is away, sent once more where their receipt did not come, then let go
 //! and counted.
 //!
+//! Statements of what hours came to are messages like all others, but [`Told`] knows which of them each output has, so that their sender can
+//! repeat what one has not got.
+//!
 //! What is said about the delivery of messages goes to the log on standard error only: they must not feed themselves.
 
 mod message;
 mod messenger;
 mod queue;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +29,10 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 
 use self::message::Collector;
+pub(crate) use self::message::{DAY_SETTLED, HOUR_SETTLED, HOURS_SETTLED};
 use self::messenger::Messenger;
 use self::queue::{Inlet, queue};
+pub use self::told::Told;
 use crate::config::{Config, Output, OutputKind};
 use crate::log::{self, CRATE, Listener, Place, Said};
 use crate::relay::Host;
@@ -38,6 +44,7 @@ const FAREWELL: Duration = Duration::from_millis(700);
 pub struct Messages {
     waiting: Vec<(Output, queue::Outlet)>,
     collector: Arc<Collector>,
+    told: Told,
 }
 
 impl Messages {
@@ -53,8 +60,10 @@ impl Messages {
         let (mut inlets, mut waiting) = (vec![], vec![]);
         // Where lines are only printed to be looked at, nothing is to stand between them.
         let printed = |output: &&Output| matches!(output.kind, OutputKind::Printed(_));
-        for output in config.outputs.iter().filter(|output| !printed(output)) {
-            let (inlet, outlet) = queue();
+        let outputs: Vec<_> = config.outputs.iter().filter(|one| !printed(one)).collect();
+        let told = Told::new(outputs.len());
+        for (nth, output) in outputs.into_iter().enumerate() {
+            let (inlet, outlet) = queue(told.to(nth));
             inlets.push(inlet);
             waiting.push((output.clone(), outlet));
         }
@@ -67,8 +76,17 @@ impl Messages {
             inlets,
             collector: Arc::clone(&collector),
         };
-        let messages = Self { waiting, collector };
+        let messages = Self {
+            waiting,
+            collector,
+            told,
+        };
         (messages, feed.with_filter(own).boxed())
+    }
+
+    /// What the outputs have been told of the hours.
+    pub fn told(&self) -> Told {
+        self.told.clone()
     }
 
     /// Delivers from now on, within a Tokio runtime.

@@ -17,6 +17,7 @@ mod passing;
 mod pipeline;
 mod prefetch;
 mod start;
+mod stating;
 mod walk;
 
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use self::pipeline::Head;
 use self::prefetch::{First, Parts, Plan, Prefetch};
 use self::start::begin;
 pub(crate) use self::start::{is_another_tenant, tenant_of};
+use self::stating::Stating;
 use crate::budget::{Budget, Memory};
 use crate::clock::{Chance, WallClock};
 use crate::config::{Input, Output, ServiceConfig};
@@ -43,8 +45,10 @@ use crate::dedup::{self, Deduplicator, Elsewhere, New};
 use crate::delivery::{Book, Next, Outlet, Shared, Surroundings};
 use crate::ledger::{Cursor, Entry, Ledger, LedgerError, Outcome, Owner, StateDirectory};
 use crate::memory;
+use crate::messages::Told;
 use crate::monitoring::ServiceMonitor;
 use crate::record::{Mask, Splice};
+use crate::report::Origin;
 use crate::source::concurrency::Share;
 use crate::source::{Page, Source};
 use crate::stop::{Progress, Stopped};
@@ -103,6 +107,7 @@ pub struct Surround {
     pub(crate) wall: WallClock,
     pub(crate) chance: Chance,
     pub(crate) monitor: Arc<ServiceMonitor>,
+    pub(crate) told: Told,
     pub(crate) stop: CancellationToken,
 }
 
@@ -146,9 +151,7 @@ impl Service {
         let delivered = passes::delivered(&ledger, config)?;
         let known = ledger.cursor();
         let schedule = schedule.taking_over(known.and_then(|known| known.taken_over_by(origin)));
-        surround.monitor.opened(begun.cursor, ledger.recent());
-        let entries = ledger.cursor().map_or(&[][..], |cursor| &cursor.entries);
-        surround.monitor.comes_from(origin, entries);
+        show(&surround.monitor, &ledger, begun.cursor, origin);
         let progress = Progress::default();
         let books = journals.into_iter().map(Book::Journal);
         let (to, tag) = ((outputs, shared), config.report.tag);
@@ -166,8 +169,10 @@ impl Service {
             wall,
             chance,
             monitor,
+            told,
             stop,
         } = surround;
+        let stating = Stating::begin(told, owner, &ledger);
         let cursor = ledger.cursor();
         let boundary = cursor.map_or((&[][..], origin), Cursor::known_at_boundary);
         // What journals held from before a reset is void.
@@ -194,7 +199,8 @@ impl Service {
         let mut service = Service {
             environment: input.environment.clone(),
             mask: config.mask.clone(),
-            books: Books::new(ledger, chance.clone(), Arc::clone(&monitor), stop.clone()),
+            books: Books::new(ledger, chance.clone(), Arc::clone(&monitor), stop.clone())
+                .stating(stating),
             schedule,
             source,
             fetcher,
@@ -278,6 +284,7 @@ impl Service {
             if let Plan::Wait(until) = plan
                 && !self.books.is_behind()
             {
+                self.books.state(true).await;
                 if self.clock.is_held() {
                     return Ok(());
                 }
@@ -345,6 +352,7 @@ impl Service {
         if committed {
             self.confirming = false;
             self.clock.compare();
+            self.books.state(false).await;
         }
         let is_too_late = self.tell_of_passing(committed).await;
         Ok((self.handover.has_lost() || is_too_late).then_some(Event::Lost))
@@ -654,6 +662,13 @@ impl Service {
         self.clock.compare();
         Ok(())
     }
+}
+
+/// Shows what the state of a service tells when it has been opened.
+fn show(monitor: &ServiceMonitor, ledger: &Ledger, cursor: DateTime<Utc>, origin: Origin) {
+    monitor.opened(cursor, ledger.recent());
+    let entries = ledger.cursor().map_or(&[][..], |cursor| &cursor.entries);
+    monitor.comes_from(origin, entries);
 }
 
 /// Starts the tasks of a service's outputs, each with the book of what it confirms.

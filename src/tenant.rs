@@ -306,6 +306,7 @@ impl Running {
             wall: WallClock::default(),
             chance: Chance::default(),
             monitor: self.monitor.clone(),
+            told: self.around.told.clone(),
             stop: stop.clone(),
         };
         let mut looking = None;

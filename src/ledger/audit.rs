@@ -185,6 +185,9 @@ pub struct Kept {
     open: Open,
     /// The last line that was written before the cursor.
     last: Option<Stretch>,
+    /// Up to here every output has been told what the lines say; `None` where an earlier version has written it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) told: Option<DateTime<Utc>>,
 }
 
 /// What the hour under way has come to, up to the cursor.
@@ -251,6 +254,7 @@ impl Kept {
             since: at,
             open: Open::new(at, 0),
             last: None,
+            told: Some(at),
         }
     }
 
@@ -310,6 +314,7 @@ impl Kept {
             self.open = Open::new(to, 0);
         }
         self.since = self.since.min(to);
+        self.told = self.told.map(|told| told.min(to));
         self.last = self.last.take().filter(|last| last.end <= to);
         self.note(&settled);
         settled

@@ -40,6 +40,7 @@ fn commit(ledger: &mut Ledger, end: i64, records: u64) {
         at: at(end),
         passed: vec![Entry::new(passed, Outcome::Complete, records).into()],
         settled: at(end),
+        told: None,
         boundary: prints(1..4),
     };
     ledger.commit(commit).unwrap();

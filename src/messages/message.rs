@@ -4,6 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use tracing::Level;
 
+use super::told::Statement;
 use crate::log::{Place, Said, levelname};
 
 /// A longer text is cut: what says so much is in the log.
@@ -31,7 +32,14 @@ pub(super) struct Message {
     pub(super) content: String,
     /// What it tells to be missing, if that is what it tells.
     pub(super) missing: Missing,
+    /// What it states, if it does: it is told again where it is not delivered.
+    pub(super) statement: Option<Statement>,
 }
+
+/// What is logged when an hour has settled, when it is more than an hour that is stated together, and when a day is over.
+pub(crate) const HOUR_SETTLED: &str = "hour settled";
+pub(crate) const HOURS_SETTLED: &str = "hours settled";
+pub(crate) const DAY_SETTLED: &str = "day settled";
 
 #[derive(Serialize)]
 struct Content<'a> {
@@ -49,12 +57,21 @@ struct Content<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     output_name: Option<&'a str>,
     module_name: &'a str,
+    /// What is stated: `from`, `to`, `records`, `outcome`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 impl Collector {
     /// What is logged, as a message.
     pub(super) fn message(&self, said: &Said) -> Message {
         let text = said.text();
+        let stated = [HOUR_SETTLED, HOURS_SETTLED, DAY_SETTLED].contains(&said.message.as_str());
+        let facts = said.facts.iter();
+        let audit = stated.then(|| {
+            let facts = facts.map(|(name, value)| ((*name).to_owned(), value.clone()));
+            facts.collect()
+        });
         let content = Content {
             msg: cut(&text),
             time: said.time.to_rfc3339_opts(SecondsFormat::Millis, true),
@@ -66,6 +83,7 @@ impl Collector {
             service_name: said.place.service.as_deref(),
             output_name: said.place.output.as_deref(),
             module_name: &said.module,
+            audit,
         };
         Message {
             time: said.time,
@@ -74,6 +92,7 @@ impl Collector {
             // Texts only: there is nothing in it that has no JSON.
             content: serde_json::to_string(&content).unwrap_or_default(),
             missing: Missing::default(),
+            statement: statement(said),
         }
     }
 
@@ -97,6 +116,22 @@ impl Collector {
         });
         Message { missing, ..message }
     }
+}
+
+/// What is stated. That of a day is made up of what its hours have stated.
+fn statement(said: &Said) -> Option<Statement> {
+    if ![HOUR_SETTLED, HOURS_SETTLED].contains(&said.message.as_str()) {
+        return None;
+    }
+    let instant = |name: &str| {
+        let (_, value) = { said.facts.iter() }.find(|(fact, _)| *fact == name)?;
+        value.as_str()?.parse().ok()
+    };
+    Some(Statement {
+        of: (said.place.input.clone()?, said.place.service.clone()?),
+        from: instant("from")?,
+        to: instant("to")?,
+    })
 }
 
 fn tag(level: Level) -> &'static str {
@@ -162,6 +197,29 @@ mod tests {
         insta::assert_snapshot!(message.content, @r#"{"msg":"fetching failed attempts=3 error=\"no way\"","time":"2026-11-22T14:40:52.290Z","level":"WARNING","collector_name":"collector-1","collector_version":"1.2.3","collector_image":"registry/image:1","input_name":"tenant","service_name":"trace_service","module_name":"service"}"#);
         let message = collector(None).message(&said("fetching failed"));
         assert!(!message.content.contains("image"));
+    }
+
+    #[test]
+    fn a_statement_has_its_facts_as_members() {
+        let (from, to) = ("2026-11-21T14:00:00Z", "2026-11-21T15:00:00Z");
+        let mut said = said(HOUR_SETTLED);
+        said.facts = vec![
+            ("from", from.into()),
+            ("to", to.into()),
+            ("records", 3.into()),
+            ("outcome", "capped".into()),
+        ];
+        let message = collector(None).message(&said);
+        let content: serde_json::Value = serde_json::from_str(&message.content).unwrap();
+        let expected =
+            serde_json::json!({"from": from, "to": to, "records": 3, "outcome": "capped"});
+        assert_eq!(content["audit"], expected);
+        let expected = Statement {
+            of: ("tenant".to_owned(), "trace_service".to_owned()),
+            from: from.parse().unwrap(),
+            to: to.parse().unwrap(),
+        };
+        assert_eq!(message.statement, Some(expected));
     }
 
     #[test]

@@ -163,7 +163,9 @@ impl Messenger {
     }
 
     fn delivered(&mut self) {
-        self.unconfirmed.clear();
+        for message in self.unconfirmed.drain(..) {
+            self.queue.delivered(&message);
+        }
         (self.written, self.tried) = (0, 0);
         self.backoff.reset();
         if std::mem::take(&mut self.failing) {

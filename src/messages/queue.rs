@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tracing::Level;
 
 use super::message::{Message, Missing};
+use super::told::ToldTo;
 
 /// The most messages that wait; with the bound on a message's text, some megabytes at the very most, and usually a third of one.
 pub(super) const MESSAGES_MAX: usize = 1_000;
@@ -17,6 +18,7 @@ pub(super) const MESSAGES_MAX: usize = 1_000;
 pub(super) struct Inlet {
     messages: mpsc::Sender<Arc<Message>>,
     dropped: Arc<AtomicU64>,
+    told: ToldTo,
 }
 
 /// Where they go out.
@@ -24,20 +26,23 @@ pub(super) struct Outlet {
     messages: mpsc::Receiver<Arc<Message>>,
     dropped: Arc<AtomicU64>,
     let_go: u64,
+    told: ToldTo,
 }
 
-/// An empty queue.
-pub(super) fn queue() -> (Inlet, Outlet) {
+/// An empty queue of an output, which has been `told` what hours came to.
+pub(super) fn queue(told: ToldTo) -> (Inlet, Outlet) {
     let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
     let dropped = Arc::new(AtomicU64::new(0));
     let inlet = Inlet {
         messages: sender,
         dropped: Arc::clone(&dropped),
+        told: told.clone(),
     };
     let outlet = Outlet {
         messages: receiver,
         dropped,
         let_go: 0,
+        told,
     };
     (inlet, outlet)
 }
@@ -47,7 +52,10 @@ impl Inlet {
     pub(super) fn add(&self, message: &Arc<Message>) {
         let grave = message.level <= Level::WARN;
         let room = grave || self.messages.capacity() > MESSAGES_MAX / 2;
+        // Before it may be delivered.
+        { message.statement.iter() }.for_each(|statement| self.told.queued(statement));
         if !room || self.messages.try_send(Arc::clone(message)).is_err() {
+            { message.statement.iter() }.for_each(|statement| self.told.let_go(statement));
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -66,7 +74,13 @@ impl Outlet {
 
     /// Counts a message that is let go without a receipt; one that tells of others that are missing stands for these.
     pub(super) fn let_go(&mut self, message: &Message) {
+        { message.statement.iter() }.for_each(|statement| self.told.let_go(statement));
         self.let_go += message.missing.total().max(1);
+    }
+
+    /// Takes note of a message whose receipt has come.
+    pub(super) fn delivered(&self, message: &Message) {
+        { message.statement.iter() }.for_each(|statement| self.told.delivered(statement));
     }
 
     /// How many messages were dropped or let go since this was last asked.
@@ -89,12 +103,13 @@ mod tests {
             tag: "",
             content: nth.to_string(),
             missing: Missing::default(),
+            statement: None,
         })
     }
 
     #[test]
     fn the_oldest_stay_and_half_of_the_room_is_for_what_is_grave() {
-        let (inlet, mut outlet) = queue();
+        let (inlet, mut outlet) = queue(ToldTo::default());
         for nth in 0..700 {
             inlet.add(&message(Level::INFO, nth));
         }
@@ -116,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_is_let_go_is_counted_and_so_is_what_it_told_to_be_missing() {
-        let (_inlet, mut outlet) = queue();
+        let (_inlet, mut outlet) = queue(ToldTo::default());
         outlet.let_go(&message(Level::INFO, 0));
         let mut telling = Message::clone(&message(Level::WARN, 1));
         telling.missing = Missing {

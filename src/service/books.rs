@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
 use super::handover::UpTo;
+use super::stating::Stating;
 use crate::backoff::Backoff;
 use crate::clock::Chance;
 use crate::dedup::Finished;
@@ -74,6 +75,8 @@ pub(super) struct Books {
     since: Instant,
     /// The delay of an early pass.
     pass: Option<Duration>,
+    /// Where what hours came to is stated.
+    stating: Option<Stating>,
     chance: Chance,
     monitor: Arc<ServiceMonitor>,
     stop: CancellationToken,
@@ -91,6 +94,7 @@ impl Books {
             handed: VecDeque::new(),
             since: Instant::now(),
             pass: None,
+            stating: None,
             chance,
             monitor,
             stop,
@@ -102,6 +106,27 @@ impl Books {
         Books {
             pass: Some(delay),
             ..self
+        }
+    }
+
+    /// The same, where what hours came to is stated.
+    pub(super) fn stating(self, stating: Option<Stating>) -> Self {
+        Books { stating, ..self }
+    }
+
+    /// States what hours have come to; while there is more to collect (`is_idle` is false), only now and then.
+    pub(super) async fn state(&mut self, is_idle: bool) {
+        let Some(stating) = &mut self.stating else {
+            return;
+        };
+        let Some((since, settled)) = self.ledger.get().audited() else {
+            return;
+        };
+        if let Some(after) = stating.due(settled, is_idle) {
+            let day_before = after - TimeDelta::days(1);
+            let read = move |ledger: &mut Ledger| ledger.settled_after(day_before);
+            let lines = self.ledger.run(read).await;
+            stating.state(&lines, after, since);
         }
     }
 
@@ -226,8 +251,10 @@ impl Books {
         boundary: Vec<crate::record::Fingerprint>,
         settled: DateTime<Utc>,
     ) -> Result<(), Stopped> {
+        let told = self.stating.as_ref().and_then(Stating::told);
         let write = move |ledger: &mut Ledger| {
             ledger.commit(Commit {
+                told,
                 at,
                 passed: passed.clone(),
                 settled,

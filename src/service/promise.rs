@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::delivery;
 use crate::ledger::script::{self, Moment};
 use crate::ledger::{Account, Entry, Outcome, Owner, Reading, StateDirectory, refuse_writes};
+use crate::messages::Told;
 use crate::monitoring::Monitor;
 use crate::report::{Origin, Paging, Resolution};
 use crate::source::Source;
@@ -303,6 +304,7 @@ impl Simulation {
             wall: wall.clone(),
             chance: Chance::seeded(seed),
             monitor: monitor.services_of(&input.name).remove(0),
+            told: Told::default(),
             stop: stop.clone(),
         };
         let source = |ledger: &super::Ledger| {

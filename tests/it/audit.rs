@@ -36,7 +36,7 @@ async fn audit(setting: &Setting, arguments: &[&str]) -> (i32, Value) {
     (code, told["services"][0].clone())
 }
 
-fn text(at: DateTime<Utc>) -> String {
+pub(crate) fn text(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
@@ -45,7 +45,7 @@ async fn between(setting: &Setting, from: DateTime<Utc>, to: DateTime<Utc>) -> (
 }
 
 /// How many different records of each hour the relay has read, by their own time.
-fn read(setting: &Setting) -> BTreeMap<DateTime<Utc>, u64> {
+pub(crate) fn read(setting: &Setting) -> BTreeMap<DateTime<Utc>, u64> {
     let mut hours = BTreeMap::new();
     for (_, _, count) in setting.relay.records().iter() {
         let line = count.example.clone().unwrap();

@@ -58,6 +58,7 @@ mod side_by_side;
 mod signing_in;
 mod spellings;
 mod state;
+mod stated;
 mod taking_over;
 mod tenants;
 mod unit;

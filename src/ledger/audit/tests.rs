@@ -65,6 +65,7 @@ fn try_commit(ledger: &mut Ledger, passed: Vec<Passed>) -> Option<Vec<Stretch>> 
         at: end,
         passed,
         settled: end + TimeDelta::hours(25),
+        told: None,
         boundary: vec![],
     };
     ledger.commit(commit).ok()

@@ -175,6 +175,7 @@ fn commit(start: i64, end: i64) -> Commit {
         passed: vec![Entry::new(window, Outcome::Complete, 3).into()],
         settled: at(end),
         boundary: prints(1..4),
+        told: None,
     }
 }
 

@@ -170,6 +170,7 @@ fn ledger_commit(bencher: Bencher<'_, '_>) {
             passed: vec![entry.into()],
             settled: window.end,
             boundary: boundary.clone(),
+            told: None,
         }));
     });
     drop(folder);
