@@ -20,8 +20,9 @@ use self::bundle::Setup;
 use self::check::{Scope, check};
 use self::compare::{Range, compare};
 use self::healthcheck::healthcheck;
+use self::state::ExportTo;
 use crate::config::{self, Config, Loaded, Mistakes, Persistence, Source};
-use crate::ledger::MEMORY;
+use crate::ledger::{ExportFile, MEMORY};
 use crate::privileges::{self, Outcome};
 use crate::web::Identity;
 use anyhow::{Context, Result, bail};
@@ -135,6 +136,26 @@ pub enum Action {
         old: String,
         /// Whose state it becomes: INPUT.ID.SERVICE, by the names in the configuration
         new: String,
+    },
+    /// Writes all state of one input to a file, for another collector to go on with: from then on the input does not start here; not while a
+    /// collector runs
+    Export {
+        /// The input, or INPUT.ID where several ids have state
+        input: String,
+        /// Where to write it [default: a file in the current folder that is named by input and time]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Write it again, where the file of an earlier export is lost or was never finished
+        #[arg(long)]
+        again: bool,
+    },
+    /// Takes in what `export` has written, so that the input goes on from there; not while a collector runs
+    Import {
+        /// The file
+        file: PathBuf,
+        /// Put it in the place of state that the input has here
+        #[arg(long)]
+        replace: bool,
     },
     /// Has a service start over, as if it had never run; not while a collector runs
     Reset {
@@ -362,6 +383,11 @@ fn make_bundle(
 
 fn on_state(action: Action, directory: &Path, config: Option<&Config>) -> Result<ExitCode> {
     let now = Utc::now();
+    // By whoever has started this, who may have rights that the state's owner does without.
+    let export = match &action {
+        Action::Import { file, .. } => Some(ExportFile::open(file)?),
+        _ => None,
+    };
     if directory.exists() {
         // What is written is to belong to whom the state belongs to.
         privileges::rehearse(directory, &[])?;
@@ -382,6 +408,21 @@ fn on_state(action: Action, directory: &Path, config: Option<&Config>) -> Result
         Action::Move { old, new } => {
             let told = state::hand_over(directory, &old, &new, config)?;
             print(&format!("{told}\n"))?;
+        }
+        Action::Export {
+            input,
+            output,
+            again,
+        } => {
+            let to = ExportTo { output, again };
+            let told = state::export(directory, &input, &to, now)?;
+            print(&format!("{told}\n"))?;
+        }
+        Action::Import { replace, .. } => {
+            if let Some(mut export) = export {
+                let told = state::import(directory, &mut export, replace, config, now)?;
+                print(&format!("{told}\n"))?;
+            }
         }
         Action::Reset { service } => {
             let told = state::reset(directory, &service, config, now)?;

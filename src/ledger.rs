@@ -9,6 +9,8 @@
 //! state/fingerprint.key               the secret that fingerprints are made with
 //! state/addresses                     what is known of the relays' addresses
 //! state/graph-requests                when requests to Microsoft Graph were made
+//! state/INPUT.ID.moved                that the input's state was exported, or its import has begun: it does not start
+//! state/INPUT.ID.SERVICE/fingerprint.key  the secret of a service whose state comes from another state folder
 //! state/INPUT.ID.SERVICE/cursor       the cursor, the entries of what is before it, and the rows at its boundary
 //! state/INPUT.ID.SERVICE/audit        what each hour before the cursor came to
 //! state/INPUT.ID.SERVICE/looks        on how many days the reporting service was seen to be back, while Graph is asked
@@ -27,12 +29,15 @@ mod delivered;
 mod disk;
 mod entry;
 mod error;
+mod export;
 mod file;
 mod folder;
 mod journal;
 mod key;
 mod lock;
 mod looks;
+mod moved;
+mod moving;
 mod original;
 mod reading;
 mod requests;
@@ -58,6 +63,7 @@ pub(crate) use self::disk::OnDisk;
 pub(crate) use self::disk::script;
 pub use self::entry::{Entry, Outcome};
 pub use self::error::LedgerError;
+pub use self::export::{ExportFile, Manifest};
 #[cfg(test)]
 pub(crate) use self::file::refuse_writes;
 pub use self::folder::{MEMORY, StateFolder};
@@ -65,6 +71,7 @@ pub use self::journal::{Confirmed, Journal, Mark};
 use self::key::Key;
 use self::lock::Lock;
 pub use self::looks::{LookFile, Looks};
+pub use self::moved::{Moved, What, refuse as refuse_moved};
 pub use self::original::Original;
 pub use self::reading::{Reading, ServiceFolder, fingerprinter, probe, probe_service, services};
 pub use self::requests::RequestFile;
@@ -124,6 +131,9 @@ impl StateDirectory {
             None if !has_ledgers(path)? => Some(Key::create(path)?),
             key => key,
         };
+        if let Some(key) = &key {
+            lock.keep_key(key);
+        }
         Ok(StateDirectory {
             path: path.to_owned(),
             key,
@@ -147,7 +157,7 @@ impl StateDirectory {
 
     /// The file of what is known of the relays' addresses.
     pub fn addresses(&self) -> AddressFile {
-        let guard = { self.key.clone() }.map(|key| (key, Arc::clone(&self.lock)));
+        let guard = { self.key.as_ref() }.map(|_| Arc::clone(&self.lock));
         AddressFile::of(&self.path, guard)
     }
 
@@ -167,23 +177,26 @@ impl StateDirectory {
         outputs: &[&str],
     ) -> Result<(Ledger, Recovered), LedgerError> {
         let folder = owner.folder(&self.path);
-        let Some(key) = &self.key else {
+        moved::refuse(&self.path, owner)?;
+        let own = Key::own(&folder)?;
+        let Some(key) = own.or_else(|| self.key.clone()) else {
             return Err(LedgerError::KeyMissing {
                 file: Key::path(&self.path),
                 folder,
             });
         };
         let audit = AuditFile::of(&folder, owner.service, key.id());
-        Ledger::open(folder, key, Arc::clone(&self.lock), Some(audit), outputs)
+        Ledger::open(folder, &key, Arc::clone(&self.lock), Some(audit), outputs)
     }
 }
 
-/// A folder of a service in the state folder tells that there has been a key.
+/// A folder of a service without a key of its own tells that the state folder has had one.
 fn has_ledgers(path: &Path) -> Result<bool, LedgerError> {
     let entries = fs::read_dir(path).map_err(|cause| LedgerError::io("read", path, cause))?;
     Ok(entries
         .flatten()
-        .any(|entry| entry.path().join(cursor::FILE).exists()))
+        .map(|entry| entry.path())
+        .any(|folder| folder.join(cursor::FILE).exists() && !Key::path(&folder).exists()))
 }
 
 /// One service's ledger.
@@ -300,7 +313,7 @@ impl Ledger {
 
     /// The file of how often the reporting service was seen to be back.
     pub fn looks(&self) -> LookFile {
-        LookFile::of(&self.folder, &self.key, &self.lock, self.audit.clone())
+        LookFile::of(&self.folder, &self.lock, self.audit.clone())
     }
 
     /// What early passes of this service, which collects `report`, have delivered.
@@ -311,7 +324,7 @@ impl Ledger {
     pub fn delivered(&self, report: &Report) -> Result<Delivered, LedgerError> {
         let epoch = self.cursor.as_ref().map_or(0, |cursor| cursor.epoch);
         let (folder, lock) = (self.folder.join(delivered::FOLDER), Arc::clone(&self.lock));
-        Delivered::open(folder, &self.key, lock, report, epoch)
+        Delivered::open(folder, lock, report, epoch)
     }
 
     /// The ledger of this service's early pass of this delay: its cursor is the pass's frontier, and loses nothing where it is lost. It has no
@@ -448,7 +461,8 @@ impl Ledger {
 
     /// Makes sure that the folder is there, and locked.
     fn hold(&self) -> Result<(), LedgerError> {
-        self.lock.hold(&self.key)?;
+        self.lock.hold()?;
+        self.key.keep()?;
         let is_there = fs::symlink_metadata(&self.folder).is_ok_and(|known| known.is_dir());
         if !is_there {
             file::make_folder(&self.folder)?;

@@ -1,9 +1,11 @@
-//! The state by hand: what each service has, a cursor that is set, a service that is started over, and state that changes its owner.
+//! The state by hand: what each service has, a cursor that is set, a service that is started over, state that changes its owner, and state that moves
+//! to another folder.
 //!
 //! Looking works beside a running collector and changes nothing; changing is refused while one holds the folder. Neither asks anybody, and
 //! no credential is needed.
 
 mod amend;
+mod carry;
 mod orphans;
 mod show;
 
@@ -12,6 +14,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 pub use amend::{hand_over, reset, set};
+pub use carry::{ExportTo, export, import};
 pub use orphans::{Orphan, orphans};
 use show::instant;
 pub use show::{Shown, show, table};

@@ -5,7 +5,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::key::Key;
 use super::lock::Lock;
 use super::{LedgerError, file};
 
@@ -18,11 +17,11 @@ const CHECK: &str = "\nchecksum ";
 pub struct AddressFile {
     folder: PathBuf,
     /// What is held while it is written; `None` where nobody holds the folder.
-    guard: Option<(Key, Arc<Lock>)>,
+    guard: Option<Arc<Lock>>,
 }
 
 impl AddressFile {
-    pub(super) fn of(folder: &Path, guard: Option<(Key, Arc<Lock>)>) -> Self {
+    pub(super) fn of(folder: &Path, guard: Option<Arc<Lock>>) -> Self {
         AddressFile {
             folder: folder.to_owned(),
             guard,
@@ -55,8 +54,8 @@ impl AddressFile {
     ///
     /// If the disk refuses, or the folder is another collector's by now; the file is then as it was.
     pub fn write(&self, json: &str) -> Result<(), LedgerError> {
-        if let Some((key, lock)) = &self.guard {
-            lock.hold(key)?;
+        if let Some(lock) = &self.guard {
+            lock.hold()?;
         }
         let body = format!("{HEAD}{json}");
         let check = format!("{CHECK}{}\n", checksum(&body));

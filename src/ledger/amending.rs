@@ -4,7 +4,7 @@ use std::fs;
 
 use chrono::{DateTime, Utc};
 
-use super::{LedgerError, Owner, StateDirectory, file, reading};
+use super::{LedgerError, Owner, StateDirectory, file, moved, reading};
 
 impl StateDirectory {
     /// Sets a service's cursor, whose old place it returns; `None`, and nothing is changed, if it has none.
@@ -40,8 +40,9 @@ impl StateDirectory {
     ///
     /// # Errors
     ///
-    /// If the new owner has a folder with something in it, or the disk refuses; nothing is changed then.
+    /// If the state was exported, if the new owner has a folder with something in it, or the disk refuses; nothing is changed then.
     pub fn hand_over(&self, from: Owner<'_>, to: Owner<'_>) -> Result<(), LedgerError> {
+        moved::refuse(&self.path, from)?;
         let (from, to) = (from.folder(&self.path), to.folder(&self.path));
         fs::rename(&from, &to).map_err(|cause| LedgerError::io("rename", &from, cause))?;
         file::sync_folder(&self.path)

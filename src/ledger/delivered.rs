@@ -18,7 +18,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use nix::fcntl::{FallocateFlags, fallocate};
 use tracing::warn;
 
-use super::key::Key;
 use super::lock::Lock;
 use super::{ByDelay, Found};
 use super::{Confirmed, LedgerError, file};
@@ -57,7 +56,6 @@ pub struct Delivered(Arc<Inner>);
 struct Inner {
     /// `early` in the service's folder.
     folder: PathBuf,
-    key: Key,
     lock: Arc<Lock>,
     held: Held,
     /// The bytes of a record.
@@ -100,12 +98,11 @@ impl Delivered {
     /// Takes up the files in `folder`, of which there may be none; they are those of a service with this report.
     pub(super) fn open(
         folder: PathBuf,
-        key: &Key,
         lock: Arc<Lock>,
         report: &Report,
         epoch: u64,
     ) -> Result<Self, LedgerError> {
-        let held = Held::open(&folder, key, Arc::clone(&lock), epoch)?;
+        let held = Held::open(&folder, Arc::clone(&lock), epoch)?;
         let width = if report.has_two_services() { 8 } else { 16 };
         let mut index = Index {
             epoch,
@@ -133,7 +130,6 @@ impl Delivered {
         }
         Ok(Delivered(Arc::new(Inner {
             folder,
-            key: key.clone(),
             lock,
             held,
             width,
@@ -431,7 +427,7 @@ impl Filing {
     /// Has a file to write to: the one that is open, or another where that has grown long or has gone.
     fn take_up(&mut self) -> Result<(), LedgerError> {
         let inner = Arc::clone(&self.delivered.0);
-        inner.lock.hold(&inner.key)?;
+        inner.lock.hold()?;
         let path = self.path();
         let is_good = |open: &Open| !open.is_over() && file::is_at(&open.file, &path);
         if self.open.as_ref().is_some_and(is_good) {

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::Moved;
+
 /// Why state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -93,6 +95,45 @@ pub enum LedgerError {
         known: String,
         /// Who signs in.
         now: String,
+    },
+    /// The state was exported for another collector.
+    #[error(
+        "the state of this input was exported at {} to {}, for another collector to go on with: remove the input from this one's configuration; or          bring the state back, once no other collector has it, with `state import`; or, if it has never been imported anywhere, remove the mark {}",
+        moved.at.format("%Y-%m-%dT%H:%M:%SZ"), moved.file.display(), mark.display()
+    )]
+    Exported {
+        /// What the mark says.
+        moved: Moved,
+        /// Where it is.
+        mark: PathBuf,
+    },
+    /// An import was interrupted.
+    #[error(
+        "the import of {} into this input's state has not come to its end: carry it out again with `state import {}` (the mark is {})",
+        moved.file.display(), moved.file.display(), mark.display()
+    )]
+    HalfImported {
+        /// What the mark says.
+        moved: Moved,
+        /// Where it is.
+        mark: PathBuf,
+    },
+    /// The mark of an export or import is not as it was written.
+    #[error(
+        "the mark {} cannot be read: it stands for an export of this input's state, or for an import that was interrupted; remove it once it is certain          that no other collector has this state, or import the state again",
+        mark.display()
+    )]
+    DamagedMark {
+        /// The mark.
+        mark: PathBuf,
+    },
+    /// It is no export, or a damaged one.
+    #[error("{} cannot be imported ({what}); export the state again; nothing has been changed", file.display())]
+    NoExport {
+        /// The file.
+        file: PathBuf,
+        /// What is the matter with it.
+        what: String,
     },
     /// The fingerprints on disk were made with a key that is gone.
     #[error(

@@ -51,6 +51,11 @@ pub(super) fn replace(folder: &Path, name: &str, parts: &[&[u8]]) -> Result<(), 
     sync_folder(folder)
 }
 
+/// Whether a name is one that [`replace`] writes to first.
+pub(super) fn is_aside(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, end)| end == "new")
+}
+
 /// Removes a file that may be missing.
 pub(super) fn remove_at(path: &Path) -> Result<(), LedgerError> {
     remove(path).map_err(|cause| LedgerError::io("remove", path, cause))

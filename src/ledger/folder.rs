@@ -89,6 +89,7 @@ impl StateFolder {
         for service in services(path)? {
             let folder = service.owner().folder(&copy.path);
             fs::create_dir(&folder).map_err(|cause| LedgerError::io("make", &folder, cause))?;
+            copy_file(&Key::path(&service.folder), &Key::path(&folder))?;
             // The cursor last: what a journal of before it holds does not count, and what one of after it holds would be damage.
             let journals = outputs(&service.folder)?;
             let journals = journals.iter().map(|output| journal::file_name(output));

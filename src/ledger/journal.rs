@@ -255,7 +255,7 @@ impl Journal {
         let Some(lock) = &self.lock else {
             return Ok(());
         };
-        lock.hold(&self.key)?;
+        lock.hold()?;
         if file::is_at(&self.file, &self.path()) {
             return Ok(());
         }

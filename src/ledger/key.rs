@@ -11,7 +11,7 @@ use super::{LedgerError, file};
 use crate::record::Fingerprinter;
 use crate::report::Report;
 
-const FILE: &str = "fingerprint.key";
+pub(super) const FILE: &str = "fingerprint.key";
 const HEAD: &str = "exchange-reports-collector key 1\n";
 
 /// The secret, and a name for it that tells nothing of it.
@@ -19,6 +19,8 @@ const HEAD: &str = "exchange-reports-collector key 1\n";
 pub(super) struct Key {
     secret: Arc<SecretBox<[u8; 16]>>,
     id: String,
+    /// The folder of a service that has a key of its own, since its state comes from another state folder.
+    own: Option<PathBuf>,
 }
 
 impl Key {
@@ -27,7 +29,35 @@ impl Key {
         directory.join(FILE)
     }
 
-    /// Reads the key of a state folder; `None` if there is none.
+    /// The key of the service with this `folder` in the state folder at `directory`: its own, if it has one, or else the state folder's.
+    pub(super) fn of(directory: &Path, folder: &Path) -> Result<Option<Self>, LedgerError> {
+        match Key::own(folder)? {
+            None => Key::load(directory),
+            own => Ok(own),
+        }
+    }
+
+    /// The key that the service with this `folder` has of its own, if it has one.
+    pub(super) fn own(folder: &Path) -> Result<Option<Self>, LedgerError> {
+        let key = Key::load(folder)?;
+        Ok(key.map(|key| Key {
+            own: Some(folder.to_owned()),
+            ..key
+        }))
+    }
+
+    /// Stores a service's own key again where its folder has gone.
+    pub(super) fn keep(&self) -> Result<(), LedgerError> {
+        match &self.own {
+            Some(folder) if !Key::path(folder).exists() => {
+                file::make_folder(folder)?;
+                self.store(folder)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the key in a folder; `None` if there is none.
     pub(super) fn load(directory: &Path) -> Result<Option<Self>, LedgerError> {
         let path = Key::path(directory);
         let Some(text) = file::read(&path)?.map(Zeroizing::new) else {
@@ -55,11 +85,16 @@ impl Key {
         Ok(key)
     }
 
-    /// Stores the key in a state folder that has none.
-    pub(super) fn store(&self, directory: &Path) -> Result<(), LedgerError> {
+    /// The key's file, as it is stored.
+    pub(super) fn bytes(&self) -> Zeroizing<Vec<u8>> {
         let secret = self.secret.expose_secret();
         let check = crc32fast::hash(secret).to_le_bytes();
-        file::replace(directory, FILE, &[HEAD.as_bytes(), secret, &check])
+        Zeroizing::new([HEAD.as_bytes(), secret, &check].concat())
+    }
+
+    /// Stores the key in a folder that has none.
+    pub(super) fn store(&self, directory: &Path) -> Result<(), LedgerError> {
+        file::replace(directory, FILE, &[&self.bytes()])
     }
 
     fn new(secret: [u8; 16]) -> Self {
@@ -72,6 +107,7 @@ impl Key {
         Key {
             secret: Arc::new(SecretBox::new(Box::new(secret))),
             id,
+            own: None,
         }
     }
 

@@ -6,7 +6,7 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ const WAIT: Duration = Duration::from_millis(20);
 pub(super) struct Lock {
     directory: PathBuf,
     file: Mutex<File>,
+    /// The state folder's key, once it is known.
+    key: OnceLock<Key>,
 }
 
 impl Lock {
@@ -32,24 +34,32 @@ impl Lock {
         Ok(Self {
             directory: directory.to_owned(),
             file: Mutex::new(take(directory)?),
+            key: OnceLock::new(),
         })
     }
 
-    /// Returns once the folder that is there now is locked; one without a key gets `key`.
+    /// A folder that takes the place of this one is to have this key.
+    pub(super) fn keep_key(&self, key: &Key) {
+        // It is set once.
+        self.key.set(key.clone()).ok();
+    }
+
+    /// Returns once the folder that is there now is locked; one without a key gets the one of before.
     ///
     /// # Errors
     ///
     /// If it cannot be made or written, if another collector holds it by now, or if it has another key.
-    pub(super) fn hold(&self, key: &Key) -> Result<(), LedgerError> {
+    pub(super) fn hold(&self) -> Result<(), LedgerError> {
         let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if file::is_at(&held, &self.directory.join(LOCK)) {
             return Ok(());
         }
         let taken = take(&self.directory)?;
-        match Key::load(&self.directory)? {
-            None => key.store(&self.directory)?,
-            Some(other) if other.id() == key.id() => {}
-            Some(_) => {
+        match (self.key.get(), Key::load(&self.directory)?) {
+            (None, _) => {}
+            (Some(key), None) => key.store(&self.directory)?,
+            (Some(key), Some(other)) if other.id() == key.id() => {}
+            (Some(_), Some(_)) => {
                 return Err(LedgerError::KeyMissing {
                     file: Key::path(&self.directory),
                     folder: self.directory.clone(),
@@ -117,7 +127,8 @@ mod tests {
         let path = folder.path().join("state");
         let lock = Lock::take(&path).unwrap();
         let key = Key::create(&path).unwrap();
-        lock.hold(&key).unwrap();
+        lock.keep_key(&key);
+        lock.hold().unwrap();
         for aside in [false, true] {
             if aside {
                 fs::rename(&path, folder.path().join("aside")).unwrap();
@@ -125,7 +136,7 @@ mod tests {
             } else {
                 fs::remove_dir_all(&path).unwrap();
             }
-            lock.hold(&key).unwrap();
+            lock.hold().unwrap();
             assert_eq!(Key::load(&path).unwrap().unwrap().id(), key.id());
             assert!(matches!(Lock::take(&path), Err(LedgerError::Locked { .. })));
         }
@@ -136,16 +147,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let lock = Lock::take(&path).unwrap();
-        let key = Key::create(&path).unwrap();
+        lock.keep_key(&Key::create(&path).unwrap());
         fs::remove_dir_all(&path).unwrap();
         let other = Lock::take(&path).unwrap();
-        assert!(matches!(lock.hold(&key), Err(LedgerError::Locked { .. })));
+        assert!(matches!(lock.hold(), Err(LedgerError::Locked { .. })));
         let others = Key::create(&path).unwrap();
         drop(other);
-        assert!(matches!(
-            lock.hold(&key),
-            Err(LedgerError::KeyMissing { .. })
-        ));
+        assert!(matches!(lock.hold(), Err(LedgerError::KeyMissing { .. })));
         assert_eq!(Key::load(&path).unwrap().unwrap().id(), others.id());
     }
 

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::audit::{AuditFile, Stretch};
-use super::key::Key;
 use super::lock::Lock;
 use super::{LedgerError, file};
 
@@ -31,16 +30,14 @@ pub struct Looks {
 #[derive(Clone, Debug)]
 pub struct LookFile {
     folder: PathBuf,
-    key: Key,
     lock: Arc<Lock>,
     audit: Option<AuditFile>,
 }
 
 impl LookFile {
-    pub(super) fn of(folder: &Path, key: &Key, lock: &Arc<Lock>, audit: Option<AuditFile>) -> Self {
+    pub(super) fn of(folder: &Path, lock: &Arc<Lock>, audit: Option<AuditFile>) -> Self {
         LookFile {
             folder: folder.to_owned(),
-            key: key.clone(),
             lock: Arc::clone(lock),
             audit,
         }
@@ -63,7 +60,7 @@ impl LookFile {
     ///
     /// If the disk refuses; the file is then as it was.
     pub fn write(&self, looks: Looks) -> Result<(), LedgerError> {
-        self.lock.hold(&self.key)?;
+        self.lock.hold()?;
         // Two plain members: there is nothing in it that has no JSON.
         let json = serde_json::to_string(&looks).unwrap_or_default();
         let line = format!("{json} {:08x}\n", crc32fast::hash(json.as_bytes()));
@@ -117,8 +114,7 @@ mod tests {
     fn looks_outlive_the_process_and_damage_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let lock = Arc::new(Lock::take(folder.path()).unwrap());
-        let key = Key::create(folder.path()).unwrap();
-        let looks = LookFile::of(folder.path(), &key, &lock, None);
+        let looks = LookFile::of(folder.path(), &lock, None);
         assert_eq!(looks.read(), None);
         let known = Looks {
             last: "2026-11-20T10:00:00.5Z".parse().unwrap(),

@@ -11,7 +11,7 @@ use nix::unistd::{AccessFlags, eaccess};
 use super::cursor::Cursor;
 use super::journal::Journal;
 use super::key::Key;
-use super::{LOCK, LedgerError, Looks, Owner, delivered, journal, lock, looks};
+use super::{LOCK, LedgerError, Looks, Moved, Owner, delivered, journal, lock, looks};
 use crate::record::Fingerprinter;
 use crate::report::Report;
 use crate::window::Window;
@@ -75,13 +75,17 @@ fn allowed(path: &Path, how: AccessFlags) -> io::Result<()> {
     Ok(eaccess(path, how)?)
 }
 
-/// Makes fingerprints of a report's rows with the secret of the state folder at `path`; `None` if there is none yet.
+/// Makes fingerprints of a service's rows with the secret that its state in the folder at `path` was made with; `None` if there is none yet.
 ///
 /// # Errors
 ///
 /// If it cannot be read, or is damaged.
-pub fn fingerprinter(path: &Path, report: &Report) -> Result<Option<Fingerprinter>, LedgerError> {
-    let key = Key::load(path)?;
+pub fn fingerprinter(
+    path: &Path,
+    owner: Owner<'_>,
+    report: &Report,
+) -> Result<Option<Fingerprinter>, LedgerError> {
+    let key = Key::of(path, &owner.folder(path))?;
     Ok(key.map(|key| key.fingerprinter(report)))
 }
 
@@ -141,6 +145,8 @@ pub struct Reading {
     pub passes: Vec<(u64, DateTime<Utc>)>,
     /// How often the reporting service was seen to be back; `None` where it is not looked for, or that cannot be read.
     pub looks: Option<Looks>,
+    /// Why the input does not start, where its state was exported or its import was interrupted.
+    pub moved: Option<Moved>,
 }
 
 impl ServiceFolder {
@@ -163,7 +169,8 @@ impl Reading {
     pub fn of(path: &Path, owner: Owner<'_>) -> Result<Self, LedgerError> {
         let folder = owner.folder(path);
         let outputs = outputs(&folder)?;
-        let Some(key) = Key::load(path)? else {
+        let moved = Moved::of(path, owner.input, owner.id)?;
+        let Some(key) = Key::of(path, &folder)? else {
             if outputs.is_empty() && !folder.join(super::cursor::FILE).exists() {
                 return Ok(Self {
                     cursor: None,
@@ -171,6 +178,7 @@ impl Reading {
                     confirmed: vec![],
                     passes: vec![],
                     looks: None,
+                    moved,
                 });
             }
             return Err(LedgerError::KeyMissing {
@@ -194,6 +202,7 @@ impl Reading {
             confirmed,
             passes: passes(&folder, &key),
             looks: looks::read(&folder).unwrap_or_default(),
+            moved,
         })
     }
 }

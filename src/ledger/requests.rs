@@ -84,17 +84,52 @@ impl RequestFile {
             return Ok(Some(Duration::from_millis(wait)));
         }
         stamps.push((now, tenant.to_owned()));
-        let mut text = String::new();
-        for (at, of) in &stamps {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{at} {of}");
-        }
-        file.rewind()?;
-        file.write_all(text.as_bytes())?;
-        file.set_len(text.len() as u64)?;
-        file.sync_data()?;
+        write(&mut file, &stamps)?;
         Ok(None)
     }
+
+    /// All requests of `tenant` that are noted, as [`Self::add`] takes them.
+    pub(super) fn all_of(&self, tenant: &str) -> io::Result<Vec<(i64, String)>> {
+        let mut file = match file::open(&self.path, File::options().read(true)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+            Err(error) => return Err(error),
+        };
+        file.lock_shared()?;
+        let mut stamps = read(&mut file)?;
+        stamps.retain(|(_, of)| of == tenant);
+        Ok(stamps)
+    }
+
+    /// Notes requests that were made elsewhere, each once.
+    pub(super) fn add(&self, made: &[(i64, String)]) -> io::Result<()> {
+        if made.is_empty() {
+            return Ok(());
+        }
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = file::open(&self.path, &mut options)?;
+        file.lock()?;
+        let mut stamps = read(&mut file)?;
+        let new = made.iter().filter(|stamp| !stamps.contains(stamp));
+        let new: Vec<_> = new.cloned().collect();
+        stamps.extend(new);
+        stamps.sort();
+        write(&mut file, &stamps)
+    }
+}
+
+/// Writes all requests anew, and syncs.
+fn write(file: &mut File, stamps: &[(i64, String)]) -> io::Result<()> {
+    let mut text = String::new();
+    for (at, of) in stamps {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{at} {of}");
+    }
+    file.rewind()?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)?;
+    file.sync_data()
 }
 
 /// The requests in the file, oldest first.
@@ -142,6 +177,25 @@ mod tests {
             assert!(within <= 90, "{within} from {first}");
         }
         assert!(now <= 300 * 6, "{now}");
+    }
+
+    #[test]
+    fn requests_that_were_made_elsewhere_count_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+        let [here, there] = [&here, &there].map(|folder| {
+            std::fs::create_dir(folder).unwrap();
+            RequestFile::of(folder)
+        });
+        for (tenant, second) in [("a", 0), ("b", 1), ("a", 2)] {
+            assert_eq!(there.charge(tenant, 90, PERIOD, at(second)).unwrap(), None);
+        }
+        here.charge("a", 90, PERIOD, at(3)).unwrap();
+        for _ in 0..2 {
+            here.add(&there.all_of("a").unwrap()).unwrap();
+            let made = |tenant| here.made(tenant, PERIOD, at(4)).unwrap();
+            assert_eq!((made("a"), made("b")), (3, 0));
+        }
     }
 
     #[test]

@@ -16,20 +16,20 @@ const MESSAGES: &str = "office365_reporting_MessageTrace_service";
 const DETAILS: &str = "office365_reporting_MailDetailATP_service";
 
 /// What a command on the state came to.
-struct Told {
+pub(crate) struct Told {
     code: i32,
     text: String,
 }
 
 impl Told {
     /// What was printed, where the command had to succeed.
-    fn fine(self) -> String {
+    pub(crate) fn fine(self) -> String {
         assert_eq!(self.code, 0, "{}", self.text);
         self.text
     }
 
     /// The error, where the command had to fail.
-    fn error(self) -> String {
+    pub(crate) fn error(self) -> String {
         assert_eq!(self.code, 1, "{}", self.text);
         let (_, error) = self
             .text
@@ -39,7 +39,7 @@ impl Told {
     }
 }
 
-async fn state(setting: &Setting, arguments: &[&str]) -> Told {
+pub(crate) async fn state(setting: &Setting, arguments: &[&str]) -> Told {
     let mut command = Collector::start_with(program(), &setting.folder, |command| {
         command.arg("state").args(arguments);
     })

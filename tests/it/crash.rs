@@ -12,4 +12,4 @@ mod scene;
 mod soak;
 mod steps;
 mod torn;
-mod tracer;
+pub(crate) mod tracer;

@@ -38,6 +38,7 @@ mod loops;
 mod masking;
 mod messages;
 mod monitoring;
+mod moving;
 mod network;
 mod once;
 mod passes;

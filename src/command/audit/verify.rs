@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{terms, told::instant};
 use crate::command::side::{Came, Failure, GraphSide, ReportSide, Taken};
 use crate::config::{Input, ServiceConfig};
-use crate::ledger::{self, Account, HourOutcome, Stretch};
+use crate::ledger::{self, Account, HourOutcome, Owner, Stretch};
 use crate::record::{Fingerprinter, Sums, TimeOf};
 use crate::report::{Origin, Resolution};
 use crate::source::Page;
@@ -77,7 +77,13 @@ impl<'a> Verifier<'a> {
         range: Window,
     ) -> Result<Verified> {
         let mut verified = Verified::default();
-        let Some(fingerprinter) = ledger::fingerprinter(&self.folder, service.report)? else {
+        let owner = Owner {
+            input: &self.input.name,
+            id: &self.input.id,
+            service: service.report.service,
+        };
+        let Some(fingerprinter) = ledger::fingerprinter(&self.folder, owner, service.report)?
+        else {
             return Ok(verified);
         };
         let reach = TimeDelta::from_std(terms(service, account.source).reach).unwrap_or_default();

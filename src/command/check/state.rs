@@ -113,6 +113,7 @@ fn of_service(path: &Path, input: &Input, service: &ServiceConfig) -> Result<boo
         id: &input.id,
         service: service.report.service,
     };
+    ledger::refuse_moved(path, owner)?;
     let Some(cursor) = Reading::of(path, owner)?.cursor else {
         return Ok(false);
     };

@@ -166,7 +166,7 @@ pub fn hand_over(path: &Path, old: &str, new: &str, config: Option<&Config>) -> 
     Ok(format!("{new} has the state of {old} now, and {from}"))
 }
 
-fn hold(path: &Path) -> Result<StateDirectory> {
+pub(super) fn hold(path: &Path) -> Result<StateDirectory> {
     StateDirectory::open(path).map_err(|error| match error {
         LedgerError::Locked { directory } => anyhow!(
             "a collector is running on the state folder {}: stop it first; nothing has been changed",

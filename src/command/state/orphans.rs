@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{instant, name_of, whole_name};
 use crate::config::Config;
-use crate::ledger::{self, LedgerError, Reading, ServiceFolder};
+use crate::ledger::{self, LedgerError, Moved, Reading, ServiceFolder};
 
 /// The state of a service that no input owns.
 #[derive(Debug)]
@@ -32,13 +32,20 @@ pub fn orphans(path: &Path, config: &Config) -> Result<Vec<Orphan>, LedgerError>
     let services = ledger::services(path)?;
     let unowned = services.iter().filter(|service| !is_owned(service, config));
     let orphans = unowned.filter_map(|service| {
+        let moved = Moved::of(path, &service.input, &service.id);
         let cursor = match Reading::of(path, service.owner()) {
             // Without a cursor nothing was collected, and nothing can be lost.
             Ok(reading) => Some(reading.cursor?.at),
             Err(_) => None,
         };
         let name = whole_name(service);
-        let action = action(&name, service, config);
+        let action = match moved {
+            Ok(Some(moved)) => format!(
+                "it was exported to {}: once that has been imported elsewhere, remove it with `state reset {name}`",
+                moved.file.display()
+            ),
+            _ => action(&name, service, config),
+        };
         Some(Orphan {
             name,
             cursor,

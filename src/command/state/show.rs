@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{configured, existing, whole_name};
 use crate::config::Config;
 use crate::error::chain;
-use crate::ledger::{Cursor, LedgerError, Outcome, Reading, ServiceFolder};
+use crate::ledger::{Cursor, LedgerError, Moved, Outcome, Reading, ServiceFolder, What};
 use crate::length::Length;
 use crate::source::schedule;
 
@@ -83,7 +83,8 @@ fn read(path: &Path, service: &ServiceFolder) -> Result<Reading, LedgerError> {
 
 impl Shown {
     /// `{"service", "cursor", "behind_seconds", "lag_seconds", "unfinished": {"start", "end"}, "confirmed": {OUTPUT: records}, "passes": [{"delay_seconds", "frontier"}], "records",
-    /// "entries": [what became of the windows before the cursor], "source", "source_since", "looks": {"days", "last"}, "tenant", "error"}`; `confirmed` counts what lies at or after the cursor.
+    /// "entries": [what became of the windows before the cursor], "source", "source_since", "looks": {"days", "last"}, "moved", "tenant",
+    /// "error"}`; `confirmed` counts what lies at or after the cursor.
     pub fn json(&self) -> Value {
         let seconds = |time: Option<TimeDelta>| time.map(|time| time.num_seconds());
         let (reading, error) = match &self.reading {
@@ -119,6 +120,7 @@ impl Shown {
             "looks": reading.and_then(|reading| reading.looks).map(|looks| {
                 json!({"days": looks.days, "last": instant(looks.last)})
             }),
+            "moved": reading.and_then(|reading| reading.moved.as_ref()),
             "tenant": cursor.map(|cursor| cursor.tenant.as_str()),
             "error": error,
         })
@@ -172,9 +174,22 @@ impl Shown {
             let (days, last) = (looks.days, instant(looks.last));
             format!("the reporting service had everything on {days} days in a row, as of {last}; after three it is asked again")
         });
-        let below: Vec<_> = below.chain(looks).chain(passes).chain(gaps).collect();
+        let moved = reading.moved.iter().map(moved);
+        let below = moved.chain(below).chain(looks);
+        let below: Vec<_> = below.chain(passes).chain(gaps).collect();
         let below = (!below.is_empty()).then(|| below.join("\n  "));
         ([name, at, behind, lag, records], below)
+    }
+}
+
+/// Why the input does not start.
+fn moved(moved: &Moved) -> String {
+    let (file, at) = (moved.file.display(), instant(moved.at));
+    match moved.what {
+        What::Exported => format!("exported to {file} at {at}: it does not start here"),
+        What::Importing => {
+            format!("an import of {file}, begun at {at}, has not come to its end: repeat it")
+        }
     }
 }
 

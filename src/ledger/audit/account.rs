@@ -74,7 +74,7 @@ impl Account {
     /// If a file cannot be read, or the cursor is damaged.
     pub fn of(path: &Path, owner: Owner<'_>) -> Result<Self, LedgerError> {
         let folder = owner.folder(path);
-        let Some(key) = Key::load(path)? else {
+        let Some(key) = Key::of(path, &folder)? else {
             return Ok(Account::default());
         };
         // The cursor first: lines that are written meanwhile are behind it.

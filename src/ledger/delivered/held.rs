@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 use tracing::warn;
 
-use crate::ledger::key::Key;
 use crate::ledger::lock::Lock;
 use crate::ledger::{LedgerError, file};
 use crate::record::Fingerprint;
@@ -39,7 +38,6 @@ pub struct Held(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     folder: PathBuf,
-    key: Key,
     lock: Arc<Lock>,
     rows: Mutex<Rows>,
 }
@@ -81,12 +79,7 @@ pub struct HeldRow {
 
 impl Held {
     /// Takes up the file in `folder`, which may be missing.
-    pub(super) fn open(
-        folder: &Path,
-        key: &Key,
-        lock: Arc<Lock>,
-        epoch: u64,
-    ) -> Result<Self, LedgerError> {
+    pub(super) fn open(folder: &Path, lock: Arc<Lock>, epoch: u64) -> Result<Self, LedgerError> {
         let path = folder.join(FILE);
         let bytes = file::read(&path)?.unwrap_or_default();
         let (mut rows, damaged) = rows(&bytes);
@@ -101,7 +94,6 @@ impl Held {
         }
         Ok(Held(Arc::new(Inner {
             folder: folder.to_owned(),
-            key: key.clone(),
             lock,
             rows: Mutex::new(rows),
         })))
@@ -190,7 +182,7 @@ impl Held {
 
     fn append(&self, more: &[HeldRow], gone: &[u64]) -> Result<(), LedgerError> {
         let inner = &self.0;
-        inner.lock.hold(&inner.key)?;
+        inner.lock.hold()?;
         file::make_folder(&inner.folder)?;
         let (path, mut rows) = (self.path(), self.rows());
         if rows.length == 0 || !path.exists() {
@@ -403,9 +395,8 @@ mod tests {
 
     fn open(state: &Path, epoch: u64) -> Held {
         let directory = StateDirectory::open(state).unwrap();
-        let key = directory.key.clone().unwrap();
         let lock = Arc::clone(&directory.lock);
-        Held::open(&state.join("early"), &key, lock, epoch).unwrap()
+        Held::open(&state.join("early"), lock, epoch).unwrap()
     }
 
     fn row(subject: u64, second: i64, text: &str) -> HeldRow {

@@ -30,7 +30,7 @@ pub(super) const SOCKET_CALLS: [&str; 4] = ["connect", "writev", "shutdown", "re
 
 /// Whether strace can be used here. If not, says so; under `CI=true` that is a failure.
 #[expect(clippy::print_stderr, reason = "what is left out is said aloud")]
-pub(super) fn is_there() -> bool {
+pub(crate) fn is_there() -> bool {
     let tried = Command::new("strace")
         .args(["-qq", "-f", "-e", "trace=none", "true"])
         .output();
@@ -198,7 +198,7 @@ fn state_paths(setting: &Setting) -> Vec<String> {
     names
 }
 
-fn strace() -> PathBuf {
+pub(crate) fn strace() -> PathBuf {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths)
         .map(|folder: PathBuf| folder.join("strace"))
