@@ -14,6 +14,7 @@ mod freshness;
 pub mod health;
 pub(crate) mod history;
 mod input;
+mod late;
 mod outlet;
 pub mod pace;
 pub mod progress;
@@ -339,3 +340,6 @@ impl OutputFacts {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

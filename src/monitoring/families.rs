@@ -1,7 +1,8 @@
 //! Every metric that there is, as data: name, kind, labels, help. The README's table is made of this.
 //!
-//! Labels are inputs, services and outputs of the configuration, and words from lists that are fixed here: how many series there are is
-//! known from the configuration.
+//! Labels are inputs, services and outputs of the configuration, and words from lists that are fixed here: how many series there are at most
+//! is known from the configuration. Histograms are by input, and most of what is zero from the start is not there (`late`), so that 500
+//! tenants can be scraped.
 
 use prometheus::core::Collector;
 use prometheus::proto::LabelPair;
@@ -110,9 +111,9 @@ families! {
     config_hash: IntGaugeVec = Gauge "config_hash" &[], "A checksum of the configuration as it was last read, without its secrets.";
     left_out: IntGaugeVec = Gauge "input_files_left_out" &[], "Files of inputs that cannot be used; the log and `/readyz` say which, and why.";
 
-    state: IntGaugeVec = Gauge "service_state" &["input", "service", "state"], "1 for the state that the service is in, 0 for the others.";
+    state: IntGaugeVec = Gauge "service_state" SERVICE, "What the service is doing, the worse the higher: 0 up to date, 1 catching up, 2 signing in, 3 starting, 4 throttled, 5 stalled, 6 relay down, 7 refused, 8 not running.";
     stalled: IntGaugeVec = Gauge "service_stalled" SERVICE, "1 where the service has not advanced for long though a window was due, whatever its state.";
-    source: IntGaugeVec = Gauge "source" &["input", "service", "source"], "1 for the service of Microsoft's that the records come from, 0 for the other one; absent where there is only one.";
+    source: IntGaugeVec = Gauge "source" SERVICE, "Which service of Microsoft's the records come from: 0 the reporting service, 1 Graph; absent where there is only one.";
     lag: GaugeVec = Gauge "lag_seconds" SERVICE, "How far the cursor is behind the present less the delay.";
     cursor: GaugeVec = Gauge "cursor_timestamp_seconds" SERVICE, "The cursor, in seconds since 1970: everything before it is delivered and confirmed.";
     pass_frontier: GaugeVec = Gauge "pass_frontier_timestamp_seconds" PASS, "How far an early pass has read and delivered, in seconds since 1970; `delay` is the pass's, in seconds.";
@@ -133,7 +134,7 @@ families! {
     late: IntCounterVec = Counter "late_records_total" SERVICE, "Records that only a later walk of the same window brought.";
     requests: IntCounterVec = Counter "requests_total" &["input", "service", "status"], "Requests to the reporting service by class of status; `none` where there was no answer.";
     retries: IntCounterVec = Counter "retries_total" &["input", "service", "cause"], "Requests that had to be made again, or walks that had to begin again.";
-    fetch_duration: HistogramVec = Histogram "fetch_duration_seconds" SERVICE, "How long requests to the reporting service took, body included.";
+    fetch_duration: HistogramVec = Histogram "fetch_duration_seconds" INPUT, "How long requests to the reporting service took, body included.";
     turn_wait: SecondsVec = Counter "turn_wait_seconds_total" SERVICE, "Time spent waiting for a turn within the budget of requests.";
     throttled: SecondsVec = Counter "throttled_seconds_total" SERVICE, "Time spent waiting because the reporting service had asked for a pause.";
     state_failures: IntCounterVec = Counter "state_write_failures_total" SERVICE, "Writes to the state folder that failed and were tried again.";
@@ -145,8 +146,8 @@ families! {
     resent: IntCounterVec = Counter "resent_records_total" OUTLET, "Records written on a connection that gave no receipt: they are sent again.";
     receipts: IntCounterVec = Counter "receipts_total" &["input", "service", "output", "kind"], "Deliveries confirmed: by the relay's close_notify (`read`), by an end of the connection (`ended`), or by TCP's word (`stood_in`).";
     delivery_failures: IntCounterVec = Counter "delivery_failures_total" &["input", "service", "output", "cause"], "Tries to deliver that failed: the `connection`, a matter of `setup` that a person has to mend, or the `state` folder.";
-    delivery_duration: HistogramVec = Histogram "delivery_duration_seconds" OUTLET, "How long deliveries took, from opening the connection to the receipt.";
-    receipt_duration: HistogramVec = Histogram "receipt_duration_seconds" OUTLET, "How long receipts took, from our end of the connection to the peer's.";
+    delivery_duration: HistogramVec = Histogram "delivery_duration_seconds" INPUT, "How long deliveries took, from opening the connection to the receipt.";
+    receipt_duration: HistogramVec = Histogram "receipt_duration_seconds" INPUT, "How long receipts took, from our end of the connection to the peer's.";
     down: IntGaugeVec = Gauge "output_down" OUTLET, "1 where the output does not confirm what the service gives it.";
     connections: IntGaugeVec = Gauge "relay_connections" OUTLET, "Connections to the relay that are open: one or none.";
     opened: IntCounterVec = Counter "relay_connections_total" OUTLET, "Connections to the relay that were opened to deliver.";

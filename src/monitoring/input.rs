@@ -4,9 +4,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use prometheus::Gauge;
+use prometheus::GaugeVec;
 
 use super::families::Families;
+use super::late::{Late, labels};
 use super::lock;
 use crate::source::{Client, agreed};
 
@@ -15,7 +16,7 @@ pub(super) struct InputMonitor {
     pub(super) name: String,
     client: Client,
     certificate: Mutex<Option<DateTime<Utc>>>,
-    pause: Gauge,
+    pause: Late<GaugeVec>,
 }
 
 impl InputMonitor {
@@ -24,7 +25,7 @@ impl InputMonitor {
             name: name.to_owned(),
             client,
             certificate: Mutex::default(),
-            pause: families.pause.with_label_values(&[name]),
+            pause: Late::of(&families.pause, &labels(&[name])),
         }
     }
 

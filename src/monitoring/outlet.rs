@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use prometheus::{Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec};
+use prometheus::{GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 
 use super::families::Families;
 use super::freshness::{Ages, Freshness};
+use super::late::{Late, labels};
 use super::lock;
-use super::service::detached;
 use super::trouble::Trouble;
 use crate::config::ServiceConfig;
 use crate::relay::Receipt;
@@ -58,8 +58,8 @@ const RECEIPTS: [Receipt; 3] = [Receipt::Read, Receipt::Ended, Receipt::StoodIn]
 pub struct OutletMonitor {
     pub(super) output: String,
     counters: Counters,
-    oldest: Gauge,
-    down: IntGauge,
+    oldest: Late<GaugeVec>,
+    down: Late<IntGaugeVec>,
     /// Where early passes deliver.
     freshness: Option<Freshness>,
     live: Mutex<Live>,
@@ -70,16 +70,21 @@ struct Counters {
     delivered_bytes: IntCounter,
     confirmed_records: IntCounter,
     confirmed_bytes: IntCounter,
-    resent: IntCounter,
+    resent: Late<IntCounterVec>,
     /// By kind: `read`, `ended`, `stood_in`.
-    receipts: [IntCounter; 3],
-    failures: [IntCounter; 3],
+    receipts: [Late<IntCounterVec>; 3],
+    failures: [Late<IntCounterVec>; 3],
     state_failures: IntCounter,
-    delivery_duration: Histogram,
-    receipt_duration: Histogram,
-    connections: IntGauge,
-    opened: IntCounter,
-    unconfirmed: IntGauge,
+    durations: Durations,
+    connections: Late<IntGaugeVec>,
+    opened: Late<IntCounterVec>,
+    unconfirmed: Late<IntGaugeVec>,
+}
+
+/// How long deliveries took, and their receipts.
+struct Durations {
+    delivery: Late<HistogramVec>,
+    receipt: Late<HistogramVec>,
 }
 
 #[derive(Default)]
@@ -136,45 +141,44 @@ impl OutletMonitor {
 
     fn with(
         families: &Families,
-        labels: [&str; 3],
+        values: [&str; 3],
         freshness: Option<Freshness>,
         is_early: bool,
     ) -> Arc<Self> {
-        let [input, service, output] = labels;
-        let with = |word| [input, service, output, word];
+        let [input, service, output] = values;
+        let (labels, of_input) = (labels(&values), labels(&[input]));
         let whole = |of: &IntGaugeVec| {
             if is_early {
-                detached()
+                Late::never()
             } else {
-                of.with_label_values(&labels)
+                Late::of(of, &labels)
             }
         };
         let counters = Counters {
-            delivered_records: families.delivered_records.with_label_values(&labels),
-            delivered_bytes: families.delivered_bytes.with_label_values(&labels),
-            confirmed_records: families.confirmed_records.with_label_values(&labels),
-            confirmed_bytes: families.confirmed_bytes.with_label_values(&labels),
-            resent: families.resent.with_label_values(&labels),
-            receipts: RECEIPTS.map(|kind| families.receipts.with_label_values(&with(kind.name()))),
-            failures: Cause::ALL.map(|cause| {
-                families
-                    .delivery_failures
-                    .with_label_values(&with(cause.name()))
-            }),
+            delivered_records: families.delivered_records.with_label_values(&values),
+            delivered_bytes: families.delivered_bytes.with_label_values(&values),
+            confirmed_records: families.confirmed_records.with_label_values(&values),
+            confirmed_bytes: families.confirmed_bytes.with_label_values(&values),
+            resent: Late::of(&families.resent, &labels),
+            receipts: RECEIPTS.map(|kind| Late::of_word(&families.receipts, &labels, kind.name())),
+            failures: Cause::ALL
+                .map(|cause| Late::of_word(&families.delivery_failures, &labels, cause.name())),
             state_failures: families.state_failures.with_label_values(&[input, service]),
-            delivery_duration: families.delivery_duration.with_label_values(&labels),
-            receipt_duration: families.receipt_duration.with_label_values(&labels),
+            durations: Durations {
+                delivery: Late::of(&families.delivery_duration, &of_input),
+                receipt: Late::of(&families.receipt_duration, &of_input),
+            },
             connections: whole(&families.connections),
-            opened: families.opened.with_label_values(&labels),
+            opened: Late::of(&families.opened, &labels),
             unconfirmed: whole(&families.unconfirmed),
         };
         Arc::new(OutletMonitor {
             output: output.to_owned(),
             counters,
             oldest: if is_early {
-                detached()
+                Late::never()
             } else {
-                families.oldest.with_label_values(&labels)
+                Late::of(&families.oldest, &labels)
             },
             down: whole(&families.down),
             freshness,
@@ -221,8 +225,8 @@ impl OutletMonitor {
         for (kind, counter) in RECEIPTS.iter().zip(&counters.receipts) {
             counter.inc_by(u64::from(*kind == receipt));
         }
-        counters.delivery_duration.observe(all.as_secs_f64());
-        counters.receipt_duration.observe(waited.as_secs_f64());
+        counters.durations.delivery.observe(all.as_secs_f64());
+        counters.durations.receipt.observe(waited.as_secs_f64());
         let mut live = self.live();
         live.failures = 0;
         live.needs_operator = false;
@@ -252,7 +256,11 @@ impl OutletMonitor {
         Confirmed {
             records: counters.confirmed_records.get(),
             bytes: counters.confirmed_bytes.get(),
-            deliveries: counters.receipts.iter().map(IntCounter::get).sum(),
+            deliveries: counters
+                .receipts
+                .iter()
+                .map(Late::<IntCounterVec>::get)
+                .sum(),
         }
     }
 

@@ -4,12 +4,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge};
+use prometheus::{
+    CounterVec, Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
 use reqwest::StatusCode;
 
 use super::families::Families;
 use super::freshness::Ages;
 use super::input::{InputMonitor, timestamp};
+use super::late::{Late, labels};
 use super::lock;
 use super::outlet::OutletMonitor;
 use super::pace::Pace;
@@ -44,22 +47,22 @@ pub struct ServiceMonitor {
 }
 
 struct Counters {
-    unreachable: IntCounter,
+    unreachable: Late<IntCounterVec>,
     windows: IntCounter,
-    walks: IntCounter,
-    capped: IntCounter,
-    withheld: IntCounter,
+    walks: Late<IntCounterVec>,
+    capped: Late<IntCounterVec>,
+    withheld: Late<IntCounterVec>,
     fetched_records: IntCounter,
     fetched_bytes: IntCounter,
-    duplicates: IntCounter,
-    late: IntCounter,
+    duplicates: Late<IntCounterVec>,
+    late: Late<IntCounterVec>,
     /// By [`Class`].
-    requests: [IntCounter; 6],
+    requests: [Late<IntCounterVec>; 6],
     /// By [`Cause`].
-    retries: [IntCounter; 6],
-    fetch_duration: Histogram,
-    turn_wait: Counter,
-    throttled: Counter,
+    retries: [Late<IntCounterVec>; 6],
+    fetch_duration: Late<HistogramVec>,
+    turn_wait: Late<CounterVec>,
+    throttled: Late<CounterVec>,
     state_failures: IntCounter,
     /// Of each early pass.
     found: Vec<Found>,
@@ -73,14 +76,15 @@ struct Found {
 }
 
 struct Gauges {
-    states: Vec<(State, IntGauge)>,
-    stalled: IntGauge,
-    /// None where there is only one source.
-    sources: Vec<(Origin, IntGauge)>,
+    /// None for an early pass.
+    state: Option<IntGauge>,
+    stalled: Late<IntGaugeVec>,
+    /// None where there is only one.
+    source: Option<IntGauge>,
     lag: Gauge,
     cursor: Gauge,
     deletion: Gauge,
-    incomplete: IntGauge,
+    incomplete: Late<IntGaugeVec>,
 }
 
 /// How a request was answered, in metrics.
@@ -132,7 +136,6 @@ impl Cause {
 impl Counters {
     fn new(families: &Families, input: &str, config: &ServiceConfig) -> Self {
         let name = config.report.service;
-        let labels = [input, name];
         let found = |delay: &Duration| {
             let seconds = delay.as_secs().to_string();
             let labels = [input, name, &seconds];
@@ -142,23 +145,26 @@ impl Counters {
                 settled: families.pass_settled.with_label_values(&labels),
             }
         };
-        let with = |word| [input, name, word];
+        let values = [input, name];
+        let labels = labels(&values);
+        let late = |family: &IntCounterVec| Late::of(family, &labels);
         Counters {
-            unreachable: families.unreachable.with_label_values(&labels),
-            windows: families.windows.with_label_values(&labels),
-            walks: families.walks.with_label_values(&labels),
-            capped: families.capped.with_label_values(&labels),
-            withheld: families.withheld.with_label_values(&labels),
-            fetched_records: families.fetched_records.with_label_values(&labels),
-            fetched_bytes: families.fetched_bytes.with_label_values(&labels),
-            duplicates: families.duplicates.with_label_values(&labels),
-            late: families.late.with_label_values(&labels),
-            requests: CLASSES.map(|class| families.requests.with_label_values(&with(class))),
-            retries: Cause::NAMES.map(|cause| families.retries.with_label_values(&with(cause))),
-            fetch_duration: families.fetch_duration.with_label_values(&labels),
-            turn_wait: families.turn_wait.with_label_values(&labels),
-            throttled: families.throttled.with_label_values(&labels),
-            state_failures: families.state_failures.with_label_values(&labels),
+            unreachable: late(&families.unreachable),
+            windows: families.windows.with_label_values(&values),
+            walks: late(&families.walks),
+            capped: late(&families.capped),
+            withheld: late(&families.withheld),
+            fetched_records: families.fetched_records.with_label_values(&values),
+            fetched_bytes: families.fetched_bytes.with_label_values(&values),
+            duplicates: late(&families.duplicates),
+            late: late(&families.late),
+            requests: CLASSES.map(|class| Late::of_word(&families.requests, &labels, class)),
+            retries: Cause::NAMES.map(|cause| Late::of_word(&families.retries, &labels, cause)),
+            fetch_duration: Late::of(&families.fetch_duration, &self::labels(&[input])),
+            turn_wait: Late::of(&families.turn_wait, &labels),
+            throttled: Late::of(&families.throttled, &labels),
+            // There is an alert on its increase.
+            state_failures: families.state_failures.with_label_values(&values),
             found: config.early_passes.iter().map(found).collect(),
         }
     }
@@ -166,43 +172,32 @@ impl Counters {
 
 impl Gauges {
     fn new(families: &Families, input: &str, config: &ServiceConfig) -> Self {
-        let name = config.report.service;
-        let labels = [input, name];
-        let with = |word| [input, name, word];
-        let state = |state: State| {
-            let gauge = families.state.with_label_values(&with(state.name()));
-            (state, gauge)
-        };
-        let origins = [Origin::ReportingService, Origin::Graph];
+        let values = [input, config.report.service];
+        let labels = labels(&values);
         let has_sources = config.report.has_two_services();
-        let sources = origins.into_iter().filter(|_| has_sources);
-        let source = |source: Origin| {
-            let gauge = families.source.with_label_values(&with(source.name()));
-            (source, gauge)
-        };
         Gauges {
-            sources: sources.map(source).collect(),
-            states: State::ALL.map(state).to_vec(),
-            stalled: families.stalled.with_label_values(&labels),
-            lag: families.lag.with_label_values(&labels),
-            cursor: families.cursor.with_label_values(&labels),
-            deletion: families.deletion.with_label_values(&labels),
-            incomplete: families.incomplete.with_label_values(&labels),
+            source: has_sources.then(|| families.source.with_label_values(&values)),
+            state: Some(families.state.with_label_values(&values)),
+            stalled: Late::of(&families.stalled, &labels),
+            lag: families.lag.with_label_values(&values),
+            cursor: families.cursor.with_label_values(&values),
+            deletion: families.deletion.with_label_values(&values),
+            incomplete: Late::of(&families.incomplete, &labels),
         }
     }
 
     /// Those of an early pass: its frontier and its lag.
     fn of_pass(families: &Families, input: &str, config: &ServiceConfig) -> Self {
         let delay = config.delay.as_secs().to_string();
-        let labels = [input, config.report.service, &delay];
+        let values = [input, config.report.service, &delay];
         Gauges {
-            sources: vec![],
-            states: vec![],
-            stalled: detached(),
-            lag: families.pass_lag.with_label_values(&labels),
-            cursor: families.pass_frontier.with_label_values(&labels),
+            source: None,
+            state: None,
+            stalled: Late::never(),
+            lag: families.pass_lag.with_label_values(&values),
+            cursor: families.pass_frontier.with_label_values(&values),
             deletion: detached(),
-            incomplete: detached(),
+            incomplete: Late::never(),
         }
     }
 }
@@ -332,14 +327,14 @@ impl ServiceMonitor {
         };
         let mut counters = Counters {
             windows: detached_counter(),
-            capped: detached_counter(),
-            unreachable: detached_counter(),
+            capped: Late::never(),
+            unreachable: Late::never(),
             ..Counters::new(families, &input.name, &config)
         };
         if !config.early_passes_deliver {
             // What it finds is fetched again and delivered later.
             counters.fetched_records = detached_counter();
-            counters.duplicates = detached_counter();
+            counters.duplicates = Late::never();
         }
         Arc::new(ServiceMonitor {
             input: Arc::clone(input),
@@ -387,7 +382,7 @@ impl ServiceMonitor {
 
     /// Its records come from there, after `entries`.
     pub fn comes_from(&self, source: Origin, entries: &[Entry]) {
-        if self.gauges.sources.is_empty() {
+        if self.gauges.source.is_none() {
             return;
         }
         let mut live = self.turn();
@@ -620,13 +615,13 @@ impl ServiceMonitor {
         self.passes.iter().for_each(|pass| pass.refresh());
         let seen = self.seen();
         let gauges = &self.gauges;
-        for (state, gauge) in &gauges.states {
-            gauge.set(i64::from(*state == seen.state));
+        if let Some(state) = &gauges.state {
+            state.set(i64::from(seen.state.number()));
         }
         gauges.stalled.set(i64::from(seen.stalled));
         let seconds = |time: Option<TimeDelta>| time.map_or(f64::NAN, TimeDelta::as_seconds_f64);
-        for (source, gauge) in &gauges.sources {
-            gauge.set(i64::from(Some(*source) == seen.source));
+        if let Some(source) = &gauges.source {
+            source.set(i64::from(seen.source == Some(Origin::Graph)));
         }
         gauges.lag.set(seconds(seen.lag));
         gauges.cursor.set(seen.cursor.map_or(f64::NAN, timestamp));
@@ -650,7 +645,11 @@ impl ServiceMonitor {
             counters.duplicates.get(),
             counters.late.get(),
             counters.windows.get(),
-            counters.requests.iter().map(IntCounter::get).sum(),
+            counters
+                .requests
+                .iter()
+                .map(Late::<IntCounterVec>::get)
+                .sum(),
             counters.unreachable.get(),
             counters.capped.get(),
             counters.withheld.get(),

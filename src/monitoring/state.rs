@@ -103,7 +103,7 @@ impl State {
         }
     }
 
-    /// The state's name in metrics and for machines.
+    /// The state's name for machines.
     pub fn name(self) -> &'static str {
         match self {
             State::NotRunning => "not_running",
@@ -115,6 +115,21 @@ impl State {
             State::Refused => "refused",
             State::RelayDown => "relay_down",
             State::Stalled => "stalled",
+        }
+    }
+
+    /// The state in the metric: the worse the higher.
+    pub fn number(self) -> u8 {
+        match self {
+            State::UpToDate => 0,
+            State::CatchingUp => 1,
+            State::SigningIn => 2,
+            State::Starting => 3,
+            State::Throttled => 4,
+            State::Stalled => 5,
+            State::RelayDown => 6,
+            State::Refused => 7,
+            State::NotRunning => 8,
         }
     }
 
@@ -215,6 +230,17 @@ mod tests {
             readme.contains(&table),
             "put this into the README:\n{table}"
         );
+    }
+
+    #[test]
+    fn the_metric_tells_which_number_is_which_state() {
+        let family = crate::monitoring::families::FAMILIES.iter();
+        let mut family = family.filter(|family| family.name().ends_with("_service_state"));
+        let help = family.next().unwrap().help;
+        for state in State::ALL {
+            let told = format!("{} {}", state.number(), state.text());
+            assert!(help.contains(&told), "{told}");
+        }
     }
 
     #[test]

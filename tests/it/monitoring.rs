@@ -10,7 +10,7 @@ mod prometheus;
 mod shipped;
 mod states;
 
-use std::io;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -49,6 +49,23 @@ impl Watched {
     /// The status and the body of what is at `path`.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         get(self.address, path).await.unwrap()
+    }
+
+    /// What is at `path` for a client that takes gzip, decompressed.
+    pub(super) async fn get_gzipped(&self, path: &str) -> String {
+        let request = format!(
+            "GET {path} HTTP/1.0\r\nhost: 127.0.0.1\r\naccept-encoding: deflate, gzip;q=0.8\r\n\r\n"
+        );
+        let answer = ask_bytes(self.address, request.as_bytes()).await.unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        let (head, body) = answer.split_at(end.unwrap() + 4);
+        let head = String::from_utf8_lossy(head).to_lowercase();
+        assert!(head.contains("content-encoding: gzip"), "{head}");
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(body)
+            .read_to_string(&mut text)
+            .unwrap();
+        text
     }
 
     /// What comes back until the connection's end.
@@ -106,12 +123,17 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, Str
 }
 
 async fn ask(address: SocketAddr, request: &[u8]) -> io::Result<String> {
+    let answer = ask_bytes(address, request).await?;
+    Ok(String::from_utf8(answer).unwrap())
+}
+
+async fn ask_bytes(address: SocketAddr, request: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(request).await?;
     let mut answer = Vec::new();
     // One that is refused may end in a reset, with the answer before it.
     let _ = stream.read_to_end(&mut answer).await;
-    Ok(String::from_utf8(answer).unwrap())
+    Ok(answer)
 }
 
 /// What the command `healthcheck` says in the collector's folder, and whether its status is 0.
