@@ -7,6 +7,7 @@ mod identity;
 pub mod page;
 mod places;
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -35,7 +36,7 @@ use tracing::{debug, info, warn};
 use url::form_urlencoded;
 
 pub use self::identity::Identity;
-use self::page::{SERVED, page};
+use self::page::{SERVED, page, page_of_input};
 use self::places::{Place, Places, is_here};
 use crate::config::Listen;
 use crate::log;
@@ -178,7 +179,7 @@ fn answer(
             Ok(metrics) => of(StatusCode::OK, METRICS, metrics),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")),
         },
-        "/" => of_page(page(&monitor.status())),
+        "/" => front(request, monitor),
         "/status" => status(request, monitor),
         "/log" if peer.ip().to_canonical().is_loopback() => text(StatusCode::OK, log::recent()),
         "/log" => text(
@@ -195,16 +196,36 @@ fn answer(
     }
 }
 
-/// All there is to know, or with `?input=NAME` what there is of one input.
-fn status(request: &Request<Incoming>, monitor: &Monitor) -> Response<Full<Bytes>> {
+/// The input that `?input=NAME` asks for.
+fn wanted_input(request: &Request<Incoming>) -> Option<Cow<'_, str>> {
     let query = request.uri().query().unwrap_or_default();
     let mut pairs = form_urlencoded::parse(query.as_bytes());
-    let Some((_, name)) = pairs.find(|(key, _)| key == "input") else {
+    pairs.find(|(key, _)| key == "input").map(|(_, name)| name)
+}
+
+fn no_input() -> Response<Full<Bytes>> {
+    text(StatusCode::NOT_FOUND, "there is no input of that name\n")
+}
+
+/// The page, or with `?input=NAME` that of one input.
+fn front(request: &Request<Incoming>, monitor: &Monitor) -> Response<Full<Bytes>> {
+    let Some(name) = wanted_input(request) else {
+        return of_page(page(&monitor.status()));
+    };
+    match monitor.status().of_input(&name) {
+        Some(status) => of_page(page_of_input(&status, &name)),
+        None => no_input(),
+    }
+}
+
+/// All there is to know, or with `?input=NAME` what there is of one input.
+fn status(request: &Request<Incoming>, monitor: &Monitor) -> Response<Full<Bytes>> {
+    let Some(name) = wanted_input(request) else {
         return json(&monitor.status());
     };
     match monitor.status().of_input(&name) {
         Some(status) => json(&status),
-        None => text(StatusCode::NOT_FOUND, "there is no input of that name\n"),
+        None => no_input(),
     }
 }
 

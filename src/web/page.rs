@@ -6,6 +6,7 @@
 mod notice;
 mod picture;
 mod strip;
+mod tenants;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -26,12 +27,27 @@ pub const SERVED: [&str; 6] = [
 /// How often a browser asks again.
 const REFRESH_SECONDS: u32 = 30;
 
-/// The page that shows this status.
+/// So many notices are shown at most.
+const NOTICES_MAX: usize = 30;
+
+/// The page that shows this status: where it is of several inputs, a table of these.
 pub fn page(status: &Status) -> String {
+    whole(status, None)
+}
+
+/// The page of one input, whose part of the status this is; it leads back to that of all.
+pub fn page_of_input(status: &Status, input: &str) -> String {
+    whole(status, Some(input))
+}
+
+fn whole(status: &Status, input: Option<&str>) -> String {
     let notices = Notice::all(status);
     let grade = notices.iter().map(|notice| notice.grade).max();
     let grade = grade.unwrap_or(Grade::Good);
-    let several_inputs = status.inputs.len() > 1;
+    let name = input.map_or_else(
+        || status.name.clone(),
+        |input| format!("{input} · {}", status.name),
+    );
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -40,30 +56,15 @@ pub fn page(status: &Status) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta http-equiv="refresh" content=(REFRESH_SECONDS);
-                title { (verdict(grade)) " · " (status.name) }
+                title { (verdict(grade)) " · " (name) }
                 link rel="icon" href=(icon(grade));
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                (head(status))
+                (head(status, input))
                 main {
                     (summary(grade, &notices, status))
-                    section aria-labelledby="services" {
-                        h2 id="services" { "Services" }
-                        div.cards {
-                            @for service in &status.services { (card(service, several_inputs, status.now)) }
-                        }
-                    }
-                    section aria-labelledby="outputs" {
-                        h2 id="outputs" { "Outputs" }
-                        @for output in &status.outputs { (of_output(output, status, several_inputs)) }
-                    }
-                    section aria-labelledby="inputs" {
-                        h2 id="inputs" { "Inputs" }
-                        div.cards {
-                            @for input in &status.inputs { (of_input(input, status.now)) }
-                        }
-                    }
+                    @if status.inputs.len() > 1 { (tenants::section(status, &notices)) } @else { (details(status)) }
                 }
                 footer {
                     "The same for machines: "
@@ -77,6 +78,28 @@ pub fn page(status: &Status) -> String {
         }
     };
     page.into_string()
+}
+
+/// All that there is of the services, outputs and inputs: for one input.
+fn details(status: &Status) -> Markup {
+    html! {
+        section aria-labelledby="services" {
+            h2 id="services" { "Services" }
+            div.cards {
+                @for service in &status.services { (card(service, status.now)) }
+            }
+        }
+        section aria-labelledby="outputs" {
+            h2 id="outputs" { "Outputs" }
+            @for output in &status.outputs { (of_output(output, status)) }
+        }
+        section aria-labelledby="inputs" {
+            h2 id="inputs" { "Inputs" }
+            div.cards {
+                @for input in &status.inputs { (of_input(input, status.now)) }
+            }
+        }
+    }
 }
 
 /// How all of it is, in two or three words.
@@ -109,10 +132,16 @@ fn icon(grade: Grade) -> String {
     )
 }
 
-fn head(status: &Status) -> Markup {
+fn head(status: &Status, input: Option<&str>) -> Markup {
     html! {
         header {
-            h1 { (status.name) }
+            @match input {
+                Some(input) => {
+                    h1 { (input) }
+                    p { a href="/" { "All tenants of " (status.name) } }
+                }
+                None => h1 { (status.name) },
+            }
             p {
                 "exchange-reports-collector " (status.version)
                 " · started " (instant(status.started, status.now))
@@ -135,14 +164,17 @@ fn summary(grade: Grade, notices: &[Notice], status: &Status) -> Markup {
             }
             @if !notices.is_empty() {
                 ul {
-                    @for notice in notices {
+                    @for notice in notices.iter().take(NOTICES_MAX) {
                         li {
-                            @match &notice.about {
-                                Some(id) => a href={ "#" (id) } { (notice.who) },
+                            @match notice.link(status.inputs.len() > 1) {
+                                Some(link) => a href=(link) { (notice.who) },
                                 None => (notice.who),
                             }
                             ": " (notice.what)
                         }
+                    }
+                    @if notices.len() > NOTICES_MAX {
+                        li { "and " (notices.len() - NOTICES_MAX) " more, which the tenants' own pages tell" }
                     }
                 }
             }
@@ -174,13 +206,13 @@ fn name(service: &ServiceStatus, several_inputs: bool) -> String {
     }
 }
 
-fn card(service: &ServiceStatus, several_inputs: bool, now: DateTime<Utc>) -> Markup {
+fn card(service: &ServiceStatus, now: DateTime<Utc>) -> Markup {
     let (class, symbol) = shown(service.state.grade());
     let lag = service.lag_seconds.map(TimeDelta::seconds);
     let deletion = service.deletion_seconds.map(TimeDelta::seconds);
     html! {
         article.card id=(id(service)) {
-            h3 { (name(service, several_inputs)) }
+            h3 { (service.service) }
             p.report { (service.report) }
             p {
                 span.badge.(class) { span aria-hidden="true" { (symbol) } " " (service.state_text) }
@@ -271,7 +303,7 @@ fn of_trouble(trouble: &Trouble, now: DateTime<Utc>) -> Markup {
     }
 }
 
-fn of_output(output: &OutputStatus, status: &Status, several_inputs: bool) -> Markup {
+fn of_output(output: &OutputStatus, status: &Status) -> Markup {
     let outlets: Vec<_> = status
         .services
         .iter()
@@ -303,12 +335,12 @@ fn of_output(output: &OutputStatus, status: &Status, several_inputs: bool) -> Ma
                     }
                 }
                 tbody {
-                    @for (service, outlet) in &outlets { (row(service, outlet, several_inputs, status.now)) }
+                    @for (service, outlet) in &outlets { (row(service, outlet, status.now)) }
                 }
             }
             @for (service, outlet) in &outlets {
                 @if let Some(trouble) = outlet.trouble.as_ref().filter(|trouble| !trouble.over) {
-                    h4 { (name(service, several_inputs)) }
+                    h4 { (service.service) }
                     (of_trouble(trouble, status.now))
                 }
             }
@@ -316,12 +348,7 @@ fn of_output(output: &OutputStatus, status: &Status, several_inputs: bool) -> Ma
     }
 }
 
-fn row(
-    service: &ServiceStatus,
-    outlet: &OutletStatus,
-    several_inputs: bool,
-    now: DateTime<Utc>,
-) -> Markup {
+fn row(service: &ServiceStatus, outlet: &OutletStatus, now: DateTime<Utc>) -> Markup {
     let (grade, state) = if outlet.down {
         (Grade::Bad, "down")
     } else if outlet.unwritable {
@@ -334,7 +361,7 @@ fn row(
     let (class, symbol) = shown(grade);
     html! {
         tr {
-            th scope="row" { a href={ "#" (id(service)) } { (name(service, several_inputs)) } }
+            th scope="row" { a href={ "#" (id(service)) } { (service.service) } }
             td data-label="State" {
                 span.badge.(class) { span aria-hidden="true" { (symbol) } " " (state) }
             }

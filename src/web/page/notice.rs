@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{id, input_id, name, output_id};
+use super::{id, input_id, name, output_id, tenants};
 use crate::length::Length;
 use crate::monitoring::state::{Grade, State};
 use crate::monitoring::status::{InputStatus, OutputStatus, ServiceStatus, Status};
@@ -17,6 +17,8 @@ const LOSS_IS_NEWS: TimeDelta = TimeDelta::days(1);
 /// What a person should look at.
 pub(super) struct Notice {
     pub(super) grade: Grade,
+    /// The input that it is about, or one of those that it is about.
+    pub(super) input: Option<String>,
     /// The card that it is about.
     pub(super) about: Option<String>,
     pub(super) who: String,
@@ -24,11 +26,22 @@ pub(super) struct Notice {
 }
 
 impl Notice {
+    /// Where more is told of it: on this page, or on an input's own.
+    pub(super) fn link(&self, on_its_own: bool) -> Option<String> {
+        let about = self.about.as_ref()?;
+        let page = match &self.input {
+            Some(input) if on_its_own => tenants::link(input),
+            _ => String::new(),
+        };
+        Some(format!("{page}#{about}"))
+    }
+
     /// All that there are, most urgent first.
     pub(super) fn all(status: &Status) -> Vec<Self> {
         let several_inputs = status.inputs.len() > 1;
         let hanging = status.health.live.iter().map(|line| Self {
             grade: Grade::Bad,
+            input: None,
             about: None,
             who: status.name.clone(),
             what: line.clone(),
@@ -48,6 +61,7 @@ impl Notice {
         let left_out = status.left_out.iter().flat_map(|file| {
             file.mistakes.iter().map(|mistake| Self {
                 grade: Grade::Bad,
+                input: None,
                 about: None,
                 who: "left out".to_owned(),
                 what: mistake.clone(),
@@ -71,6 +85,7 @@ fn of_service(
 ) -> impl Iterator<Item = Notice> {
     let notice = |grade, what: String| Notice {
         grade,
+        input: Some(service.input.clone()),
         about: Some(id(service)),
         who: name(service, several_inputs),
         what,
@@ -133,12 +148,19 @@ fn of_service(
 
 fn of_output(output: &OutputStatus, status: &Status) -> impl Iterator<Item = Notice> {
     let about = output_id(output);
+    let has = |service: &&ServiceStatus| {
+        let mut outlets = service.outputs.iter();
+        outlets.any(|outlet| outlet.output == output.name)
+    };
+    let input = status.services.iter().find(has);
+    let input = input.map(|service| service.input.clone());
     let outlets = status.services.iter().flat_map(|service| &service.outputs);
     let down = outlets.filter(|outlet| outlet.output == output.name && outlet.down);
     let down = match down.count() {
         0 => None,
         waiting => Some(Notice {
             grade: Grade::Bad,
+            input: input.clone(),
             about: Some(about.clone()),
             who: output.name.clone(),
             what: format!(
@@ -147,18 +169,20 @@ fn of_output(output: &OutputStatus, status: &Status) -> impl Iterator<Item = Not
         }),
     };
     let end = output.certificate_expiry;
-    let ending = end.and_then(|end| ending(&about, &output.name, end, status.now));
+    let ending = end.and_then(|end| ending((input, &about), &output.name, end, status.now));
     down.into_iter().chain(ending)
 }
 
 fn of_input(input: &InputStatus, now: DateTime<Utc>) -> impl Iterator<Item = Notice> {
     let about = input_id(input);
     let end = input.certificate_expiry;
-    let ending = end.and_then(|end| ending(&about, &input.name, end, now));
+    let ending =
+        end.and_then(|end| ending((Some(input.name.clone()), &about), &input.name, end, now));
     let apart = input.clock_difference_seconds.map(TimeDelta::seconds);
     let apart = apart.filter(|apart| apart.abs() > DIFFERENCE_MAX);
     let clocks = apart.map(|apart| Notice {
         grade: Grade::Waiting,
+        input: Some(input.name.clone()),
         about: Some(about),
         who: input.name.clone(),
         what: format!(
@@ -169,7 +193,12 @@ fn of_input(input: &InputStatus, now: DateTime<Utc>) -> impl Iterator<Item = Not
     ending.into_iter().chain(clocks)
 }
 
-fn ending(about: &str, who: &str, end: DateTime<Utc>, now: DateTime<Utc>) -> Option<Notice> {
+fn ending(
+    (input, about): (Option<String>, &str),
+    who: &str,
+    end: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Option<Notice> {
     let left = end - now;
     let (grade, what) = if left <= TimeDelta::zero() {
         (Grade::Bad, "the certificate has ended".to_owned())
@@ -183,6 +212,7 @@ fn ending(about: &str, who: &str, end: DateTime<Utc>, now: DateTime<Utc>) -> Opt
     };
     Some(Notice {
         grade,
+        input,
         about: Some(about.to_owned()),
         who: who.to_owned(),
         what,

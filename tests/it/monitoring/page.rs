@@ -12,7 +12,7 @@ use exchange_reports_collector::monitoring::status::{
     StretchStatus,
 };
 use exchange_reports_collector::monitoring::{Point, Status, Trouble};
-use exchange_reports_collector::web::page::page;
+use exchange_reports_collector::web::page::{page, page_of_input};
 use exchange_reports_collector::window::Window;
 use serde_json::{Value, json};
 use testkit::relay::Behaviour;
@@ -353,16 +353,26 @@ fn crowded() -> Status {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowded_page_with_a_whole_day_holds_together_and_nothing_in_it_becomes_markup() {
-    let html = page(&crowded());
-    assert!(!html.contains("<script"), "{html}");
-    // Nine services with 289 points each.
-    assert!(html.len() < 200 * 1024, "{} bytes", html.len());
+    let of_input = |name| page_of_input(&crowded().of_input(name).unwrap(), name);
+    let (all, contoso, fabrikam) = (page(&crowded()), of_input("contoso"), of_input("fabrikam"));
+    for html in [&all, &contoso, &fabrikam] {
+        assert!(!html.contains("<script"), "{html}");
+        // Up to five services with 289 points each.
+        assert!(html.len() < 120 * 1024, "{} bytes", html.len());
+    }
+    // The worst first: one that does not run, and one that is refused.
+    let place = |name: &str| all.find(&format!("<a href=\"/?input={name}\">")).unwrap();
+    assert!(place("contoso") < place("fabrikam"), "{all}");
+    assert!(
+        all.contains("not running") && all.contains("/?input=contoso#output-devo"),
+        "{all}"
+    );
     let Some(browser) = Browser::start().await else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("page.html");
-    fs::write(&path, html).unwrap();
+    fs::write(&path, all).unwrap();
     browser.open(&format!("file://{}", path.display())).await;
     assert!(
         browser
@@ -370,6 +380,10 @@ async fn a_crowded_page_with_a_whole_day_holds_together_and_nothing_in_it_become
             .await
             .contains("<script>alert('x')</script> & \"quoted\"")
     );
+    browser.look("tenants").await;
+    fs::write(&path, contoso).unwrap();
+    browser.open(&format!("file://{}", path.display())).await;
+    assert_eq!(browser.text("h1").await, "contoso");
     let ends = "return [...document.querySelectorAll('path')].map(path => path.getBBox()).every(box => box.x >= 0 && box.x + box.width <= 1441 && box.y >= 0 && box.y + box.height <= 100)";
     assert_eq!(browser.ask(ends).await, true);
     let links = "return [...document.querySelectorAll('.summary a, tbody a')].every(link => document.querySelectorAll('[id=\"' + link.hash.slice(1) + '\"]').length === 1)";
