@@ -17,7 +17,8 @@ use crate::delivery::Shared;
 use crate::ledger::{RequestFile, StateDirectory};
 use crate::messages::Told;
 use crate::monitoring::Monitor;
-use crate::tenant::{Lived, Running, Tenant};
+use crate::spread::Spread;
+use crate::tenant::{Begins, Lived, Running, Tenant};
 use crate::{Ends, Prepared};
 
 /// What all services share.
@@ -112,12 +113,30 @@ impl Fleet {
         }
     }
 
-    /// Starts the services of an input, which the monitor knows.
-    pub(crate) fn start(&mut self, input: Arc<Input>, tenant: Arc<Tenant>) {
+    /// Starts all inputs, which the monitor knows, each in its place among the others.
+    pub(crate) fn start_all(&mut self, inputs: &[Arc<Input>], tenants: Vec<Arc<Tenant>>) {
+        for (input, tenant) in inputs.iter().zip(tenants) {
+            let begins = Begins {
+                spread: Spread::of(&input.name, inputs.len()),
+                with_others: true,
+            };
+            self.start(Arc::clone(input), tenant, begins);
+        }
+    }
+
+    /// Starts the services of an input, which the monitor knows. A run that ends by itself puts nothing off.
+    pub(crate) fn start(&mut self, input: Arc<Input>, tenant: Arc<Tenant>, begins: Begins) {
         tenant.keep_budget_in(&self.around.requests);
         let stop = self.stop.child_token();
         let services = TaskTracker::new();
         let monitors = self.around.monitor.services_of(&input.name);
+        let begins = match self.ends {
+            Ends::AtTheStop => begins,
+            Ends::WhenDone { .. } => Begins {
+                spread: Spread::default(),
+                with_others: false,
+            },
+        };
         for (nth, (service, monitor)) in input.services.iter().zip(monitors).enumerate() {
             let name = service.report.service;
             let running = Arc::new(Running {
@@ -126,6 +145,7 @@ impl Fleet {
                 nth,
                 tenant: Arc::clone(&tenant),
                 monitor,
+                begins,
                 // Its own, since one that is given up stops alone.
                 stop: stop.child_token(),
             });
@@ -217,6 +237,12 @@ impl Fleet {
     /// receipts; what has not changed does not notice. If it is not awaited to its end, nothing but the stop may follow.
     pub(crate) async fn apply(&mut self, prepared: Prepared) -> Difference {
         let Prepared { config, tenants } = prepared;
+        let inputs = config.inputs.len();
+        // What a reload starts is not many at once, and somebody waits for it.
+        let begins = |input: &Input| Begins {
+            spread: Spread::of(&input.name, inputs),
+            with_others: false,
+        };
         let outputs = config.all_outputs();
         let mut difference = Difference::default();
         let (mut stays, mut leaves) = (vec![], vec![]);
@@ -251,14 +277,16 @@ impl Fleet {
         difference.removed.sort();
         self.tell(&leaves, &new, &outputs);
         for (input, tenant) in new {
-            self.start(input, tenant);
+            let begins = begins(&input);
+            self.start(input, tenant, begins);
         }
         for live in &leaves {
             live.services.wait().await;
         }
         self.tell(&[], &changed, &outputs);
         for (input, tenant) in changed {
-            self.start(input, tenant);
+            let begins = begins(&input);
+            self.start(input, tenant, begins);
         }
         difference
     }

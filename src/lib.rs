@@ -71,6 +71,7 @@ pub mod report;
 pub mod service;
 pub mod signal;
 pub mod source;
+mod spread;
 mod stop;
 mod stream;
 mod tenant;
@@ -235,8 +236,7 @@ pub async fn run(
         ));
     }
     let path = folder.to_owned();
-    let state = DISK.run(move || StateDirectory::open(&path)).await?;
-    let state = Arc::new(state);
+    let state = Arc::new(DISK.run(move || StateDirectory::open(&path)).await?);
     let config = Arc::new(config);
     name_orphans(folder, &config).await?;
     let host = Host::of_this_machine().context("cannot read this machine's host name")?;
@@ -251,9 +251,7 @@ pub async fn run(
     // What a file that is left out would have had is due as well.
     let left_out = config.left_out.len();
     let mut fleet = Fleet::new(around.clone(), ends, token.clone(), left_out);
-    for (input, tenant) in config.inputs.iter().zip(tenants) {
-        fleet.start(Arc::clone(input), tenant);
-    }
+    fleet.start_all(&config.inputs, tenants);
     if fleet.is_empty() && (reload.is_none() || !config.inputs.is_empty()) {
         bail!("no service can run; the log says why");
     }

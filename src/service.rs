@@ -108,6 +108,8 @@ pub struct Surround {
     pub(crate) chance: Chance,
     pub(crate) monitor: Arc<ServiceMonitor>,
     pub(crate) told: Told,
+    /// What is due is asked for so much later.
+    pub(crate) offset: Duration,
     pub(crate) stop: CancellationToken,
 }
 
@@ -137,7 +139,8 @@ impl Service {
         let (journals, confirmed) = (recovered.journals, recovered.confirmed);
         let (source, share) = source(&ledger);
         let origin = source.terms().origin;
-        let schedule = Schedule::new(source.terms(), config.period, config.delay);
+        let schedule =
+            Schedule::new(source.terms(), config.period, config.delay).put_off(surround.offset);
         let tenant = tenant_of(&input.credentials);
         let begun = begin(
             &mut ledger,
@@ -149,8 +152,8 @@ impl Service {
         )?;
         ledger.note(&names, &tenant, origin)?;
         let delivered = passes::delivered(&ledger, config)?;
-        let known = ledger.cursor();
-        let schedule = schedule.taking_over(known.and_then(|known| known.taken_over_by(origin)));
+        let taken_over = { ledger.cursor() }.and_then(|known| known.taken_over_by(origin));
+        let schedule = schedule.put_off(surround.offset).taking_over(taken_over);
         show(&surround.monitor, &ledger, begun.cursor, origin);
         let progress = Progress::default();
         let books = journals.into_iter().map(Book::Journal);
@@ -164,15 +167,9 @@ impl Service {
             share: share.clone(),
             surround: surround.clone(),
         };
-        let Surround {
-            budget,
-            wall,
-            chance,
-            monitor,
-            told,
-            stop,
-        } = surround;
-        let stating = Stating::begin(told, owner, &ledger);
+        let Surround { budget, wall, .. } = surround;
+        let (chance, monitor, stop) = (surround.chance, surround.monitor, surround.stop);
+        let stating = Stating::begin(surround.told, owner, &ledger);
         let cursor = ledger.cursor();
         let boundary = cursor.map_or((&[][..], origin), Cursor::known_at_boundary);
         // What journals held from before a reset is void.

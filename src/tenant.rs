@@ -30,6 +30,7 @@ use crate::source::concurrency::Share;
 use crate::source::graph::budget::{self, Budget as Charges, Stamps};
 use crate::source::graph::{Retiring, Returning};
 use crate::source::{Charge, Client, GraphSource, ReportSource, Source};
+use crate::spread::Spread;
 
 /// Waits before a service's state is opened again, at first and at most.
 const REOPEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -219,7 +220,17 @@ pub(crate) struct Running {
     pub(crate) nth: usize,
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) monitor: Arc<ServiceMonitor>,
+    pub(crate) begins: Begins,
     pub(crate) stop: CancellationToken,
+}
+
+/// When a service asks for the first time, and later on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begins {
+    /// Its input's place among others.
+    pub(crate) spread: Spread,
+    /// Others begin at the same time.
+    pub(crate) with_others: bool,
 }
 
 /// What became of a service.
@@ -257,7 +268,10 @@ impl Running {
         drop(opening);
         let done = match opened {
             // Large: on the heap, and not within every future around it.
-            Ok(opened) => Box::pin(self.run(opened, ends)).await,
+            Ok(opened) => {
+                self.wait_for_its_turn().await;
+                Box::pin(self.run(opened, ends)).await
+            }
             Err(failure) if failure.may_pass() && ends == Ends::AtTheStop => {
                 self.run_later(failure).await
             }
@@ -273,6 +287,19 @@ impl Running {
             }
         };
         Lived::ToTheEnd { done }
+    }
+
+    /// Where others begin at the same time, waits for its own place among them, or for the stop.
+    async fn wait_for_its_turn(&self) {
+        if self.begins.with_others {
+            let wait = tokio::time::sleep(self.offset());
+            self.stop.run_until_cancelled(wait).await;
+        }
+    }
+
+    fn offset(&self) -> Duration {
+        let period = self.input.services[self.nth].period;
+        self.begins.spread.offset(period)
     }
 
     /// The same as [`Self::open`] beside the runtime's threads, which others need meanwhile.
@@ -307,6 +334,7 @@ impl Running {
             chance: Chance::default(),
             monitor: self.monitor.clone(),
             told: self.around.told.clone(),
+            offset: self.offset(),
             stop: stop.clone(),
         };
         let mut looking = None;

@@ -101,6 +101,8 @@ pub struct Schedule {
     bucket: TimeDelta,
     inclusive: bool,
     page_rows: u64,
+    /// What is due is asked for so much later, so that not all tenants ask at once.
+    offset: TimeDelta,
     /// Where another service has told of the rows before: its times may differ by a little.
     handed_over: Option<DateTime<Utc>>,
 }
@@ -119,7 +121,17 @@ impl Schedule {
             },
             inclusive: terms.resolution == Resolution::Instant,
             page_rows: terms.page_rows,
+            offset: TimeDelta::zero(),
             handed_over: None,
+        }
+    }
+
+    /// The same, where what is due is asked for so much later.
+    #[must_use]
+    pub fn put_off(self, offset: Duration) -> Self {
+        Schedule {
+            offset: delta(offset),
+            ..self
         }
     }
 
@@ -143,11 +155,11 @@ impl Schedule {
         now: DateTime<Utc>,
         span: &Span,
     ) -> Next {
-        let settled = self.settled(now);
+        let settled = self.settled(now - self.offset);
         if from >= *until || *until > settled {
             let due = self.due(from);
             if settled < due {
-                return Next::Wait(due + self.delay);
+                return Next::Wait(due + self.delay + self.offset);
             }
             *until = settled;
         }
@@ -416,6 +428,40 @@ mod tests {
         span.set(TimeDelta::minutes(minutes));
         let mut until = at(until);
         show(schedule.next(at(from), &mut until, at(now), &span))
+    }
+
+    #[test]
+    fn what_is_put_off_is_due_later_and_is_the_same() {
+        let offset = Duration::from_millis(12_500);
+        for (service, from, now, expected) in [
+            (
+                "MessageTrace",
+                "12:00:00",
+                "12:11:12",
+                "wait until 10T12:11:12",
+            ),
+            (
+                "MessageTrace",
+                "12:00:00",
+                "12:11:13",
+                "collect 10T12:00:00..10T12:01:00",
+            ),
+            (
+                "DlpDetail",
+                "11:00:00",
+                "12:10:12",
+                "wait until 10T12:10:12",
+            ),
+            (
+                "DlpDetail",
+                "11:00:00",
+                "12:10:13",
+                "collect 10T11:00:00..10T12:00:00",
+            ),
+        ] {
+            let schedule = schedule(service, 60, 600).put_off(offset);
+            assert_eq!(step(&schedule, from, from, now, 60), expected, "{service}");
+        }
     }
 
     #[test]

@@ -94,7 +94,9 @@ impl Service {
         let outputs: Vec<_> = outputs.collect();
         let counted = [COUNTED.to_owned()];
         let delays = config.early_passes.iter().chain([&config.delay]);
-        let schedules = delays.map(|delay| Schedule::new(terms, config.period, *delay));
+        let offset = ground.surround.offset;
+        let schedules =
+            delays.map(|delay| Schedule::new(terms, config.period, *delay).put_off(offset));
         let schedules: Vec<_> = schedules.collect();
         let has_statuses = config.report.has_two_services();
         let fingerprinter = self.books.ledger().fingerprinter(config.report);

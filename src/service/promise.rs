@@ -305,6 +305,7 @@ impl Simulation {
             chance: Chance::seeded(seed),
             monitor: monitor.services_of(&input.name).remove(0),
             told: Told::default(),
+            offset: Duration::ZERO,
             stop: stop.clone(),
         };
         let source = |ledger: &super::Ledger| {

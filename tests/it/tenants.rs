@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use testkit::collector::{Config, Input, Output};
 use testkit::records::{Records, compare};
@@ -181,4 +181,46 @@ async fn tenants_with_ill_relays_leave_a_third_its_rate() {
         let bound = alone.mul_f64(1.4) + Duration::from_secs(1);
         assert!(took <= bound, "{others:?}: {took:?}, {alone:?} alone");
     }
+}
+
+/// An offset is told by the name: the checksum of the name as a share of 30 ms for each other tenant.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_tenants_ask_for_the_first_time_each_at_its_own_instant() {
+    const TENANTS: u32 = 100;
+    let setting = Setting::new().await;
+    let names: Vec<_> = (0..TENANTS).map(|nth| format!("tenant_{nth:03}")).collect();
+    // What is asked for first tells who asks.
+    let from = |nth: u32| setting.ago(26) + TimeDelta::seconds(i64::from(nth));
+    let input = |nth: u32| {
+        let start = from(nth).format("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let mut input = Input::for_service(&setting.service)
+            .service(Report::MessageTrace, &[("start_time", start.as_str())]);
+        names[nth as usize].clone_into(&mut input.name);
+        input
+    };
+    let mut config = Config::new(input(0), Output::relay(setting.relay.port()));
+    config.inputs = (0..TENANTS).map(input).collect();
+    setting.folder.configure(&config).unwrap();
+    let started = Utc::now();
+    let mut collector = setting.start();
+    let first_asked = |nth: u32| {
+        let requests = setting.service.requests_for(Report::MessageTrace);
+        let mut own = requests
+            .iter()
+            .filter(|one| one.range.is_some_and(|range| range.0 == from(nth)));
+        own.next().map(|request| request.time)
+    };
+    let begun = Instant::now();
+    while (0..TENANTS).any(|nth| first_asked(nth).is_none()) {
+        assert!(begun.elapsed() < PATIENCE, "{}", log(&collector));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let within = i64::from(TENANTS - 1) * 30;
+    for nth in 0..TENANTS {
+        let place = crc32fast::hash(names[nth as usize].as_bytes());
+        let offset = TimeDelta::milliseconds((within * i64::from(place)) >> 32);
+        let waited = first_asked(nth).unwrap() - started;
+        assert!(waited >= offset, "{nth} waited {waited}, of {offset}");
+    }
+    stop(&mut collector).await;
 }
