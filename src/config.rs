@@ -343,9 +343,14 @@ pub struct Globals {
     pub monitoring: Monitoring,
     /// How often each output tells what it has been sent.
     pub statistics_period: Duration,
+    /// The most requests in flight at once beyond one for each service, over all inputs.
+    pub concurrent_requests: u32,
 }
 
 impl Globals {
+    /// As many as one input may have at most: so it is no bound for a tenant alone. More would seldom find memory for their pages.
+    pub const CONCURRENT_REQUESTS: u32 = 64;
+
     /// The original's default.
     pub const STATISTICS_PERIOD: Duration = Duration::from_mins(5);
 }

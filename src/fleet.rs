@@ -236,7 +236,9 @@ impl Fleet {
     /// Runs what is `prepared` and nothing else. What is new is started at once; what has changed or is gone is stopped in order, with its last
     /// receipts; what has not changed does not notice. If it is not awaited to its end, nothing but the stop may follow.
     pub(crate) async fn apply(&mut self, prepared: Prepared) -> Difference {
-        let Prepared { config, tenants } = prepared;
+        let Prepared {
+            config, tenants, ..
+        } = prepared;
         let inputs = config.inputs.len();
         // What a reload starts is not many at once, and somebody waits for it.
         let begins = |input: &Input| Begins {

@@ -98,6 +98,7 @@ use crate::messages::Told;
 use crate::monitoring::Monitor;
 use crate::relay::{Host, Relay};
 use crate::reload::{Outcome, Reload};
+use crate::source::concurrency::Overall;
 use crate::stop::GRACE;
 use crate::tenant::Tenant;
 
@@ -118,6 +119,8 @@ pub struct Prepared {
     config: Config,
     /// One for each input.
     tenants: Vec<Arc<Tenant>>,
+    /// What all of them share, also those that come.
+    overall: Overall,
 }
 
 /// Reads all files that the configuration names. Asks and sends nothing. An input file is left out where a file that it alone names cannot be
@@ -127,7 +130,8 @@ pub struct Prepared {
 ///
 /// If a file that the main file names cannot be used: a line for each output and input with one, and what to do.
 pub fn prepare(config: Config) -> anyhow::Result<Prepared> {
-    let prepared = prepare_beside(config, &[])?;
+    let overall = Overall::new(config.globals.concurrent_requests);
+    let prepared = prepare_beside(config, &[], &overall)?;
     for LeftOut { file, mistakes } in &prepared.config.left_out {
         error!(
             file = %file.display(),
@@ -141,6 +145,7 @@ pub fn prepare(config: Config) -> anyhow::Result<Prepared> {
 fn prepare_beside(
     mut config: Config,
     running: &[(Arc<Input>, Arc<Tenant>)],
+    overall: &Overall,
 ) -> anyhow::Result<Prepared> {
     let mut mistakes = vec![];
     let mut unusable: BTreeMap<PathBuf, Vec<Finding>> = BTreeMap::new();
@@ -169,7 +174,7 @@ fn prepare_beside(
     for input in &config.inputs {
         let known = running.iter().find(|(known, _)| known.runs_as(input));
         let tenant = known.map_or_else(
-            || Tenant::new(input).map(Arc::new),
+            || Tenant::new(input, overall).map(Arc::new),
             |(_, tenant)| Ok(Arc::clone(tenant)),
         );
         match (tenant, &input.file) {
@@ -197,6 +202,7 @@ fn prepare_beside(
     let tenants = tenants.collect::<Option<Vec<_>>>();
     Ok(Prepared {
         tenants: tenants.context("an input is not prepared")?,
+        overall: overall.clone(),
         config,
     })
 }
@@ -216,11 +222,16 @@ pub async fn run(
     mut reload: Option<Reload>,
     told: Told,
 ) -> anyhow::Result<()> {
-    let Prepared { config, tenants } = prepared;
+    let Prepared {
+        config,
+        tenants,
+        overall,
+    } = prepared;
     let clients = tenants.iter().map(|tenant| tenant.reports().clone());
     let clients: Vec<_> = clients.collect();
     let monitor = Arc::new(Monitor::new(&config, &clients)?);
-    if let Some(reload) = &reload {
+    if let Some(reload) = &mut reload {
+        reload.overall = overall;
         monitor.read(reload.hash, config.left_out.is_empty());
     }
     let token = CancellationToken::new();

@@ -9,6 +9,7 @@ use tracing::info;
 
 use crate::blocking::FILES;
 use crate::config::{Finding, Globals, Input, Reading, Snapshot};
+use crate::source::concurrency::Overall;
 use crate::tenant::Tenant;
 use crate::{Prepared, prepare_beside};
 
@@ -28,6 +29,8 @@ pub struct Reload {
     watch: Watch,
     /// The checksum of what was read last.
     pub(crate) hash: u32,
+    /// What all inputs share, also those that come.
+    pub(crate) overall: Overall,
 }
 
 /// The result of reading the configuration again.
@@ -49,6 +52,7 @@ impl Reload {
             hangup,
             watch: Watch::new(seen),
             hash,
+            overall: Overall::default(),
         }
     }
 
@@ -74,6 +78,7 @@ impl Reload {
     /// Reads the configuration, and the files that it names.
     pub(crate) async fn read(&mut self, running: Vec<(Arc<Input>, Arc<Tenant>)>) -> Outcome {
         let (read, seen) = (Arc::clone(&self.read), self.watch.read.clone());
+        let overall = self.overall.clone();
         let work = move || {
             if !seen.can_be_read_again() {
                 let text = "it is no plain file, such as a pipe, and can be read once only: give the configuration in a file";
@@ -85,7 +90,7 @@ impl Reload {
             let reading = read(&inputs);
             let outcome = match reading.loaded {
                 Ok(loaded) => Outcome {
-                    prepared: prepare_beside(loaded.config, &running)
+                    prepared: prepare_beside(loaded.config, &running, &overall)
                         .map_err(|error| format!("{error:#}")),
                     warnings: loaded.warnings,
                 },
@@ -151,6 +156,10 @@ impl Globals {
             ),
             ("persistence", self.state != next.state),
             ("monitoring", self.monitoring != next.monitoring),
+            (
+                "concurrent_requests",
+                self.concurrent_requests != next.concurrent_requests,
+            ),
         ];
         let changed = keys.into_iter().filter(|(_, changed)| *changed);
         changed.map(|(key, _)| key).collect()

@@ -26,7 +26,7 @@ use crate::ledger::{Ledger, LedgerError, RequestFile};
 use crate::monitoring::ServiceMonitor;
 use crate::report::{Origin, Report};
 use crate::service::{Service, Surround, tenant_of};
-use crate::source::concurrency::Share;
+use crate::source::concurrency::{Overall, Share};
 use crate::source::graph::budget::{self, Budget as Charges, Stamps};
 use crate::source::graph::{Retiring, Returning};
 use crate::source::{Charge, Client, GraphSource, ReportSource, Source};
@@ -67,8 +67,8 @@ impl Tenant {
     ///
     /// # Errors
     /// As [`Client::new`].
-    pub(crate) fn new(input: &Input) -> anyhow::Result<Self> {
-        Tenant::with(input, |charges| charges)
+    pub(crate) fn new(input: &Input, overall: &Overall) -> anyhow::Result<Self> {
+        Tenant::with(input, overall, |charges| charges)
     }
 
     /// The same for a command, whose requests to Graph are noted in the state that is kept there. Its folder is not locked: a collector may be
@@ -77,14 +77,18 @@ impl Tenant {
     /// # Errors
     /// As [`Client::new`].
     pub(crate) fn of_command(input: &Input, state: &Persistence) -> anyhow::Result<Self> {
-        let tenant = Tenant::with(input, Charges::of_command)?;
+        let tenant = Tenant::with(input, &Overall::default(), Charges::of_command)?;
         if let Persistence::Directory(folder) = state {
             tenant.keep_budget_in(&RequestFile::of(folder));
         }
         Ok(tenant)
     }
 
-    fn with(input: &Input, charges: impl FnOnce(Charges) -> Charges) -> anyhow::Result<Self> {
+    fn with(
+        input: &Input,
+        overall: &Overall,
+        charges: impl FnOnce(Charges) -> Charges,
+    ) -> anyhow::Result<Self> {
         let stamps = Arc::new(StampsOf {
             tenant: tenant_of(&input.credentials).replace(' ', ":"),
             file: OnceLock::new(),
@@ -93,8 +97,8 @@ impl Tenant {
         let new = Charges::new(Arc::clone(&stamps) as Arc<dyn Stamps>, most);
         let charges = Arc::new(charges(new));
         Ok(Tenant {
-            reports: Client::new(input)?,
-            graph: Client::graph(input, Arc::clone(&charges) as Arc<dyn Charge>)?,
+            reports: Client::within(input, overall)?,
+            graph: Client::graph(input, Arc::clone(&charges) as Arc<dyn Charge>, overall)?,
             stamps,
             charges,
         })

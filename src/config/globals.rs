@@ -23,6 +23,9 @@ pub(super) const MEMBERS_BYTES: RangeInclusive<u32> = 1..=1 << 30;
 /// What the original's SDK takes as the period of the senders' statistics.
 pub(super) const STATISTICS_PERIODS_S: RangeInclusive<u32> = 60..=1_800;
 
+/// A socket and a page each.
+pub(super) const CONCURRENT: RangeInclusive<u32> = 0..=1_024;
+
 /// Settings of the original's SDK that steer parts which this collector does not have.
 const FOREIGN: [&str; 6] = [
     "queue_max_size_in_mb",
@@ -56,6 +59,10 @@ pub(super) fn read(field: &Field<'_>) -> Option<Globals> {
         .map_or(Globals::STATISTICS_PERIOD, |seconds| {
             Duration::from_secs(seconds.into())
         });
+    let concurrent_requests = section
+        .field("concurrent_requests")
+        .number(CONCURRENT, " of requests")
+        .unwrap_or(Globals::CONCURRENT_REQUESTS);
     section.note_foreign(&FOREIGN);
     section.warn_of_unknown();
     Some(Globals {
@@ -67,6 +74,7 @@ pub(super) fn read(field: &Field<'_>) -> Option<Globals> {
         compression,
         monitoring,
         statistics_period,
+        concurrent_requests,
     })
 }
 

@@ -151,6 +151,11 @@ const GLOBALS: &[Key] = &[
         number(globals::STATISTICS_PERIODS_S),
         "How often the log tells what each output has been sent, in seconds. Default: 300",
     ),
+    may(
+        "concurrent_requests",
+        number(globals::CONCURRENT),
+        "Requests in flight at once beyond one for each service, over all inputs. Default: 64",
+    ),
     may("queue_max_size_in_mb", Kind::Text, FOREIGN),
     may("queue_max_size_in_messages", Kind::Text, FOREIGN),
     may("queue_max_elapsed_time_in_sec", Kind::Text, FOREIGN),

@@ -30,7 +30,7 @@ use crate::messages::Told;
 use crate::monitoring::Monitor;
 use crate::report::{Origin, Paging, Resolution};
 use crate::source::Source;
-use crate::source::concurrency::{Concurrency, Share};
+use crate::source::concurrency::{Concurrency, Overall, Share};
 use crate::window::Window;
 
 const OUTPUTS: usize = 2;
@@ -311,7 +311,7 @@ impl Simulation {
         let source = |ledger: &super::Ledger| {
             let fingerprinter = ledger.fingerprinter(service.report);
             let source = ScriptedSource::new(self.shared.clone(), fingerprinter);
-            let share = Share::new(&Arc::new(Concurrency::new(4)));
+            let share = Share::new(&Arc::new(Concurrency::new(4, &Overall::default())));
             (Arc::new(source) as Arc<dyn Source>, share)
         };
         let outputs = (self.config.outputs.as_slice(), &shared);

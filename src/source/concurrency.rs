@@ -2,16 +2,52 @@
 //!
 //! Each service always has one request of its own. What the tenant may have beyond that is bounded by `concurrent_requests` and adapts: a
 //! 429 or a `Retry-After` halves it for the tenant, once a round; a 503 or a time-out reduces the share of the service that it hit; success
-//! brings both back slowly. So a report that hangs takes nothing from the others.
+//! brings both back slowly. So a report that hangs takes nothing from the others. All tenants together have a bound as well, of sockets and
+//! of pages in memory: with hundreds of them each goes on with the one request of its services.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config::Globals;
 
 /// After so many successes in a row one more request may be in flight.
 const SUCCESSES_TO_GROW: u32 = 8;
 
+/// The extra requests of all tenants together: so many are left. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Overall(Arc<AtomicU32>);
+
+impl Overall {
+    /// At most `max` requests beyond one for each service.
+    pub fn new(max: u32) -> Self {
+        Overall(Arc::new(AtomicU32::new(max)))
+    }
+
+    fn take(&self) -> bool {
+        let one_less = |left: u32| left.checked_sub(1);
+        let taken = self
+            .0
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        taken.is_ok()
+    }
+
+    fn give_back(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Default for Overall {
+    fn default() -> Self {
+        Overall::new(Globals::CONCURRENT_REQUESTS)
+    }
+}
+
 /// The extra requests of one tenant.
 #[derive(Debug)]
-pub struct Concurrency(Mutex<Extra>);
+pub struct Concurrency {
+    extra: Mutex<Extra>,
+    overall: Overall,
+}
 
 /// A bound that adapts.
 #[derive(Clone, Copy, Debug)]
@@ -57,14 +93,17 @@ impl Bound {
 }
 
 impl Concurrency {
-    /// At most `max` requests beyond one for each service.
-    pub fn new(max: u32) -> Self {
+    /// At most `max` requests beyond one for each service, and what is left of `overall`.
+    pub fn new(max: u32, overall: &Overall) -> Self {
         let bound = Bound::new(max);
-        Concurrency(Mutex::new(Extra { bound, used: 0 }))
+        Concurrency {
+            extra: Mutex::new(Extra { bound, used: 0 }),
+            overall: overall.clone(),
+        }
     }
 
     fn extra(&self) -> MutexGuard<'_, Extra> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.extra.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -131,7 +170,8 @@ impl Share {
         let mut own = self.own();
         let mut tenant = self.0.tenant.extra();
         if own.in_flight > 0 {
-            if own.extra >= own.bound.now || tenant.used >= tenant.bound.now {
+            let is_full = own.extra >= own.bound.now || tenant.used >= tenant.bound.now;
+            if is_full || !self.0.tenant.overall.take() {
                 return None;
             }
             own.extra += 1;
@@ -149,6 +189,7 @@ impl Share {
         if own.extra > own.in_flight.saturating_sub(1) {
             own.extra -= 1;
             self.0.tenant.extra().used -= 1;
+            self.0.tenant.overall.give_back();
         }
     }
 
@@ -218,7 +259,7 @@ mod tests {
 
     #[test]
     fn each_service_has_one_request_and_the_tenant_so_many_more() {
-        let tenant = Arc::new(Concurrency::new(4));
+        let tenant = Arc::new(Concurrency::new(4, &Overall::default()));
         let (one, other) = (Share::new(&tenant), Share::new(&tenant));
         let mut first = fill(&one);
         assert_eq!((first.len(), fill(&other).len()), (5, 1));
@@ -229,8 +270,23 @@ mod tests {
     }
 
     #[test]
+    fn all_tenants_together_have_a_bound_and_each_service_has_its_own_request_all_the_same() {
+        let overall = Overall::new(5);
+        let tenants = [4, 4, 4].map(|max| Arc::new(Concurrency::new(max, &overall)));
+        let services = tenants.each_ref().map(Share::new);
+        let held = services.each_ref().map(fill);
+        assert_eq!(held.each_ref().map(Vec::len), [5, 2, 1]);
+        let [first, second, third] = held;
+        drop(first);
+        assert_eq!(fill(&services[2]).len(), 4);
+        drop((second, third));
+        let held = services.each_ref().map(fill);
+        assert_eq!(held.iter().map(Vec::len).sum::<usize>(), 3 + 5);
+    }
+
+    #[test]
     fn throttling_halves_the_tenants_extra_once_a_round() {
-        let tenant = Arc::new(Concurrency::new(4));
+        let tenant = Arc::new(Concurrency::new(4, &Overall::default()));
         let share = Share::new(&tenant);
         let mut all = fill(&share);
         all.iter_mut().for_each(InFlight::throttled);
@@ -244,7 +300,7 @@ mod tests {
 
     #[test]
     fn an_overloaded_report_takes_nothing_from_the_others() {
-        let tenant = Arc::new(Concurrency::new(4));
+        let tenant = Arc::new(Concurrency::new(4, &Overall::default()));
         let (one, other) = (Share::new(&tenant), Share::new(&tenant));
         for _ in 0..4 {
             one.request().unwrap().overloaded();
@@ -255,7 +311,7 @@ mod tests {
 
     #[test]
     fn what_rests_has_no_place() {
-        let tenant = Arc::new(Concurrency::new(2));
+        let tenant = Arc::new(Concurrency::new(2, &Overall::default()));
         let (one, other) = (Share::new(&tenant), Share::new(&tenant));
         let mut refused = fill(&one);
         refused.iter_mut().for_each(InFlight::rest);
@@ -271,7 +327,7 @@ mod tests {
 
     #[test]
     fn success_brings_it_back_slowly_and_never_beyond_the_bound() {
-        let tenant = Arc::new(Concurrency::new(2));
+        let tenant = Arc::new(Concurrency::new(2, &Overall::default()));
         let share = Share::new(&tenant);
         let mut request = share.request().unwrap();
         request.throttled();

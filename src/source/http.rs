@@ -17,7 +17,7 @@ use url::Url;
 use super::answer::{self, Refusal};
 use super::authorization::Authorization;
 use super::clock::{self, RemoteClock};
-use super::concurrency::{Concurrency, Share};
+use super::concurrency::{Concurrency, Overall, Share};
 use super::error::{FetchError, Kind};
 use super::limiter::Limiter;
 use super::meter::Meter;
@@ -81,6 +81,14 @@ impl Client {
     ///
     /// Fails if `ca_bundle`, the client's certificate or its key cannot be used, or there is nothing to trust for HTTPS.
     pub fn new(input: &Input) -> anyhow::Result<Self> {
+        Client::within(input, &Overall::default())
+    }
+
+    /// The same for one of several inputs, which have no more requests in flight than `overall` allows.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn within(input: &Input, overall: &Overall) -> anyhow::Result<Self> {
         let context = || format!("input `{}`", input.name);
         let proxies = Proxies::from_environment().with_context(context)?;
         let reports = http(input, &input.base_url, Api::Reports, &proxies).with_context(context)?;
@@ -104,7 +112,7 @@ impl Client {
             limiters: limiters(input),
             proxies,
             clock: RemoteClock::default(),
-            concurrency: Arc::new(Concurrency::new(input.concurrent_requests)),
+            concurrency: Arc::new(Concurrency::new(input.concurrent_requests, overall)),
             _hidden: proxy::passwords(),
         })))
     }
@@ -113,7 +121,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::new`].
-    pub fn graph(input: &Input, charge: Arc<dyn Charge>) -> anyhow::Result<Option<Self>> {
+    pub fn graph(
+        input: &Input,
+        charge: Arc<dyn Charge>,
+        overall: &Overall,
+    ) -> anyhow::Result<Option<Self>> {
         let has_application = !matches!(input.credentials, Credentials::Basic { .. });
         let Some(graph) = input.graph.as_ref().filter(|_| has_application) else {
             return Ok(None);
@@ -136,6 +148,7 @@ impl Client {
             clock: RemoteClock::default(),
             concurrency: Arc::new(Concurrency::new(
                 input.concurrent_requests.min(GRAPH_CONCURRENT),
+                overall,
             )),
             _hidden: proxy::passwords(),
         }))))

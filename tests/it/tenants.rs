@@ -8,7 +8,7 @@ use testkit::collector::{Config, Input, Output};
 use testkit::records::{Records, compare};
 use testkit::relay::{self, Behaviour, Relay};
 use testkit::report::{Aggregate, Report};
-use testkit::service::{Backlog, Options, Service};
+use testkit::service::{Backlog, Options, Service, most_in_flight};
 
 use crate::monitoring::Watched;
 use crate::setting::{PATIENCE, Setting, log, stop};
@@ -223,4 +223,32 @@ async fn many_tenants_ask_for_the_first_time_each_at_its_own_instant() {
         assert!(waited >= offset, "{nth} waited {waited}, of {offset}");
     }
     stop(&mut collector).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_in_flight_have_a_bound_over_all_tenants() {
+    const ROWS: u32 = 10_000;
+    let setting = Setting::new().await;
+    let (from, to) = (setting.ago(40), setting.ago(26));
+    setting.rows(Report::MessageTrace, from, to, ROWS);
+    let slow = |options: &mut Options| options.latency = Duration::from_millis(200);
+    setting.service.adjust(slow);
+    let input = |name: &str| {
+        let mut input = setting
+            .input()
+            .service_from(Report::MessageTrace, from, &[]);
+        name.clone_into(&mut input.name);
+        input
+    };
+    let mut config = Config::new(input("a"), Output::relay(setting.relay.port()));
+    config.inputs = ["a", "b", "c"].map(input).into();
+    let config = config.global("concurrent_requests", "3");
+    setting.folder.configure(&config).unwrap();
+    let mut collector = setting.start();
+    let all = u64::from(ROWS) * 3;
+    setting.relay.wait_for(all, PATIENCE).await.unwrap();
+    stop(&mut collector).await;
+    // Without it each of the three would have four beside its own.
+    let most = most_in_flight(&setting.service.requests());
+    assert!(most > 3 && most <= 3 + 3, "{most} at once");
 }

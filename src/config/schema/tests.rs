@@ -29,6 +29,7 @@ globals:
   devo_sender_compression_level: 6
   devo_sender_compression_buffer_in_bytes: 51200
   sender_stats_period_in_sec: 300
+  concurrent_requests: 64
   monitoring:
     listen: 127.0.0.1:18514
     stalled_after_in_seconds: 1800
