@@ -17,6 +17,7 @@
 //! - [`service`]: one task a report; it alone knows all parts, sleeps and retries · `delivery`: the outputs of one service
 //! - `fleet`: the inputs that run, each with its services · [`reload`]: the configuration read again while they do
 //! - [`window`], `agenda`, [`backoff`], [`record`], `dedup`: pure decisions on time, passes, waits and rows · `budget`: the memory for pages and lines
+//! - `spread`: a tenant's place among others in time · [`needs`]: how many files and sockets a configuration needs
 //! - [`clock`]: this machine's clock, and chance, which tests replace
 //! - [`source`]: Microsoft's side: sign-in, walks, pages, errors with their remedy and the tenant's budget of requests
 //! - [`relay`]: Devo's side: deliveries and receipts
@@ -32,11 +33,11 @@
 //! # The invariants
 //!
 //! 1. `source`, `relay` and `ledger` do not know one another; only `service`, `check` and `monitoring`, which only looks, know several.
-//! 2. `window`, `agenda`, `backoff`, `record`, `report` and `dedup` do no I/O, read no clock and log nothing; so do `service::collection` and
+//! 2. `window`, `agenda`, `backoff`, `spread`, `needs`, `record`, `report` and `dedup` do no I/O, read no clock and log nothing; so do `service::collection` and
 //!    `service::pipeline`.
 //! 3. Nothing below `service` and `messages` sleeps on an error or looks at the stop signal, but for `ledger`, which tries for the
 //!    state folder's lock for a second, and for what waits for a thread or for memory (`blocking`, `memory`).
-//! 4. Nothing but an input's source (sign-in, limiter, connections, clock), the process's budget of memory and what is known of the relays'
+//! 4. Nothing but an input's source (sign-in, limiter, connections, clock), the process's budgets of memory and of requests in flight and what is known of the relays'
 //!    addresses is shared between services.
 //! 5. Only `config` knows that it is YAML or JSON; only `relay::tls` and `source` name TLS types; only `ledger` writes under `state/`.
 //! 6. A secret's type cannot be printed. Text that somebody else wrote is shown only as `foreign` lets it through.
@@ -61,6 +62,7 @@ pub mod log;
 pub mod memory;
 pub mod messages;
 pub mod monitoring;
+pub mod needs;
 mod pem;
 pub mod privileges;
 pub mod process;

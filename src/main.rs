@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use chrono::Utc;
 use clap::Parser;
 use exchange_reports_collector::command::{BAD_CONFIGURATION, Command};
@@ -18,6 +18,7 @@ use exchange_reports_collector::ledger::{LedgerError, Original, StateFolder};
 use exchange_reports_collector::log::{DEBUG, INFO};
 use exchange_reports_collector::memory::{self, Patient};
 use exchange_reports_collector::messages::Messages;
+use exchange_reports_collector::needs::Needs;
 use exchange_reports_collector::privileges::{self, DeniedFiles};
 use exchange_reports_collector::reload::Reload;
 use exchange_reports_collector::signal::{self, Early, Held, Stop};
@@ -226,6 +227,11 @@ fn collect(
     };
     let stop = begin(workers, signals);
     let reload = reload(&stop);
+    // A shortage passes and has been waited out; a limit that is too low for all of it does not pass.
+    let allowed = process::open_files_allowed();
+    if let Some(refusal) = allowed.and_then(|allowed| Needs::of(&config).refusal(allowed)) {
+        return Err(Failure::Configuration(anyhow!(refusal)));
+    }
     let prepared = prepare(config).map_err(Failure::Configuration)?;
     let runtime = runtime(workers).map_err(Failure::Running)?;
     let ends = if arguments.ends_by_itself() {

@@ -36,6 +36,12 @@ pub fn raise_open_files() {
     }
 }
 
+/// How many files and sockets may be open, once [`raise_open_files`] has raised that; `None` if the system does not tell.
+pub fn open_files_allowed() -> Option<u64> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    Some(soft)
+}
+
 /// Waits until the system gives the files and the `threads` that nothing works without, and then `start` succeeds.
 pub fn wait_for_resources<T>(threads: usize, mut start: impl FnMut() -> io::Result<T>) -> T {
     let mut refused = false;

@@ -246,3 +246,39 @@ async fn a_limit_of_the_size_of_files_is_a_disk_that_refuses() {
         &collector,
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_of_files_that_cannot_hold_all_tenants_is_a_mistake_of_the_configuration() {
+    let setting = Setting::new().await;
+    let mut config = testkit::collector::Config::new(
+        setting.input(),
+        testkit::collector::Output::relay(setting.relay.port()),
+    );
+    config.inputs = (0..100)
+        .map(|nth| {
+            let mut input = setting.input().service(Report::MessageTrace, &[]);
+            input.name = format!("tenant_{nth}");
+            input
+        })
+        .collect();
+    setting.folder.configure(&config).unwrap();
+    let mut collector = start_limited(&setting, &["--nofile=64:400"]);
+    let ended = collector.wait(PATIENCE).await.unwrap();
+    assert_eq!(ended.code, Some(78), "{}", log(&collector));
+    let told = collector.log_with("ERROR").join("\n");
+    for part in [
+        "at least 432 files and sockets",
+        "inputs 100, services 100",
+        "the system allows 400",
+        "LimitNOFILE",
+    ] {
+        assert!(told.contains(part), "no {part:?} in {told}");
+    }
+    assert!(setting.service.requests().is_empty());
+    let mut collector = start_limited(&setting, &["--nofile=64:432"]);
+    collector
+        .wait_for("collecting services=100", PATIENCE)
+        .await
+        .unwrap();
+    collector.kill().await.unwrap();
+}
