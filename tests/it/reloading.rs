@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use nix::sys::signal::Signal;
 use testkit::collector::{Config, Input, Output};
 use testkit::records::compare;
+use testkit::relay::{Behaviour, Connection, End, Relay};
 use testkit::report::Report;
 
 use crate::monitoring::Watched;
@@ -247,5 +249,119 @@ async fn a_reload_under_load_loses_and_repeats_nothing() {
             tenant.name,
             log(&watched.collector)
         );
+    }
+}
+
+/// What a reload finds changed.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Added,
+    Changed,
+    Removed,
+    CutShort,
+    OtherOutput,
+    NoCertificate,
+}
+
+const CHANGES: [Change; 6] = [
+    Change::Added,
+    Change::Changed,
+    Change::Removed,
+    Change::CutShort,
+    Change::OtherOutput,
+    Change::NoCertificate,
+];
+
+/// What is marked with the tenant in each record.
+fn marked(tenant: &Tenant, from: DateTime<Utc>) -> Input {
+    tenant.input(from).option("environment", tenant.name)
+}
+
+/// What a kill may have come twice where there were so many connections: the lines of the last delivery that the relay ended in order, if that was
+/// not written down yet, and those on connections that were broken off.
+fn unconfirmed(relay: &Relay, connections: usize) -> u64 {
+    let all = relay.connections();
+    let ended = |one: &&Connection| one.end == End::ClientClosed && one.lines > 0;
+    let last = all[..connections].iter().rfind(ended);
+    let broken = all.iter().filter(|one| one.end != End::ClientClosed);
+    last.map_or(0, |one| one.lines) + broken.map(|one| one.lines).sum::<u64>()
+}
+
+/// Changes one tenant's file while all are loaded, kills the collector so long after, and goes on with all files as they should be.
+async fn killed_in_a_reload(change: Change, after: Duration) {
+    let setting = Setting::new().await;
+    let time = (setting.ago(60), setting.ago(26));
+    let [a, b, c] = [("a", 9_000), ("b", 8_500), ("c", 8_000)];
+    let a = Tenant::new(&setting, a.0, time, a.1).await;
+    let b = Tenant::new(&setting, b.0, time, b.1).await;
+    let c = Tenant::new(&setting, c.0, time, c.1).await;
+    let tenants = [&a, &b, &c];
+    for tenant in tenants {
+        let late = Behaviour::AnswerLate(Duration::from_millis(150));
+        tenant.relay.always(late);
+    }
+    main(&setting, marked(&a, time.0), a.output());
+    let files = [&b, &c].map(|tenant| file(&marked(tenant, time.0), tenant.output()));
+    put(&setting, "b.yaml", &files[0]);
+    if !matches!(change, Change::Added) {
+        put(&setting, "c.yaml", &files[1]);
+    }
+    let mut collector = setting.start();
+    let begun = Instant::now();
+    while a.relay.count().min(b.relay.count()) < 1_000 {
+        assert!(begun.elapsed() < PATIENCE, "{}", log(&collector));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    match change {
+        Change::Added => put(&setting, "c.yaml", &files[1]),
+        Change::Changed => {
+            let input = marked(&b, time.0).option("requests_per_second", "900");
+            put(&setting, "b.yaml", &file(&input, b.output()));
+        }
+        Change::Removed => fs::remove_file(path(&setting, "b.yaml")).unwrap(),
+        Change::CutShort => put(&setting, "b.yaml", &files[0][..files[0].len() / 2]),
+        // The output of another file is none that it may have.
+        Change::OtherOutput => put(&setting, "b.yaml", &files[0].replace("[b]", "[a]")),
+        Change::NoCertificate => put(&setting, "b.yaml", &files[0].replace("chain.crt", "no.crt")),
+    }
+    collector.signal(Signal::SIGHUP).unwrap();
+    tokio::time::sleep(after).await;
+    collector.kill().await.unwrap();
+    let connections = tenants.map(|tenant| tenant.relay.connections().len());
+
+    put(&setting, "b.yaml", &files[0]);
+    put(&setting, "c.yaml", &files[1]);
+    let mut collector = setting.start();
+    for tenant in tenants {
+        tenant.until_read(&tenant.existing(time), &collector).await;
+    }
+    stop(&mut collector).await;
+    for (tenant, connections) in tenants.into_iter().zip(connections) {
+        let verdict = compare(&tenant.existing(time), &tenant.relay.records());
+        let bound = unconfirmed(&tenant.relay, connections);
+        let told = format!(
+            "{change:?} after {after:?}, {}: {verdict}, of {bound}",
+            tenant.name
+        );
+        assert!(
+            verdict.is_complete() && verdict.twice <= bound,
+            "{told}\n{}",
+            log(&collector)
+        );
+        let mark = format!(r#""@devo_environment": "{}""#, tenant.name);
+        let lines = tenant.relay.lines();
+        assert!(lines.iter().all(|line| line.contains(&mark)), "{told}");
+        assert_eq!(tenant.relay.violations(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_in_the_middle_of_a_reload_loses_nothing_and_mixes_no_tenants() {
+    for (nth, change) in (0_u64..).zip(CHANGES) {
+        // Before the files are read, while they are, and while a tenant stops with its last receipts.
+        let after = [[0, 60 + 15 * nth], [60 + 15 * nth, 400]];
+        for after in after[usize::from(nth % 2 == 1)] {
+            killed_in_a_reload(change, Duration::from_millis(after)).await;
+        }
     }
 }
