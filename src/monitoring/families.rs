@@ -10,6 +10,8 @@ use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, Result,
 };
 
+use super::late::Shown;
+
 /// What all names begin with.
 pub(super) const PREFIX: &str = "exchange_collector";
 
@@ -80,6 +82,8 @@ macro_rules! families {
         /// The metrics themselves.
         pub(super) struct Families {
             $(pub(super) $field: $holder,)*
+            /// The series that are there of those that are not from the start.
+            pub(super) shown: Shown,
         }
 
         impl Families {
@@ -91,12 +95,13 @@ macro_rules! families {
                         registry.register(Box::new(family.clone()))?;
                         family
                     },)*
+                    shown: Shown::default(),
                 })
             }
 
             /// Removes the series whose labels `keep` does not want.
             pub(super) fn retain(&self, keep: impl Fn(&Labels<'_>) -> bool) {
-                $(retain(&self.$field, $labels, &keep);)*
+                $(retain(&self.$field, $labels, &self.shown, &keep);)*
             }
         }
     };
@@ -181,14 +186,21 @@ impl Labels<'_> {
     }
 }
 
-fn retain<H: Holder>(holder: &H, names: &[&str], keep: &impl Fn(&Labels<'_>) -> bool) {
+fn retain<H: Holder>(
+    holder: &H,
+    names: &[&str],
+    shown: &Shown,
+    keep: &impl Fn(&Labels<'_>) -> bool,
+) {
     for family in holder.collect() {
         for metric in family.get_metric() {
             let labels = Labels(metric.get_label());
             if !keep(&labels) {
                 let values = names.iter().map(|name| labels.of(name).unwrap_or_default());
+                let values: Vec<_> = values.collect();
                 // It was there a moment ago.
-                let _ = holder.remove(&values.collect::<Vec<_>>());
+                let _ = holder.remove(&values);
+                shown.forget(holder, &values);
             }
         }
     }

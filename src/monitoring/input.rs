@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use prometheus::GaugeVec;
 
 use super::families::Families;
-use super::late::{Late, labels};
+use super::late::{Late, Target};
 use super::lock;
 use crate::source::{Client, agreed};
 
@@ -25,7 +25,7 @@ impl InputMonitor {
             name: name.to_owned(),
             client,
             certificate: Mutex::default(),
-            pause: Late::of(&families.pause, &labels(&[name])),
+            pause: Late::of(&families.pause, &Target::new(&families.shown, &[name])),
         }
     }
 

@@ -8,7 +8,7 @@ use prometheus::{GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec}
 
 use super::families::Families;
 use super::freshness::{Ages, Freshness};
-use super::late::{Late, labels};
+use super::late::{Late, Target};
 use super::lock;
 use super::trouble::Trouble;
 use crate::config::ServiceConfig;
@@ -146,7 +146,8 @@ impl OutletMonitor {
         is_early: bool,
     ) -> Arc<Self> {
         let [input, service, output] = values;
-        let (labels, of_input) = (labels(&values), labels(&[input]));
+        let target = |values: &[&str]| Target::new(&families.shown, values);
+        let (labels, of_input) = (target(&values), target(&[input]));
         let whole = |of: &IntGaugeVec| {
             if is_early {
                 Late::never()

@@ -12,7 +12,7 @@ use reqwest::StatusCode;
 use super::families::Families;
 use super::freshness::Ages;
 use super::input::{InputMonitor, timestamp};
-use super::late::{Late, labels};
+use super::late::{Late, Target};
 use super::lock;
 use super::outlet::OutletMonitor;
 use super::pace::Pace;
@@ -54,7 +54,7 @@ struct Counters {
     withheld: Late<IntCounterVec>,
     fetched_records: IntCounter,
     fetched_bytes: IntCounter,
-    duplicates: Late<IntCounterVec>,
+    duplicates: IntCounter,
     late: Late<IntCounterVec>,
     /// By [`Class`].
     requests: [Late<IntCounterVec>; 6],
@@ -146,7 +146,7 @@ impl Counters {
             }
         };
         let values = [input, name];
-        let labels = labels(&values);
+        let labels = Target::new(&families.shown, &values);
         let late = |family: &IntCounterVec| Late::of(family, &labels);
         Counters {
             unreachable: late(&families.unreachable),
@@ -156,11 +156,14 @@ impl Counters {
             withheld: late(&families.withheld),
             fetched_records: families.fetched_records.with_label_values(&values),
             fetched_bytes: families.fetched_bytes.with_label_values(&values),
-            duplicates: late(&families.duplicates),
+            duplicates: families.duplicates.with_label_values(&values),
             late: late(&families.late),
             requests: CLASSES.map(|class| Late::of_word(&families.requests, &labels, class)),
             retries: Cause::NAMES.map(|cause| Late::of_word(&families.retries, &labels, cause)),
-            fetch_duration: Late::of(&families.fetch_duration, &self::labels(&[input])),
+            fetch_duration: Late::of(
+                &families.fetch_duration,
+                &Target::new(&families.shown, &[input]),
+            ),
             turn_wait: Late::of(&families.turn_wait, &labels),
             throttled: Late::of(&families.throttled, &labels),
             // There is an alert on its increase.
@@ -173,7 +176,7 @@ impl Counters {
 impl Gauges {
     fn new(families: &Families, input: &str, config: &ServiceConfig) -> Self {
         let values = [input, config.report.service];
-        let labels = labels(&values);
+        let labels = Target::new(&families.shown, &values);
         let has_sources = config.report.has_two_services();
         Gauges {
             source: has_sources.then(|| families.source.with_label_values(&values)),
@@ -334,7 +337,7 @@ impl ServiceMonitor {
         if !config.early_passes_deliver {
             // What it finds is fetched again and delivered later.
             counters.fetched_records = detached_counter();
-            counters.duplicates = Late::never();
+            counters.duplicates = detached_counter();
         }
         Arc::new(ServiceMonitor {
             input: Arc::clone(input),

@@ -252,6 +252,35 @@ async fn a_reload_under_load_loses_and_repeats_nothing() {
     }
 }
 
+/// Series that are not there from the start are those of the one before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_output_that_was_down_is_not_so_in_the_metrics_once_a_reload_has_put_it_right() {
+    let setting = Setting::new().await;
+    let time = (setting.ago(40), setting.ago(26));
+    let mut a = Tenant::new(&setting, "a", time, 300).await;
+    a.relay.always(Behaviour::Refuse);
+    main(&setting, a.input(time.0), a.output());
+    let mut watched = Watched::of(setting.start()).await;
+    let down = |metrics: &str| {
+        let mut lines = metrics.lines();
+        let line = lines.find(|line| line.starts_with("exchange_collector_output_down{"))?;
+        line.rsplit(' ').next().map(str::to_owned)
+    };
+    let begun = Instant::now();
+    while down(&watched.get("/metrics").await.1).as_deref() != Some("1") {
+        assert!(begun.elapsed() < PATIENCE, "{}", log(&watched.collector));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    a.relay = Relay::start(&setting.pki).unwrap();
+    main(&setting, a.input(time.0), a.output());
+    watched.collector.signal(Signal::SIGHUP).unwrap();
+    until_logged(&watched, "read again changed=a", 1).await;
+    a.until_read(&a.existing(time), &watched.collector).await;
+    let metrics = watched.get("/metrics").await.1;
+    assert_eq!(down(&metrics).as_deref(), Some("0"), "{metrics}");
+    stop(&mut watched.collector).await;
+}
+
 /// What a reload finds changed.
 #[derive(Clone, Copy, Debug)]
 enum Change {
