@@ -222,7 +222,7 @@ async fn many_tenants_ask_for_the_first_time_each_at_its_own_instant() {
         let waited = first_asked(nth).unwrap() - started;
         assert!(waited >= offset, "{nth} waited {waited}, of {offset}");
     }
-    stop(&mut collector).await;
+    collector.kill().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
