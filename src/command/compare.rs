@@ -9,12 +9,14 @@
 
 mod comparison;
 mod findings;
+mod progress;
 
 use anyhow::{Context as _, Result, bail};
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 
 use self::comparison::{Comparison, Step};
 pub use self::findings::{Different, Findings, Hour, Listed, Message};
+use self::progress::Progress;
 use super::side::{Came, Failure, GraphSide, ReportSide, Taken};
 use crate::config::{Config, Credentials, Input, Persistence};
 use crate::record::{Fingerprint, Fingerprinter, Mask};
@@ -92,10 +94,13 @@ pub async fn compare(config: &Config, name: Option<&str>, range: Range) -> Resul
     let mut comparison = Comparison::new(report, mask);
     let mut start = range.from;
     let mut missing = vec![];
+    let progress = Progress::new(range.from, range.to);
     while start < range.to {
-        match step(&mut reports, &graph, start, range.to).await {
+        let step = step(&mut reports, &graph, (start, range.to), &progress);
+        match progress.beside(step).await {
             Ok(step) => {
                 start = step.end();
+                progress.compared(start);
                 missing.extend(step.doubts().map(str::to_owned));
                 comparison.take(step);
             }
@@ -185,8 +190,8 @@ fn without_graph(input: &Input) -> String {
 async fn step(
     reports: &mut ReportSide,
     graph: &GraphSide<'_>,
-    start: DateTime<Utc>,
-    to: DateTime<Utc>,
+    (start, to): (DateTime<Utc>, DateTime<Utc>),
+    progress: &Progress,
 ) -> Result<Step, Failure> {
     let now = Utc::now().duration_trunc(MARGIN);
     let now = now.map_err(|error| Failure::Other(error.into()))?;
@@ -196,7 +201,7 @@ async fn step(
         let hour = findings::hour(step.end()) + TimeDelta::hours(1);
         let end = hour.min(to);
         let until = (end + MARGIN).min(now.max(end));
-        read_reports(reports, (read, until), &mut step).await?;
+        read_reports(reports, (read, until), &mut step, progress).await?;
         read = until;
         step.extend(end);
         if end == to || step.rows() >= STEP_ROWS || end - start >= STEP_MAX {
@@ -205,6 +210,7 @@ async fn step(
     }
     let range = (start - MARGIN, read);
     let is_whole = graph.read(range, |page| {
+        progress.came_from_graph(page.len());
         for (row, fingerprint) in page.rows().zip(page.fingerprints()) {
             step.add_there(row, fingerprint);
         }
@@ -247,6 +253,7 @@ async fn read_reports(
     reports: &mut ReportSide,
     range: (DateTime<Utc>, DateTime<Utc>),
     step: &mut Step,
+    progress: &Progress,
 ) -> Result<(), Failure> {
     let came = |came: Came<Pages>| {
         let Came { range, taken, .. } = &came;
@@ -258,6 +265,7 @@ async fn read_reports(
             ));
         }
         for page in &taken.0 {
+            progress.came_from_reports(page.len());
             for (row, fingerprint) in page.rows().zip(page.fingerprints()) {
                 step.add_here(row, fingerprint, range.clone());
             }
