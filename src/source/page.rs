@@ -204,6 +204,11 @@ impl Page {
         fingerprinter: &Fingerprinter,
         organization: Option<&str>,
     ) -> Result<(Self, Vec<Key>, Option<String>), FetchError> {
+        if let Some((rows, keys, next)) = usual_of_graph(&body, organization) {
+            drop(body);
+            let (page, _) = Self::parse(rows, fingerprinter)?;
+            return Ok((page, keys, next));
+        }
         let json = object(&body)?;
         is_sound(json)?;
         let envelope = Envelope::read(json)?;
@@ -283,17 +288,38 @@ impl Rows {
 fn usual(body: &[u8], fingerprinter: &Fingerprinter) -> Option<(Rows, Option<String>)> {
     let start = memmem::find(body, VALUE)? + VALUE.len();
     let (rows, end) = usual_rows(body, start, fingerprinter)?;
-    if start + body.len() - end > AROUND_MAX {
-        return None;
-    }
-    let around = [&body[..start], &body[end..]].concat();
+    let around = around(body, start, end)?;
     let answer: Usual<'_> = serde_json::from_slice(&around).ok()?;
-    let list = answer.value.get();
-    if list != "[]" || list.as_ptr().addr() - around.as_ptr().addr() != start - 1 {
-        return None;
-    }
+    stands_in(answer.value, &around, start)?;
     let next = answer.next_link.filter(|link| !link.trim().is_empty());
     Some((rows, next.map(Cow::into_owned)))
+}
+
+/// The same of Microsoft Graph: its rows in the reporting service's shape, which are looked at when that is read.
+fn usual_of_graph(
+    body: &[u8],
+    organization: Option<&str>,
+) -> Option<(Vec<u8>, Vec<Key>, Option<String>)> {
+    let start = memmem::find(body, VALUE)? + VALUE.len();
+    let (rows, keys, length) = graph::usual(&body[start..], organization)?;
+    let around = around(body, start, start + length)?;
+    let answer: UsualOfGraph<'_> = serde_json::from_slice(&around).ok()?;
+    stands_in(answer.value, &around, start)?;
+    let next = answer.next_link.filter(|link| !link.trim().is_empty());
+    Some((rows, keys, next.map(Cow::into_owned)))
+}
+
+/// What stands around the rows from `start` to `end`; `None` if that is much.
+fn around(body: &[u8], start: usize, end: usize) -> Option<Vec<u8>> {
+    let is_little = start + body.len() - end <= AROUND_MAX;
+    is_little.then(|| [&body[..start], &body[end..]].concat())
+}
+
+/// Whether `value` is the list that was found, whose rows were at `start`.
+fn stands_in(value: &RawValue, around: &[u8], start: usize) -> Option<()> {
+    let list = value.get();
+    let is_there = list.as_ptr().addr() - around.as_ptr().addr() == start - 1;
+    (list == "[]" && is_there).then_some(())
 }
 
 /// The rows of the usual kind from `start` on, which is behind an opening bracket, and where they end; `None` if there are others, or too many.
@@ -318,6 +344,18 @@ struct Usual<'a> {
     #[serde(borrow)]
     value: &'a RawValue,
     #[serde(borrow, rename = "odata.nextLink")]
+    next_link: Option<Cow<'a, str>>,
+}
+
+/// The same of Microsoft Graph.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UsualOfGraph<'a> {
+    #[serde(borrow, rename = "@odata.context")]
+    _context: Option<&'a RawValue>,
+    #[serde(borrow)]
+    value: &'a RawValue,
+    #[serde(borrow, rename = "@odata.nextLink")]
     next_link: Option<Cow<'a, str>>,
 }
 

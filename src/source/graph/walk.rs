@@ -26,7 +26,7 @@ use super::super::link;
 use super::super::meter::Meter;
 use super::super::page::Page;
 use super::super::{Pages, Pending};
-use super::rows::{GRAPH_STATUSES, Key};
+use super::rows::{GRAPH_STATUSES, Key, id_of};
 use super::{PAGE_ROWS, PATH, SERVICE};
 use crate::record::{Fingerprint, Fingerprinter};
 
@@ -202,7 +202,7 @@ impl GraphWalk {
 
     /// Plans what comes behind a page of rows with these keys, which has led on to `next`.
     fn go_on(&mut self, ask: Ask, has_new: bool, page: &Page, keys: &[Key], next: Option<Url>) {
-        self.count(keys);
+        self.count(page, keys);
         let mut again = None;
         if let Some(next) = next {
             let times = || keys.iter().filter_map(|key| key.received);
@@ -262,11 +262,10 @@ impl GraphWalk {
         if again.is_some() {
             self.known.clear();
         }
-        let stays =
-            |key: &&Key| again.is_none_or(|again| key.received.is_none_or(|at| at <= again));
+        let stays = |key: &Key| again.is_none_or(|again| key.received.is_none_or(|at| at <= again));
         let mut on_page: HashMap<Fingerprint, u32> = HashMap::new();
         for (fingerprint, key) in page.fingerprints().zip(keys) {
-            if stays(&key) {
+            if stays(key) {
                 *on_page.entry(fingerprint).or_default() += 1;
             }
         }
@@ -276,12 +275,10 @@ impl GraphWalk {
         }
         if again.is_some() {
             // The rows of a message have one time: one that has no row there is complete.
-            let last: HashSet<&String> = { keys.iter() }
-                .filter(stays)
-                .filter_map(|key| key.id.as_ref())
-                .collect();
+            let stay = { page.rows().zip(keys) }.filter(|(_, key)| stays(key));
+            let last: HashSet<_> = stay.filter_map(|(row, _)| id_of(row)).collect();
             self.of_message
-                .retain(|id, rows| *rows >= ROWS_OF_ONE_MAX || last.contains(id));
+                .retain(|id, rows| *rows >= ROWS_OF_ONE_MAX || last.contains(id.as_str()));
         }
     }
 
@@ -349,11 +346,27 @@ impl GraphWalk {
         Ok(())
     }
 
-    fn count(&mut self, keys: &[Key]) {
-        for id in keys.iter().filter_map(|key| key.id.as_ref()) {
-            match self.of_message.get_mut(id) {
+    /// Counts the rows of messages that may have many. These have one time, so a row that is alone with its time belongs to none, unless the page
+    /// begins or ends with it.
+    fn count(&mut self, page: &Page, keys: &[Key]) {
+        let in_order = keys.is_sorted_by(|a, b| a.received >= b.received);
+        let is_alone = |place: usize| {
+            let same = |other: Option<usize>| {
+                let other = other.and_then(|other| keys.get(other));
+                other.is_none_or(|other| other.received == keys[place].received)
+            };
+            in_order && !same(place.checked_sub(1)) && !same(Some(place + 1))
+        };
+        for (place, row) in page.rows().enumerate().take(keys.len()) {
+            let Some(id) = Some(place)
+                .filter(|place| !is_alone(*place))
+                .and_then(|_| id_of(row))
+            else {
+                continue;
+            };
+            match self.of_message.get_mut(&*id) {
                 Some(count) => *count += 1,
-                None => drop(self.of_message.insert(id.clone(), 1)),
+                None => drop(self.of_message.insert(id.into_owned(), 1)),
             }
         }
     }
@@ -377,13 +390,13 @@ impl GraphWalk {
         let mut on_page: HashMap<Fingerprint, u32> = HashMap::new();
         let mut new = Vec::with_capacity(page.len());
         for (place, fingerprint) in page.fingerprints().enumerate() {
+            let Some(known) = self.known.get(&fingerprint) else {
+                new.push(place);
+                continue;
+            };
             let count = on_page.entry(fingerprint).or_default();
             *count += 1;
-            if self
-                .known
-                .get(&fingerprint)
-                .is_none_or(|known| *known < *count)
-            {
+            if known < count {
                 new.push(place);
             }
         }
