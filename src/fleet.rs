@@ -8,31 +8,12 @@ use anyhow::bail;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument;
 
-use crate::budget::Budget;
 use crate::config::{Input, Output};
-use crate::delivery::Shared;
-use crate::ledger::{RequestFile, StateDirectory};
-use crate::messages::Told;
-use crate::monitoring::Monitor;
+use crate::prepared::Prepared;
 use crate::spread::Spread;
-use crate::tenant::{Begins, Lived, Running, Tenant};
-use crate::{Ends, Prepared};
-
-/// What all services share.
-#[derive(Clone)]
-pub(crate) struct Around {
-    pub(crate) state: Arc<StateDirectory>,
-    /// The times of the requests to Graph.
-    pub(crate) requests: RequestFile,
-    pub(crate) shared: Shared,
-    pub(crate) budget: Budget,
-    pub(crate) monitor: Arc<Monitor>,
-    /// What the outputs know of what hours came to.
-    pub(crate) told: Told,
-}
+use crate::tenant::{Around, Begins, Ends, Lived, Opening, Running, Tenant};
 
 /// The inputs that run.
 pub(crate) struct Fleet {
@@ -47,19 +28,6 @@ pub(crate) struct Fleet {
     not_opened: usize,
     /// Of what was due, so many services have left something.
     behind: usize,
-}
-
-/// That a service's state is being opened, for as long as this is held.
-pub(crate) struct Opening {
-    refused: Arc<AtomicUsize>,
-    _held: TaskTrackerToken,
-}
-
-impl Opening {
-    /// The service does not run.
-    pub(crate) fn refused(&self) {
-        self.refused.fetch_add(1, Ordering::SeqCst);
-    }
 }
 
 /// An input that runs.
@@ -151,10 +119,7 @@ impl Fleet {
             });
             let span = tracing::info_span!("service", input = input.name, name);
             let (ends, told) = (self.ends, stop.clone());
-            let opening = Opening {
-                refused: Arc::clone(&self.refused),
-                _held: self.opening.token(),
-            };
+            let opening = Opening::new(&self.refused, self.opening.token());
             let life = async move {
                 let lived = running.live(ends, opening).await;
                 let told = told.is_cancelled();

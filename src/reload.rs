@@ -9,9 +9,9 @@ use tracing::info;
 
 use crate::blocking::FILES;
 use crate::config::{Finding, Globals, Input, Reading, Snapshot};
+use crate::prepared::{Prepared, prepare_beside};
 use crate::source::concurrency::Overall;
 use crate::tenant::Tenant;
-use crate::{Prepared, prepare_beside};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);

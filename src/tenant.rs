@@ -2,6 +2,7 @@
 //!
 //! Where Graph is asked, `looking` tells when the reporting service is back. A change of source is a stop of the service, in order, and a start from its state: so it repeats and skips as little as a restart.
 
+mod around;
 mod looking;
 
 use std::io;
@@ -14,14 +15,14 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, warn};
 
+pub use self::around::Ends;
+pub(crate) use self::around::{Around, Opening};
 use self::looking::Looking;
-use crate::Ends;
 use crate::backoff::Backoff;
 use crate::blocking::DISK;
 use crate::clock::{Chance, WallClock};
 use crate::config::{Input, Persistence, ServiceConfig, SourceChoice};
 use crate::error;
-use crate::fleet::{Around, Opening};
 use crate::ledger::{Ledger, LedgerError, RequestFile};
 use crate::monitoring::ServiceMonitor;
 use crate::report::{Origin, Report};
@@ -437,6 +438,6 @@ async fn live(service: Service, ends: Ends) -> bool {
             service.run().await;
             true
         }
-        Ends::WhenDone { patience } => service.run_once(patience).await,
+        Ends::WhenDone { patience } => Box::pin(service.run_once(patience)).await,
     }
 }
