@@ -33,6 +33,7 @@
 //!
 //! # The invariants
 //!
+//! 0. Each part uses only those below it; the list of who uses whom is in `layers`, which is a test.
 //! 1. `source`, `relay` and `ledger` do not know one another; only `service`, `check` and `monitoring`, which only looks, know several.
 //! 2. `window`, `agenda`, `backoff`, `spread`, `needs`, `record`, `report` and `dedup` do no I/O, read no clock and log nothing; so do `service::collection` and
 //!    `service::pipeline`.
@@ -57,6 +58,8 @@ mod delivery;
 mod error;
 mod fleet;
 mod foreign;
+#[cfg(test)]
+mod layers;
 pub mod ledger;
 pub mod length;
 pub mod log;
