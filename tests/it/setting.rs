@@ -176,6 +176,12 @@ impl Setting {
             .collect()
     }
 
+    /// Up to where the state of a service knows that Devo was told what hours came to.
+    pub(crate) fn told(&self, report: Report) -> Option<DateTime<Utc>> {
+        let state = self.state_line(report)?;
+        Some(state["audit"]["told"].as_str()?.parse().unwrap())
+    }
+
     fn state_line(&self, report: Report) -> Option<serde_json::Value> {
         let bytes = std::fs::read(self.state_of(report).join("cursor")).ok()?;
         let line = bytes.split(|byte| *byte == b'\n').nth(1)?;

@@ -47,8 +47,7 @@ impl Returning {
         self.graph.clocks()
     }
 
-    /// Asks both for a range, one request at a time. A message is one message for one recipient in one status
-    /// ([`crate::record::Fingerprint::identity`]).
+    /// Asks both for a range, one request at a time. A message is one message for one recipient in one status.
     ///
     /// # Errors
     ///
