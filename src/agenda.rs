@@ -3,7 +3,7 @@
 //! A *pass* is a reading of every window at one delay. The settling pass has the longest delay, and alone moves the cursor; an early pass has a
 //! frontier of its own. They read side by side, each with requests of its own, by this rule:
 //!
-//! - An early pass begins where the next longer pass has not come to yet, and never before what that one may read now: what it has missed is
+//! - An early pass begins where the next longer pass has not read yet, and never before what that one may read now: what it has missed is
 //!   left to that one. So no early pass is ever behind a backlog but its own, which is no longer than the two delays are apart.
 //! - A longer pass begins a window only when no shorter one has anything under way there. What is under way when it is too late is given up,
 //!   and so never waited for for long.
@@ -83,7 +83,7 @@ impl Agenda {
         Some(positions.fold(settled, DateTime::max) + self.slack * 2)
     }
 
-    /// Whether a pass has something under way where a longer one comes to, with the earliest beginning of its windows.
+    /// Whether a pass has windows under way that a longer pass may read now; `earliest` is the earliest beginning of its windows.
     pub(crate) fn is_too_late(&self, nth: usize, earliest: DateTime<Utc>) -> bool {
         let busy = self.passes[nth].busy;
         busy.is_some_and(|busy| busy.start < earliest)
@@ -148,7 +148,7 @@ mod tests {
         }
     }
 
-    /// Two early passes and the settling one, which has come to 1000.
+    /// Two early passes and the settling one, which is at 1000.
     fn agenda() -> Agenda {
         let mut agenda = Agenda::new(3, true);
         assert_eq!(agenda.earliest(0, at(5_000)), None, "nothing has begun");

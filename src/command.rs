@@ -383,7 +383,7 @@ fn make_bundle(
 
 fn on_state(action: Action, directory: &Path, config: Option<&Config>) -> Result<ExitCode> {
     let now = Utc::now();
-    // By whoever has started this, who may have rights that the state's owner does without.
+    // As the user that started the command, who may have rights that the state's owner has not.
     let export = match &action {
         Action::Import { file, .. } => Some(ExportFile::open(file)?),
         _ => None,

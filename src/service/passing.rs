@@ -144,7 +144,7 @@ impl Passing {
         self.lead = LEAD.0;
     }
 
-    /// Whether it has something under way where a longer pass comes to.
+    /// Whether it has windows under way that a longer pass may read now.
     pub(super) fn is_too_late(&self, now: DateTime<Utc>) -> bool {
         let Some(next) = &self.next else {
             return false;

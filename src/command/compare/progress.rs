@@ -1,4 +1,4 @@
-//! How far a comparison has come, for whoever waits for it: on standard error, a line every ten seconds.
+//! The progress of a comparison: a line on standard error every ten seconds.
 
 use std::cell::Cell;
 use std::io::{self, Write as _};
@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::findings::instant;
 
-/// It is told so often: a comparison that is over sooner says nothing but its result.
+/// The time between two lines. A shorter comparison prints its result only.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// What has been read so far.
@@ -22,12 +22,12 @@ pub(super) struct Progress {
     here: Cell<usize>,
     /// The rows of Microsoft Graph.
     there: Cell<usize>,
-    /// When it is told next.
+    /// When the next line is due.
     next: Cell<Instant>,
 }
 
 impl Progress {
-    /// Of a range of which nothing is read.
+    /// The progress at the beginning of a range.
     pub(super) fn new(from: DateTime<Utc>, to: DateTime<Utc>) -> Self {
         Progress {
             from,
