@@ -8,4 +8,4 @@ mod before;
 mod rows;
 mod window;
 
-pub(crate) use window::{Deduplicator, Elsewhere, Finished, Kind, New, Verdict};
+pub(crate) use window::{Deduplicator, Elsewhere, Finished, Kind, New, Verdict, in_any};

@@ -41,7 +41,7 @@ use self::stating::Stating;
 use crate::budget::{Budget, Memory};
 use crate::clock::{Chance, WallClock};
 use crate::config::{Input, Output, ServiceConfig};
-use crate::dedup::{self, Deduplicator, Elsewhere, New};
+use crate::dedup::{self, Deduplicator, Elsewhere, New, in_any};
 use crate::delivery::{Book, Next, Outlet, Shared, Surroundings};
 use crate::ledger::{Cursor, Entry, Ledger, LedgerError, Outcome, Owner, StateDirectory};
 use crate::memory;
@@ -89,7 +89,6 @@ pub struct Service {
     /// The early passes, until they run.
     early: Vec<Service>,
     monitor: Arc<ServiceMonitor>,
-    chance: Chance,
     stop: CancellationToken,
 }
 
@@ -196,8 +195,7 @@ impl Service {
         let mut service = Service {
             environment: input.environment.clone(),
             mask: config.mask.clone(),
-            books: Books::new(ledger, chance.clone(), Arc::clone(&monitor), stop.clone())
-                .stating(stating),
+            books: Books::new(ledger, chance, Arc::clone(&monitor), stop.clone()).stating(stating),
             schedule,
             source,
             fetcher,
@@ -213,7 +211,6 @@ impl Service {
             passing: None,
             early: vec![],
             monitor,
-            chance,
             stop,
         };
         if let Some(delivered) = delivered {
@@ -501,10 +498,7 @@ impl Service {
             let left_out = passing.hold_back(window, page, &mut new);
             self.dedup.leave_out(left_out);
             // What another pass has delivered has been counted there.
-            let mut places: Vec<_> = new.places.iter().flatten().collect();
-            places.sort_unstable();
-            places.dedup();
-            new.records = places.len() as u64;
+            new.records = in_any(&new.places).len() as u64;
         }
         new
     }

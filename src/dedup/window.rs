@@ -93,6 +93,14 @@ pub(crate) struct New {
     pub(crate) records: u64,
 }
 
+/// The places that are among those of any output, in ascending order, each once.
+pub(crate) fn in_any(places: &[Vec<u32>]) -> Vec<u32> {
+    let mut all: Vec<u32> = places.iter().flatten().copied().collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
 /// What the walks of a window so far come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {

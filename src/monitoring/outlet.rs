@@ -122,9 +122,7 @@ impl OutletMonitor {
         config: &ServiceConfig,
         output: &str,
     ) -> Arc<Self> {
-        let freshness = Freshness::of(families, input, config);
-        let labels = [input, config.report.service, output];
-        Self::with(families, labels, freshness, false)
+        Self::of(families, (input, config, output), false)
     }
 
     /// The same for an early pass: what it delivers is counted with the rest, how it stands is not shown.
@@ -134,9 +132,17 @@ impl OutletMonitor {
         config: &ServiceConfig,
         output: &str,
     ) -> Arc<Self> {
+        Self::of(families, (input, config, output), true)
+    }
+
+    fn of(
+        families: &Families,
+        (input, config, output): (&str, &ServiceConfig, &str),
+        is_early: bool,
+    ) -> Arc<Self> {
         let freshness = Freshness::of(families, input, config);
         let labels = [input, config.report.service, output];
-        Self::with(families, labels, freshness, true)
+        Self::with(families, labels, freshness, is_early)
     }
 
     fn with(

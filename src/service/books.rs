@@ -221,13 +221,17 @@ impl Books {
         at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<(), Stopped> {
-        let mut cursor = self.cursor().clone();
-        cursor.at = at;
-        cursor.boundary = vec![];
-        self.write(move |ledger| ledger.begin(cursor.clone(), now))
-            .await?;
-        self.monitor.moved(at);
-        Ok(())
+        let boundary = vec![];
+        let cursor = self.cursor().clone();
+        self.begin(
+            Cursor {
+                at,
+                boundary,
+                ..cursor
+            },
+            now,
+        )
+        .await
     }
 
     /// Moves the cursor back to an earlier beginning, before anything is collected.
@@ -236,8 +240,12 @@ impl Books {
         at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<(), Stopped> {
-        let mut cursor = self.cursor().clone();
-        cursor.at = at;
+        let cursor = self.cursor().clone();
+        self.begin(Cursor { at, ..cursor }, now).await
+    }
+
+    async fn begin(&mut self, cursor: Cursor, now: DateTime<Utc>) -> Result<(), Stopped> {
+        let at = cursor.at;
         self.write(move |ledger| ledger.begin(cursor.clone(), now))
             .await?;
         self.monitor.moved(at);
@@ -272,18 +280,34 @@ impl Books {
         &mut self,
         write: impl Fn(&mut Ledger) -> Result<T, LedgerError> + Clone + Send + 'static,
     ) -> Result<T, Stopped> {
-        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut backoff = Books::backoff();
         loop {
             let failure = match self.ledger.run(write.clone()).await {
                 Ok(written) => return Ok(written),
                 Err(failure) => failure,
             };
-            self.monitor.not_written(&chain(&failure));
-            let wait = backoff.next(self.chance.share());
-            error!(error = chain(&failure), retry_in = ?wait, action = failure.action(), "the cursor cannot be written; nothing is collected until it is");
-            let sleep = tokio::time::sleep(wait);
-            self.stop.run_until_cancelled(sleep).await.ok_or(Stopped)?;
+            let told = "the cursor cannot be written; nothing is collected until it is";
+            self.wait_after(&failure, told, &mut backoff).await?;
         }
+    }
+
+    /// The waits between attempts to write state.
+    pub(super) fn backoff() -> Backoff {
+        Backoff::new(RETRY.0, RETRY.1)
+    }
+
+    /// Tells that state could not be written, and waits until the next attempt.
+    pub(super) async fn wait_after(
+        &self,
+        failure: &LedgerError,
+        told: &'static str,
+        backoff: &mut Backoff,
+    ) -> Result<(), Stopped> {
+        self.monitor.not_written(&chain(failure));
+        let wait = backoff.next(self.chance.share());
+        error!(error = chain(failure), retry_in = ?wait, action = failure.action(), "{told}");
+        let sleep = tokio::time::sleep(wait);
+        self.stop.run_until_cancelled(sleep).await.ok_or(Stopped)
     }
 
     /// Tells what became of the windows that a commit has passed.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Memory;
-use crate::dedup::{Elsewhere, New};
+use crate::dedup::{Elsewhere, New, in_any};
 use crate::delivery::{Batch, Held, Next, Outlet, Rewound};
 use crate::ledger::Mark;
 use crate::record::{Splice, TimeOf};
@@ -268,9 +268,7 @@ async fn first_of<F: Future<Output = T> + Unpin, T>(mut futures: Vec<F>) -> T {
 
 /// Drops the known rows of a page of which they take a quarter or more: they would stay in memory until the rest is confirmed.
 fn without_known_rows(page: Page, places: Vec<Vec<u32>>) -> (Page, Vec<Vec<u32>>) {
-    let mut wanted: Vec<u32> = places.iter().flatten().copied().collect();
-    wanted.sort_unstable();
-    wanted.dedup();
+    let wanted = in_any(&places);
     let bytes = wanted.iter().map(|place| page.row(*place as usize).len());
     if bytes.sum::<usize>() >= page.bytes() / 4 * 3 {
         return (page, places);

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use tracing::warn;
 
-use crate::dedup::New;
+use crate::dedup::{New, in_any};
 use crate::error::chain;
 use crate::ledger::{Held, HeldRow, LedgerError, OnDisk};
 use crate::record::{Fingerprinter, Mask, TimeOf, is_under_way};
@@ -46,9 +46,8 @@ impl Holding {
     /// Leaves the rows under way out of what is new of a page, and notes them to be kept; returns how many. What there is no room for goes out
     /// as it stands.
     pub(super) fn hold_back(&mut self, window: Window, page: &Page, new: &mut New) -> u64 {
-        let places: HashSet<u32> = new.places.iter().flatten().copied().collect();
         let mut left_out = HashSet::new();
-        for place in places {
+        for place in in_any(&new.places) {
             let row = page.row(place as usize);
             if is_under_way(row) {
                 if self.hold(row, page, place as usize) {
@@ -176,10 +175,9 @@ impl Holding {
 
 /// Leaves the rows under way out of what is new of a page; returns how many. For passes that only count.
 pub(super) fn leave_out_under_way(page: &Page, new: &mut New) -> u64 {
-    let places = new.places.iter().flatten();
-    let under_way = places.filter(|place| is_under_way(page.row(**place as usize)));
-    let under_way = under_way.copied().collect();
-    leave_out(new, &under_way)
+    let places = in_any(&new.places).into_iter();
+    let under_way = places.filter(|place| is_under_way(page.row(*place as usize)));
+    leave_out(new, &under_way.collect())
 }
 
 fn leave_out(new: &mut New, left_out: &HashSet<u32>) -> u64 {

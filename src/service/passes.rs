@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::task::JoinSet;
-use tracing::{Instrument, error, info};
+use tracing::{Instrument, info};
 
 use super::books::Books;
 use super::handover::Handover;
@@ -15,11 +15,9 @@ use super::passing::{Passes, Passing};
 use super::prefetch::{Parts, Prefetch};
 use super::{Event, Service, Surround, outlets};
 use crate::agenda::Begin;
-use crate::backoff::Backoff;
 use crate::config::{Output, ServiceConfig};
 use crate::dedup::{self, Deduplicator, Elsewhere};
 use crate::delivery::{Book, Outlet, Shared};
-use crate::error::chain;
 use crate::ledger::{Account, COUNTED, Cursor, Delivered, Ledger, LedgerError};
 use crate::record::TimeOf;
 use crate::report::Resolution;
@@ -30,9 +28,6 @@ use crate::window::{Schedule, Window};
 
 /// An output that has confirmed nothing for so long does not hold up an early pass: what it misses it gets later.
 const PATIENCE: Duration = Duration::from_mins(2);
-
-/// Waits between attempts to keep rows under way, at first and at most.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// What early passes have delivered, where there are any, or were.
 pub(super) fn delivered(
@@ -184,7 +179,7 @@ impl Service {
         let nothing = outlets.iter().map(|_| vec![]).collect();
         let handover = Handover::new(outlets, ground.config.report, Some(PATIENCE));
         let kind = dedup::Kind::of(source.terms());
-        let (chance, stop) = (surround.chance.clone(), surround.stop.clone());
+        let (chance, stop) = (surround.chance, surround.stop.clone());
         let books = Books::new(ledger, chance, Arc::clone(&monitor), stop);
         Ok(Service {
             environment: self.environment.clone(),
@@ -206,7 +201,6 @@ impl Service {
             passing: None,
             early: vec![],
             monitor,
-            chance: surround.chance.clone(),
             stop: surround.stop,
         })
     }
@@ -299,16 +293,10 @@ impl Service {
         let Some(holding) = self.passing.as_mut().and_then(|one| one.holding.as_mut()) else {
             return Ok(());
         };
-        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let told = "rows of messages under way cannot be kept; the early pass does not go on until they are";
+        let mut backoff = Books::backoff();
         while let Err(failure) = holding.keep().await {
-            let wait = backoff.next(self.chance.share());
-            self.monitor.not_written(&chain(&failure));
-            error!(
-                error = chain(&failure), retry_in = ?wait, action = failure.action(),
-                "rows of messages under way cannot be kept; the early pass does not go on until they are"
-            );
-            let sleep = tokio::time::sleep(wait);
-            self.stop.run_until_cancelled(sleep).await.ok_or(Stopped)?;
+            self.books.wait_after(&failure, told, &mut backoff).await?;
         }
         Ok(())
     }
